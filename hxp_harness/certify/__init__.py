@@ -1,0 +1,1 @@
+"""Proof that the instrument itself can be trusted at a load."""

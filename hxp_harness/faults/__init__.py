@@ -1,0 +1,1 @@
+"""Ways to break what surrounds a service, and to see what it lost."""

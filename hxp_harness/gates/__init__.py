@@ -1,0 +1,1 @@
+"""From metrics to a verdict that says how sure it is."""

@@ -1,0 +1,1 @@
+"""What is computed from traces and from a server's own counters."""

@@ -1,0 +1,1 @@
+"""The wire of every external service that a component test replaces."""

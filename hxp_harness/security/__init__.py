@@ -1,0 +1,1 @@
+"""Checks that need only a URL and keys."""

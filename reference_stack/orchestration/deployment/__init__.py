@@ -1,0 +1,1 @@
+"""What is put where before a service starts."""

@@ -1,0 +1,1 @@
+"""Shapes of everything that crosses a boundary of the stack."""

@@ -1,0 +1,1 @@
+"""Settings of each service: strict, frozen, one module a service."""

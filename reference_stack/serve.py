@@ -1,0 +1,127 @@
+"""Runs one service in this process: its settings checked first, then its application under uvicorn."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from reference_stack.errors import NotReady, SettingsError, nearest
+
+_CONFIGURATION = "reference_stack.schemas.configuration"
+_SERVICES = "reference_stack.services"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a service's settings class and its `create_app(settings) -> ASGI application` are ("module:name")."""
+
+    settings: str
+    app: str
+
+
+_MODEL = Entry(f"{_CONFIGURATION}.model:ModelSettings", f"{_SERVICES}.ai_models.sim_server:create_app")
+ENTRIES: Mapping[str, Entry] = {
+    "mixtral": _MODEL,
+    "hermes": _MODEL,
+    "openchat": _MODEL,
+    "phi3": _MODEL,
+    "api_gateway": Entry(
+        f"{_CONFIGURATION}.api_gateway:ApiGatewaySettings", f"{_SERVICES}.infrastructure.api_gateway.app:create_app"
+    ),
+    "monitoring": Entry(
+        f"{_CONFIGURATION}.monitoring:MonitoringSettings", f"{_SERVICES}.infrastructure.monitoring.app:create_app"
+    ),
+    "configuration": Entry(
+        f"{_CONFIGURATION}.configuration:ConfigurationSettings", f"{_SERVICES}.infrastructure.configuration:create_app"
+    ),
+    "storage": Entry(f"{_CONFIGURATION}.storage:StorageSettings", f"{_SERVICES}.infrastructure.storage:create_app"),
+    "database": Entry(f"{_CONFIGURATION}.database:DatabaseSettings", f"{_SERVICES}.integration.database:create_app"),
+    "vector_database": Entry(
+        f"{_CONFIGURATION}.vector_database:VectorDatabaseSettings",
+        f"{_SERVICES}.integration.vector_database:create_app",
+    ),
+    "cache": Entry(f"{_CONFIGURATION}.cache:CacheSettings", f"{_SERVICES}.integration.cache:create_app"),
+    "metrics": Entry(f"{_CONFIGURATION}.metrics:MetricsSettings", f"{_SERVICES}.integration.metrics:create_app"),
+}
+
+
+def load(path: str) -> Any:
+    """Return the object that "module:name" names."""
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def read_settings(name: str, file: Path | None = None, assignments: tuple[str, ...] = ()) -> Any:
+    """Return the settings of service `name` from a YAML or JSON file and `key=value` assignments (values are YAML).
+
+    Raises SettingsError that names the service, the key and the nearest right spelling.
+    """
+    if name not in ENTRIES:
+        raise SettingsError(f"no service {name!r}", hint=nearest(name, ENTRIES))
+    raw: dict[str, Any] = {"service": name} if ENTRIES[name] is _MODEL else {}
+    if file is not None:
+        raw |= _read_mapping(file)
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SettingsError(f"{text!r} is not key=value", hint=f"for example: hxp-stack serve {name} --set key=1")
+        raw[key] = yaml.safe_load(value)
+    model = load(ENTRIES[name].settings)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        hint = nearest(where, model.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise SettingsError(f"{name}: setting {where!r}: {first['msg']}", hint=hint) from None
+
+
+def _read_mapping(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"cannot read {file}: {error.strerror}") from None
+    try:
+        raw = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise SettingsError(f"{file} is not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{file} is not a mapping of settings")
+    return raw
+
+
+def serve(name: str, settings: Any, *, host: str, port: int, fd: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. With `fd`, on that listening socket; `port` 0 takes a free one.
+
+    Raises NotReady when the port is taken.
+    """
+    import uvicorn
+
+    app = load(ENTRIES[name].app)(settings)
+    sock = socket.socket(fileno=fd) if fd is not None else _listen(name, host, port)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, backlog=4096)
+    with sock:
+        uvicorn.Server(config).run(sockets=[sock])
+
+
+def _listen(name: str, host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise NotReady(
+            f"{name}: cannot listen on {host}:{port}: {error.strerror}",
+            hint=f"see who has it: ss -ltnp 'sport = :{port}'; or choose another: hxp-stack serve {name} --port 0",
+        ) from None
+    sock.listen(4096)
+    return sock

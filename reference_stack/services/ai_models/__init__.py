@@ -1,0 +1,1 @@
+"""The four models, and the engines that serve them."""

@@ -1,0 +1,1 @@
+"""Gateway, monitoring, configuration and storage."""

@@ -1,0 +1,1 @@
+"""The one door to all models: keys, routing, streaming."""

@@ -1,0 +1,1 @@
+"""Health of all twelve services, in one place."""

@@ -1,0 +1,1 @@
+"""Every service alone, its neighbours mocked."""

@@ -1,0 +1,1 @@
+"""One service with its real backend."""
