@@ -35,6 +35,10 @@ class Request:
 Answer = Callable[["Connection", Request], Callable[[str], None] | None]  # returns how to cancel, if it goes on
 
 
+def _nothing() -> None:
+    """Nobody waits for the end of this answer."""
+
+
 class Connection:
     """Reads requests, gives each to `answer` when the one before it is done, writes without waiting."""
 
@@ -48,6 +52,7 @@ class Connection:
         self._busy: Request | None = None
         self._backlog: deque[tuple[memoryview, TruthEvent | None]] = deque()
         self._then = ""
+        self._done = _nothing
         self.closed = False
         self._parser = httptools.HttpRequestParser(self)
         sock.setblocking(False)
@@ -96,13 +101,11 @@ class Connection:
         elif event is not None:
             event.hi_s = time.monotonic()
 
-    def finished(self, then: str) -> None:
-        """End the answer: keep the connection (end), close it, or reset it."""
+    def finish(self, then: str, done: Callable[[], None] = _nothing) -> None:
+        """Call `done` when all is handed to the kernel, then keep (end), close or reset the connection."""
         self._then = then
-        if then == "reset":
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close("reset")
-        elif not self._backlog:
+        self._done = done
+        if not self._backlog:
             self._settle()
 
     def close(self, ended: str) -> None:
@@ -151,9 +154,12 @@ class Connection:
 
     def _settle(self) -> None:
         """Leave the answered request behind."""
-        request, then = self._busy, self._then
-        self._busy, self._cancel, self._then = None, None, ""
-        if then == "close" or request is None or not request.keep_alive:
+        request, then, done = self._busy, self._then, self._done
+        self._busy, self._cancel, self._then, self._done = None, None, "", _nothing
+        done()
+        if then == "reset":
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if then != "end" or request is None or not request.keep_alive:
             self.close("complete")
         elif self._waiting:
             self._loop.call_soon(self._next)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 from hxp_harness.certify.script import Step
@@ -18,8 +19,8 @@ class Sink(Protocol):
     def send(self, payload: bytes, event: TruthEvent | None) -> None:
         """Hand `payload` to the kernel now and note in `event` when that was."""
 
-    def finished(self, then: str) -> None:
-        """Take note that the answer ended and `then` (end, close, reset) follows."""
+    def finish(self, then: str, done: Callable[[], None]) -> None:
+        """Call `done` when all is handed to the kernel, then keep (end), close or reset the connection."""
 
 
 class Slots:
@@ -62,6 +63,7 @@ class Exchange:
         self._log: Callable[[Truth], None] = log.write
         self._due_s = 0.0
         self._step: Step | None = None
+        self._left = False  # its slot is given back; bytes may still wait for the client to read
 
     def begin(self, start_s: float) -> None:
         """Start the timing at `start_s`."""
@@ -71,11 +73,12 @@ class Exchange:
     def cancel(self, ended: str) -> None:
         """Stop here; the truth says `ended`."""
         if not self.truth.ended:
-            self._end(ended, time.monotonic())
+            self._leave(time.monotonic())
+            self._end(ended)
 
     def _advance(self) -> None:
         """Do every step that is due; come back at the time of the next."""
-        while not self.truth.ended:
+        while not self._left:
             self._step = next(self._steps)
             self._due_s = max(self._due_s, self.truth.start_s + self._step.due_s)
             if self._due_s > time.monotonic():
@@ -84,7 +87,7 @@ class Exchange:
             self._do(self._step)
 
     def _wake(self) -> None:
-        if not self.truth.ended and self._step is not None:
+        if not self._left and self._step is not None:
             self._do(self._step)
             self._advance()
 
@@ -95,12 +98,16 @@ class Exchange:
             self.truth.events.append(event)
         if step.payload:
             self._sink.send(step.payload, event)
-        if step.then and not self.truth.ended:  # a failed send has ended it
-            self._end(step.ended, self._due_s)
-            self._sink.finished(step.then)
+        if step.then and not self._left:  # a failed send has cancelled it
+            self._leave(self._due_s)
+            self._sink.finish(step.then, partial(self._end, step.ended))
 
-    def _end(self, ended: str, slot_free_s: float) -> None:
+    def _leave(self, at_s: float) -> None:
+        if not self._left:
+            self._left = True
+            self._slots.leave(self, at_s)
+
+    def _end(self, ended: str) -> None:
         self.truth.ended = ended
         self.truth.end_s = time.monotonic()
-        self._slots.leave(self, slot_free_s)
         self._log(self.truth)

@@ -94,7 +94,7 @@ class Golden:
             connection.send(wire.answer(200, wire.models(self._model), request_id))
         else:
             connection.send(wire.answer(404, {"detail": "Not Found"}, request_id))
-        connection.finished("end")
+        connection.finish("end")
         return None
 
     def _generate(

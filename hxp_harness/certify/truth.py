@@ -12,6 +12,7 @@ class TruthEvent(msgspec.Struct, array_like=True):
     """One event with tokens; seconds of time.monotonic().
 
     The bytes that complete it were handed to the kernel between `lo_s` and `hi_s`; they were due at `due_s`.
+    `hi_s` is 0.0 if the connection went before the kernel took them.
     """
 
     due_s: float
