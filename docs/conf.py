@@ -1,8 +1,8 @@
 """How Sphinx builds these pages: from the files beside it, without network."""
 
+import tomllib
 from pathlib import Path
 
-import tomllib
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
