@@ -103,7 +103,7 @@ def run_load(folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Ta
     screen.say("asking the target a first question")
     plan = preflight(target, profile.contract)
     certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
-    watch = Watch(profile, gates, screen)
+    watch = Watch(profile.contract, profile.replicates, gates, screen)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     before = scrape.fetch(target.metrics_url)
     try:
