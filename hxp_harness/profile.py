@@ -63,9 +63,6 @@ class Replicates(_Strict):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-QUICK = Replicates.model_validate({"count": 4, "requests": 1200, "warm_up": 3.0})
-
-
 class Profile(_Strict):
     """One workload contract, complete before anything starts. `gates` are sentences; `hxp_harness.gates` reads them."""
 

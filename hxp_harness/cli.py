@@ -1,0 +1,179 @@
+"""The `hxp` program: what people type, turned into calls."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from hxp_harness.errors import ExitCode, HxpError, UsageError
+
+_EXIT_CODES = "exit codes: 0 PASS, 1 FAIL, 2 usage, 3 INCONCLUSIVE, 4 INVALID, 5 stack not ready"
+_PERF_EXAMPLES = f"""\
+examples:
+  hxp perf --model mixtral                      the embedded stack, simulated engine
+  hxp perf --model mixtral --quick              fewer replicates: minutes, and a wider bound
+  hxp perf --model mixtral --engine vllm --weights tiny     real vLLM on the CPU, a toy model
+  hxp perf --model mixtral --target http://127.0.0.1:9000/v1 --api-model my-model --api-key-env MY_KEY
+{_EXIT_CODES}"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every command and option."""
+    root = argparse.ArgumentParser(
+        prog="hxp",
+        description="Judge an LLM serving stack: load it, measure it, and say PASS, FAIL, INCONCLUSIVE or INVALID.",
+        epilog=_EXIT_CODES,
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _perf(_command(commands, "perf", "run a profile and judge it", _PERF_EXAMPLES))
+    judge = _command(commands, "judge", "judge a stored run again, under other gates if you like; sends nothing")
+    judge.add_argument("run", type=Path, metavar="RUN_DIR")
+    judge.add_argument(
+        "--gate", action="append", default=[], metavar="SENTENCE", help="'e2e p95 <= 2000 ms'; repeatable"
+    )
+    judge.add_argument("--gates", type=Path, metavar="FILE", help="one gate a line, or a profile")
+    for name, what in (
+        ("explain", "tell how a run's verdict came about"),
+        ("report", "write the HTML, Markdown, JUnit and Allure views of a stored run again"),
+    ):
+        _command(commands, name, what).add_argument("run", type=Path, metavar="RUN_DIR")
+    certify = _command(commands, "certify", "prove that this machine can measure a profile's load")
+    _profile_options(certify)
+    certify.add_argument("--out", type=Path, metavar="DIR", help="keep the evidence here")
+    return root
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str, epilog: str = _EXIT_CODES
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=what, description=what, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def _profile_options(command: argparse.ArgumentParser) -> None:
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--model", metavar="NAME", help="a profile by name: mixtral, hermes, openchat, phi3, api_gateway"
+    )
+    which.add_argument("--profile", type=Path, metavar="FILE", help="a profile of your own")
+
+
+def _perf(perf: argparse.ArgumentParser) -> None:
+    _profile_options(perf)
+    perf.add_argument("--engine", choices=("sim", "vllm"), default="sim", help="default: %(default)s")
+    perf.add_argument(
+        "--weights", choices=("real", "dummy", "tiny"), default="real", help="of vllm; default: %(default)s"
+    )
+    perf.add_argument("--target", metavar="URL", help="judge this server instead (OpenAI-compatible, ends in /v1)")
+    perf.add_argument(
+        "--api-model", metavar="NAME", help="the model's name at --target; default: the profile's service"
+    )
+    perf.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of --target")
+    perf.add_argument("--metrics-url", metavar="URL", help="Prometheus page of --target; default: /metrics beside /v1")
+    perf.add_argument("--through", choices=("gateway",), help="send the model's profile through the gateway")
+    perf.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: reports/RUN_ID")
+    perf.add_argument(
+        "--quick", action="store_true", help="fewer, shorter replicates: a wider bound, so less is decided"
+    )
+    perf.add_argument("--replicates", type=int, metavar="N", help="instead of the profile's")
+    perf.add_argument(
+        "--requests", type=int, metavar="N", help="measured requests a replicate, instead of the profile's"
+    )
+    perf.add_argument(
+        "--rate", metavar="RATE", help="'20 rps' instead of the profile's: another contract, and labelled so"
+    )
+    perf.add_argument("--seed", type=int, metavar="N", help="instead of the profile's")
+    perf.add_argument("--require-hardware", action="store_true", help="refuse a simulated or tiny run as evidence")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `hxp`; return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(words)
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    run: Callable[[argparse.Namespace], int] = {
+        "perf": _run_perf,
+        "judge": _run_judge,
+        "explain": _run_explain,
+        "report": _run_report,
+        "certify": _run_certify,
+    }[options.command]
+    try:
+        return run(options)
+    except HxpError as error:
+        print(f"hxp: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("hxp: stopped before there was anything to judge", file=sys.stderr)
+        return ExitCode.INVALID
+
+
+def _as_ctrl_c(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _run_perf(options: argparse.Namespace) -> int:
+    from hxp_harness.run import PerfRequest, perf
+
+    api_key = ""
+    if options.api_key_env:
+        if options.api_key_env not in os.environ:
+            name = options.api_key_env
+            raise UsageError(f"--api-key-env: the environment has no {name}", hint=f"export {name}=... and run again")
+        api_key = os.environ[options.api_key_env]
+    for name in ("api_model", "api_key_env", "metrics_url"):
+        if getattr(options, name) and not options.target:
+            raise UsageError(f"--{name.replace('_', '-')} says something of --target, which is missing")
+    return perf(
+        PerfRequest(
+            profile_name=options.model,
+            profile_file=options.profile,
+            engine=options.engine,
+            weights=options.weights,
+            target_url=options.target,
+            api_model=options.api_model,
+            api_key=api_key,
+            metrics_url=options.metrics_url,
+            through_gateway=options.through == "gateway",
+            out=options.out,
+            quick=options.quick,
+            replicates=options.replicates,
+            requests=options.requests,
+            rate=options.rate,
+            seed=options.seed,
+            require_hardware=options.require_hardware,
+        )
+    )
+
+
+def _run_judge(options: argparse.Namespace) -> int:
+    from hxp_harness.rejudge import judge_again
+
+    return judge_again(options.run, tuple(options.gate), options.gates)
+
+
+def _run_explain(options: argparse.Namespace) -> int:
+    from hxp_harness.rejudge import tell
+
+    print(tell(options.run))
+    return ExitCode.PASS
+
+
+def _run_report(options: argparse.Namespace) -> int:
+    from hxp_harness.report.views import write_views
+
+    for path in write_views(options.run):
+        print(path)
+    return ExitCode.PASS
+
+
+def _run_certify(options: argparse.Namespace) -> int:
+    from hxp_harness.run import certify_profile
+
+    return certify_profile(options.model, options.profile, options.out)

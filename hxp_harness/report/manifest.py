@@ -1,0 +1,75 @@
+"""What a run was made with and on: versions, machine, state of the checkout. What cannot be read is said so."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import hxp_harness
+
+UNKNOWN = "not known"
+_PACKAGES = ("locust", "numpy", "scipy", "pyarrow", "httptools", "fastapi", "uvicorn")
+
+
+def environment() -> dict[str, str]:
+    """Return facts about this machine and this installation, each a short text."""
+    return {
+        "harness": hxp_harness.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory_gib": _memory_gib(),
+        "load_average": " ".join(f"{value:.2f}" for value in os.getloadavg()),
+        "git": _git_state(),
+        "packages": " ".join(f"{name}=={_version(name)}" for name in _PACKAGES),
+    }
+
+
+def _processor() -> str:
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return UNKNOWN
+
+
+def _memory_gib() -> str:
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemTotal"):
+            return f"{int(line.split()[1]) / 2**20:.1f}"
+    return UNKNOWN
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return UNKNOWN
+
+
+def _git_state() -> str:
+    """Return the commit of the harness's checkout, with +changes where it differs; an installed wheel has none."""
+    folder = Path(hxp_harness.__file__).parent
+
+    def git(*words: str) -> str | None:
+        command = ["git", "-C", str(folder), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return UNKNOWN
+    return f"{commit}+changes" if git("status", "--porcelain") else commit

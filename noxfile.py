@@ -1,0 +1,140 @@
+"""What engineers type: `nox -s component`, `nox -s perf -- --model mixtral`; plain `nox` runs what CI runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = [
+    "lint",
+    "types",
+    "tests",
+    "component",
+    "service",
+    "integration",
+    "security",
+    "docs",
+    "build",
+    "perf_sim",
+    "perf_tiny",
+]
+PARALLEL = ("-n", "2", "--dist", "loadgroup")
+
+
+def install(session: nox.Session, lock: str) -> None:
+    """Install one lock file, hashes checked, and this checkout on top of it."""
+    session.install("--require-hashes", "-r", f"locks/{lock}.txt")
+    session.install("--no-deps", "--no-build-isolation", "-e", ".")
+
+
+def suite(session: nox.Session, name: str, *options: str) -> None:
+    """Run one suite against the bundled stack, or any other: -- --target URL"""
+    install(session, "dev")
+    views = (f"--alluredir=reports/allure/{name}", f"--junitxml=reports/junit/{name}.xml")
+    session.run("pytest", f"suites/{name}", *options, *views, *session.posargs)
+
+
+def run_to_the_end(argv: list[str]) -> int:
+    """Return the exit code of `argv`, which handles Ctrl-C itself and must not be cut off meanwhile."""
+    with subprocess.Popen(argv) as child:
+        while True:
+            try:
+                return child.wait()
+            except KeyboardInterrupt:
+                continue
+
+
+@nox.session
+def component(session: nox.Session) -> None:
+    """Every service alone, its neighbours mocked: no GPU, no network, under a minute."""
+    suite(session, "component", *PARALLEL)
+
+
+@nox.session
+def service(session: nox.Session) -> None:
+    """One service at a time with its real backend."""
+    suite(session, "service")
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Several services together: gateway, model, database, cache, metrics."""
+    suite(session, "integration")
+
+
+@nox.session
+def security(session: nox.Session) -> None:
+    """Who gets in, what bad input does, and what bandit says of the code."""
+    suite(session, "security")
+    session.run("bandit", "-q", "-c", "pyproject.toml", "-r", "hxp_harness", "reference_stack")
+
+
+@nox.session
+def perf(session: nox.Session) -> None:
+    """Run one performance profile and judge it: nox -s perf -- --model mixtral"""
+    install(session, "run")
+    code = run_to_the_end([f"{session.bin}/hxp", "perf", *session.posargs])
+    if code:  # session.run would make every verdict a 1
+        sys.exit(code)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Tests of this repository's own code, with branch coverage."""
+    install(session, "dev")
+    session.run("coverage", "erase")
+    session.run("pytest", *PARALLEL, "--cov", "--cov-report=", "--junitxml=reports/junit/tests.xml", *session.posargs)
+    if not session.posargs:
+        session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, security rules and the arrows between modules."""
+    install(session, "dev")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types: mypy strict, without exceptions."""
+    install(session, "dev")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    install(session, "dev")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel, and use it in an empty project elsewhere."""
+    install(session, "dev")
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", "dist")
+
+
+@nox.session
+def perf_sim(session: nox.Session) -> None:
+    """A short performance run on the simulation, as CI does it."""
+    install(session, "run")
+    session.run("python", ".ci/short_perf.py", "sim", *session.posargs)
+
+
+@nox.session
+def perf_tiny(session: nox.Session) -> None:
+    """A short performance run on real vLLM with a tiny model on the CPU, as CI does it."""
+    install(session, "run")
+    session.run("python", ".ci/short_perf.py", "tiny", *session.posargs)
+
+
+if __name__ == "__main__":
+    sys.exit("run nox, not this file: ./nox --list")
