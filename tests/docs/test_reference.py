@@ -29,7 +29,7 @@ _OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
-    found = {}
+    found: dict[str, argparse.ArgumentParser] = {}
     for parser in (hxp_harness.cli.parser(), reference_stack.__main__.parser()):
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -44,7 +44,8 @@ COMMANDS = _commands()
 def test_options_are_those_of_the_program(name: str, reference: Reference, first_cells: FirstCells) -> None:
     """The page names every option of a command, and no other."""
     told = {_OPTION.match(cell) for cell in first_cells(reference("cli", f"### {name}"))}
-    options = {option for action in COMMANDS[name]._actions for option in action.option_strings}
+    shown = [action for action in COMMANDS[name]._actions if action.help != argparse.SUPPRESS]
+    options = {option for action in shown for option in action.option_strings}
 
     assert {match[0] for match in told if match} == {option for option in options if option[:2] == "--"} - {"--help"}
 
