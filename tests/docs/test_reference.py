@@ -59,7 +59,11 @@ def test_sessions_are_those_of_nox(root: Path, reference: Reference, first_cells
     """The page names every session of the noxfile, and no other."""
     noxfile = (root / "noxfile.py").read_text(encoding="utf-8")
     sessions = set(re.findall(r"^@nox\.session\ndef (\w+)", noxfile, re.MULTILINE))
-    told = {cell.split(" -s ")[1].split()[0] for cell in first_cells(reference("cli")) if " -s " in cell}
+    told = {
+        cell.split(" -s ")[1].split()[0]
+        for cell in first_cells(reference("cli", "## Sessions of ./nox"))
+        if " -s " in cell
+    }
 
     assert sessions
     assert told == sessions
