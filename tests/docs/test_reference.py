@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hxp_harness.metrics.definitions import METRICS
 from pydantic import BaseModel
 
 import hxp_harness.cli
 import reference_stack.__main__
 from hxp_harness.errors import ExitCode
+from hxp_harness.metrics.definitions import METRICS
 from hxp_harness.profile import Contract, Profile, Replicates
 from hxp_harness.report import record
 from hxp_harness.trace import ErrorKind, Trace
