@@ -15,7 +15,7 @@ from hxp_harness.trace import Trace
 class Display(Protocol):
     """Where progress is shown."""
 
-    def add(self, traces: Sequence[Trace]) -> None:
+    def see(self, traces: Sequence[Trace]) -> None:
         """Take new traces; an empty sequence says that time went by."""
 
     def say(self, text: str) -> None:
@@ -35,7 +35,7 @@ class Watch:
 
     def see(self, traces: Sequence[Trace]) -> bool:
         """Take new traces; return True when some gate has failed for certain, so that more load would tell nothing."""
-        self._display.add(traces)
+        self._display.see(traces)
         for trace in traces:
             if trace.replicate >= 0:
                 self._open.setdefault(trace.replicate, []).append(trace)
