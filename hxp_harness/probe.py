@@ -46,7 +46,7 @@ class Probe:
         self._client.close()
 
     def get(self, path: str) -> httpx.Response:
-        """GET `path` below the server's root: get("/health")."""
+        """GET a path below the server's root, such as `/health`."""
         return self._client.get(self.target.base_url.removesuffix("/v1") + path)
 
     def complete(self, prompt: str, *, max_tokens: int = 16, **fields: Any) -> Reply:

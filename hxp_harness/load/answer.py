@@ -1,0 +1,198 @@
+"""What the body of a response says: tokens with their times, usage, how it ended. Pure.
+
+A body is given with its reads: which bytes came when. Nothing here knows sockets or clocks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from hxp_harness.load.sse import Event, split_events
+from hxp_harness.trace import ErrorKind
+
+DETAIL_CHARACTERS = 200
+_CONTENT_KEYS = ("content", "reasoning_content", "reasoning", "tool_calls", "text")
+_BROKEN_FINISHES = ("abort", "error")
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Read(NamedTuple):
+    """One read that brought bytes of the body; times in nanoseconds on the monotonic clock."""
+
+    end: int  # offset in the body behind its last byte
+    lo_ns: int  # the socket was empty then: all bytes came later
+    hi_ns: int  # all bytes had come by then
+    last_lo_ns: int  # earliest arrival of its last byte: `hi_ns` where the kernel stamped that byte
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a body said. `token_lo_ns` and `token_hi_ns` bound the arrival of each token, in order."""
+
+    token_lo_ns: list[int] = field(default_factory=list)
+    token_hi_ns: list[int] = field(default_factory=list)
+    chunks: int = 0
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    finish_reason: str = ""
+    done: bool = False  # [DONE] was seen
+    error: ErrorKind = ErrorKind.NONE
+    detail: str = ""
+
+    def fail(self, error: ErrorKind, detail: str = "") -> None:
+        """Keep the first failure: what follows one is its consequence."""
+        if self.error is ErrorKind.NONE:
+            self.error = error
+            self.detail = detail[:DETAIL_CHARACTERS]
+
+
+def read_stream(body: bytes, reads: Sequence[Read]) -> Answer:
+    """Return what the events of `body` say, without a judgement about its end: see `judge_end`."""
+    answer = Answer()
+    position = 0
+    for event in split_events(body):
+        if event.data == b"[DONE]":
+            answer.done = True
+            break
+        message = _message(event, answer)
+        if message is None:
+            break
+        while reads[position].end < event.end:
+            position += 1
+        _take_usage(message, answer)
+        count = _tokens(message, answer)
+        if count:
+            read = reads[position]
+            lo_ns = read.last_lo_ns if event.end == read.end else read.lo_ns
+            answer.chunks += 1
+            answer.token_lo_ns += [lo_ns] * count
+            answer.token_hi_ns += [read.hi_ns] * count
+    return answer
+
+
+def judge_end(answer: Answer) -> None:
+    """Fail a stream whose HTTP message is complete and which is not.
+
+    Without a finish_reason it was cut. With one but without usage it was cut too, unless [DONE] says that there was
+    nothing more to come. A server that never writes [DONE] but sent everything else did send everything.
+    """
+    if not answer.finish_reason:
+        answer.fail(ErrorKind.TRUNCATED, "the stream ended without finish_reason")
+    elif answer.output_tokens is None:
+        if answer.done:
+            answer.fail(ErrorKind.NO_USAGE, "the stream is complete but has no usage")
+        else:
+            answer.fail(ErrorKind.TRUNCATED, "the stream ended without usage and without [DONE]")
+    elif not answer.chunks:
+        answer.fail(ErrorKind.TRUNCATED, "the stream ended without content")
+
+
+def read_whole(body: bytes, reads: Sequence[Read]) -> Answer:
+    """Return what a response that is no stream says: one arrival, that of its last byte."""
+    answer = Answer()
+    try:
+        message = _decode(body)
+    except msgspec.DecodeError as error:
+        answer.fail(ErrorKind.BAD_SSE, f"the body is not JSON: {error}")
+        return answer
+    if not isinstance(message, dict):
+        answer.fail(ErrorKind.BAD_SSE, "the body is not a JSON object")
+        return answer
+    if message.get("error"):
+        answer.fail(ErrorKind.STREAM_ERROR, said(message))
+        return answer
+    _take_usage(message, answer)
+    if _tokens(message, answer):
+        last = reads[bisect_left(reads, len(body), key=lambda read: read.end)]
+        answer.chunks = 1
+        answer.token_lo_ns.append(last.last_lo_ns)
+        answer.token_hi_ns.append(last.hi_ns)
+    answer.done = True
+    judge_end(answer)
+    return answer
+
+
+def said(message: object) -> str:
+    """Return the words of an error body as OpenAI, vLLM, FastAPI and others shape it, at most 200 characters."""
+    words = message
+    for key in ("error", "message", "detail"):
+        if isinstance(words, dict) and key in words:
+            words = words[key]
+    return (words if isinstance(words, str) else msgspec.json.encode(words).decode())[:DETAIL_CHARACTERS]
+
+
+def said_by(body: bytes) -> str:
+    """Return the words of an error body, JSON or not."""
+    try:
+        return said(_decode(body))
+    except msgspec.DecodeError:
+        return body[:DETAIL_CHARACTERS].decode("utf-8", "replace").strip()
+
+
+def _message(event: Event, answer: Answer) -> dict[str, object] | None:
+    """Return the JSON object of an event, or None after a failure of the stream."""
+    try:
+        message = _decode(event.data)
+    except msgspec.DecodeError as error:
+        if event.name == b"error":
+            answer.fail(ErrorKind.STREAM_ERROR, said_by(event.data))
+        else:
+            answer.fail(ErrorKind.BAD_SSE, f"an event is not JSON: {error}")
+        return None
+    if not isinstance(message, dict):
+        answer.fail(ErrorKind.BAD_SSE, "an event is not a JSON object")
+        return None
+    if event.name == b"error" or message.get("error"):
+        answer.fail(ErrorKind.STREAM_ERROR, said(message))
+        return None
+    return message
+
+
+def _tokens(message: dict[str, object], answer: Answer) -> int:
+    """Return how many tokens this message brings, 0 when it has no content.
+
+    One, or as many as the running count of the server's usage grew. Tokens that were counted while their text was held
+    back (half of a character) arrive with the text.
+    """
+    content = False
+    choices = message.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            content |= _has_content(choice)
+            reason = choice.get("finish_reason")
+            if isinstance(reason, str) and reason:
+                answer.finish_reason = reason
+                if reason in _BROKEN_FINISHES:
+                    answer.fail(ErrorKind.STREAM_ERROR, f"finish_reason is {reason}")
+    if not content:
+        return 0
+    return max(1, (answer.output_tokens or 0) - len(answer.token_lo_ns))
+
+
+def _has_content(choice: dict[str, object]) -> bool:
+    for place in (choice, choice.get("delta"), choice.get("message")):
+        if isinstance(place, dict) and any(place.get(key) for key in _CONTENT_KEYS):
+            return True
+    return False
+
+
+def _take_usage(message: dict[str, object], answer: Answer) -> None:
+    usage = message.get("usage")
+    if not isinstance(usage, dict):
+        return
+    answer.prompt_tokens = _count(usage.get("prompt_tokens"), answer.prompt_tokens)
+    answer.output_tokens = _count(usage.get("completion_tokens"), answer.output_tokens)
+    details = usage.get("prompt_tokens_details")
+    if isinstance(details, dict):
+        answer.cached_tokens = _count(details.get("cached_tokens"), answer.cached_tokens)
+
+
+def _count(value: object, known: int | None) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else known

@@ -1,0 +1,143 @@
+"""The hot-loop process: `python -m hxp_harness.load.generator FOLDER`.
+
+Reads load.json and schedule.jsonl of the folder and the key from HXP_API_KEY; appends to traces.part; ends with
+load.done.json, or with load.error.json and exit status 1. SIGTERM, SIGINT and the end of standard input stop it early.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import socket
+import ssl
+import stat
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+import msgspec
+
+from hxp_harness.load.client import Client, Request
+from hxp_harness.load.connection import Address, Receipts
+from hxp_harness.load.folder import KEY_VARIABLE, LoadFolder
+from hxp_harness.load.plan import LoadPlan, LoadSummary
+from hxp_harness.load.request import Renderer
+from hxp_harness.load.schedule import read_schedule
+from hxp_harness.load.stamps import WallOffset, ask_for_stamps
+from hxp_harness.load.stop_signals import STOP_SIGNALS, let_through
+from hxp_harness.load.trace_file import TraceWriter
+
+_LEAD_S = 0.1  # from the last preparation to t0
+_PROBE_TIMEOUT_S = 5.0
+
+
+def find_address(plan: LoadPlan) -> Address:
+    """Resolve the target; of several addresses take the first that answers, else the first.
+
+    Raises OSError when the name is unknown.
+    """
+    parts = urlsplit(plan.base_url)
+    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    host = parts.hostname or ""
+    port = parts.port or (443 if tls else 80)
+    found = [
+        Address(family, sockaddr, host, tls)
+        for family, _, _, _, sockaddr in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        if isinstance(sockaddr[0], str)
+    ]
+    return next((address for address in found if len(found) == 1 or _answers(address)), found[0])
+
+
+def _answers(address: Address) -> bool:
+    with socket.socket(address.family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_TIMEOUT_S)
+        return probe.connect_ex(address.sockaddr) == 0
+
+
+def render(folder: LoadFolder, plan: LoadPlan) -> list[Request]:
+    """Return every request of the schedule, ready to send."""
+    renderer = Renderer(plan, os.environ.get(KEY_VARIABLE, ""), os.urandom(4).hex())
+    schedule = read_schedule(folder.schedule)
+    return [(due, renderer.request(due), renderer.request_id(due)) for due in schedule]
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open connections as this process may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def find_lifeline() -> int | None:
+    """Return standard input where it is a pipe, whose other end goes when the parent does."""
+    number = sys.stdin.fileno()
+    return number if stat.S_ISFIFO(os.fstat(number).st_mode) else None
+
+
+def run(folder: LoadFolder) -> LoadSummary:
+    """Send the schedule of `folder` and return what the loop says of itself."""
+    plan = folder.read_plan()
+    raise_descriptor_limit()
+    requests = render(folder, plan)
+    address = find_address(plan)
+    receipts = Receipts(WallOffset())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as keeper, TraceWriter(folder.traces) as writer:
+        # The kernel stamps packets only while some socket asks for it, and takes a moment to begin.
+        ask_for_stamps(keeper)
+        client = Client(
+            address,
+            requests,
+            receipts,
+            stream=plan.stream,
+            timeout_s=plan.timeout_s,
+            on_trace=writer.add,
+            on_idle=writer.flush,
+            lifeline=find_lifeline(),
+        )
+
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            client.stop()
+
+        for number in STOP_SIGNALS:
+            signal.signal(number, stop)
+        let_through()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        t0_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
+        t0_unix_s = (t0_ns + receipts.offset.ns) / 1e9
+        try:
+            client.run(t0_ns)
+        finally:
+            gc.enable()
+            client.close()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return LoadSummary(
+        t0_monotonic_s=t0_ns / 1e9,
+        t0_unix_s=t0_unix_s,
+        due=client.due,
+        sent=client.sent,
+        stamps="kernel" if receipts.kernel_reads and not receipts.user_reads else "user",
+        clock_step_s=receipts.offset.largest_step_ns / 1e9,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        peak_rss_bytes=usage.ru_maxrss * 1024,
+        stopped_early=client.stopped,
+    )
+
+
+def main(argv: list[str]) -> int:
+    folder = LoadFolder(Path(argv[0]))
+    try:
+        folder.write_summary(run(folder))
+    except (OSError, msgspec.DecodeError) as error:
+        print(f"the load generator stopped: {error}", file=sys.stderr)
+        folder.write_error(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,72 @@
+"""The bytes of a request: the OpenAI call that one line of the schedule asks for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+
+from hxp_harness.load.plan import Due, LoadPlan
+from hxp_harness.load.prompts import prompt, words_for
+
+PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+
+
+def body_of(plan: LoadPlan, text: str, output_tokens: int) -> dict[str, object]:
+    """Return the JSON body that asks for `output_tokens` tokens in answer to `text`."""
+    body: dict[str, object] = {
+        "model": plan.api_model,
+        "max_tokens": output_tokens,
+        "temperature": plan.temperature,
+        "stream": plan.stream,
+    }
+    if plan.api == "chat":
+        body["messages"] = [{"role": "user", "content": text}]
+    else:
+        body["prompt"] = text
+    if plan.stream:
+        options = {"include_usage": True}
+        if plan.continuous_usage:
+            options["continuous_usage_stats"] = True
+        body["stream_options"] = options
+    if plan.ignore_eos:
+        body["ignore_eos"] = True
+    return body
+
+
+def headers_of(plan: LoadPlan, api_key: str) -> dict[str, str]:
+    """Return the headers that every request of a plan has."""
+    headers = {
+        "Host": urlsplit(plan.base_url).netloc.rpartition("@")[2],
+        "User-Agent": "hxp",
+        "Accept": "text/event-stream" if plan.stream else "application/json",
+        "Content-Type": "application/json",
+    }
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    return headers
+
+
+class Renderer:
+    """Makes the bytes of each request of a plan."""
+
+    def __init__(self, plan: LoadPlan, api_key: str, run_id: str) -> None:
+        self._plan = plan
+        self._run_id = run_id
+        path = urlsplit(plan.base_url).path + PATHS[plan.api]
+        self._head = f"POST {path} HTTP/1.1\r\n{_lines(headers_of(plan, api_key))}".encode()
+
+    def request_id(self, due: Due) -> str:
+        """Return the X-Request-Id of a request: unique over runs."""
+        return f"hxp-{self._run_id}-{due.index}"
+
+    def request(self, due: Due) -> bytes:
+        text = prompt(due.seed, words_for(due.prompt_tokens, self._plan))
+        body = msgspec.json.encode(body_of(self._plan, text, due.output_tokens))
+        own = _lines({"X-Request-Id": self.request_id(due), "Content-Length": str(len(body))})
+        return b"%b%b\r\n%b" % (self._head, own.encode(), body)
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())

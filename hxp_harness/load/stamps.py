@@ -1,0 +1,66 @@
+"""Kernel receive stamps of a socket, brought from the wall clock to the monotonic clock."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterable
+
+# The number of SO_TIMESTAMPNS and of the control message it makes (asm-generic/socket.h); Python does not name it.
+_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@qq")  # seconds, nanoseconds
+CONTROL_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+# Readings of both clocks within so short a time are as exact as they get.
+_TIGHT_NS = 1_000
+
+ControlMessages = Iterable[tuple[int, int, bytes]]
+
+
+def ask_for_stamps(sock: socket.socket) -> None:
+    """Let the kernel stamp what this socket receives, where it can; elsewhere nothing changes."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
+    except OSError:
+        return
+
+
+def stamp_ns(control: ControlMessages) -> int:
+    """Return the wall-clock receive stamp in `control` in nanoseconds, or 0 where the kernel gave none."""
+    for level, kind, content in control:
+        if level == socket.SOL_SOCKET and kind == _TIMESTAMPNS and len(content) >= _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(content)
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return 0
+
+
+class WallOffset:
+    """What the wall clock is ahead of the monotonic clock, and how far it was stepped.
+
+    The two are read together often; slewing moves both alike, so the offset changes only when someone sets the clock.
+    """
+
+    def __init__(self) -> None:
+        self.ns = time.time_ns() - time.monotonic_ns()
+        self.largest_step_ns = 0
+        self.sample()
+        self.largest_step_ns = 0
+
+    def sample(self) -> int:
+        """Read both clocks; return the monotonic one in nanoseconds."""
+        before_ns = time.monotonic_ns()
+        wall_ns = time.time_ns()
+        after_ns = time.monotonic_ns()
+        self.learn(before_ns, wall_ns, after_ns)
+        return after_ns
+
+    def learn(self, before_ns: int, wall_ns: int, after_ns: int) -> None:
+        """Take a reading of the wall clock that lies between two of the monotonic clock.
+
+        An interrupted reading says little: it changes nothing unless it contradicts what is known.
+        """
+        if after_ns - before_ns > _TIGHT_NS and wall_ns - after_ns <= self.ns <= wall_ns - before_ns:
+            return
+        offset_ns = wall_ns - (before_ns + after_ns) // 2
+        self.largest_step_ns = max(self.largest_step_ns, abs(offset_ns - self.ns))
+        self.ns = offset_ns

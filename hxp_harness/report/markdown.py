@@ -1,0 +1,77 @@
+"""A run as Markdown: the comment on a pull request, and plain enough to be read in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hxp_harness.report import words
+from hxp_harness.report.record import Record
+from hxp_harness.report.text import markdown as safe
+from hxp_harness.report.text import one_line
+from hxp_harness.target import Evidence
+
+
+def markdown(record: Record, run_dir: str) -> str:
+    """Return the summary of `record`; `run_dir` is only named in the commands at its end."""
+    parts = [
+        f"# {record.verdict}: {safe(words.title(record))}",
+        safe(words.headline(record)),
+        _evidence(record),
+        *_more_reasons(record),
+        *_gates(record),
+        *_checks(record),
+        *_metrics(record),
+        f"Run `{_code(record.id)}`, started {safe(record.started)}. What to type next:",
+        "\n".join(f"    {command}" for command, _ in words.commands(run_dir)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _evidence(record: Record) -> str:
+    label = words.evidence_label(record)
+    sentence = words.EVIDENCE[record.evidence]
+    return f"Evidence: {label}. {sentence}" if record.evidence is Evidence.MEASURED else f"> **{label}.** {sentence}"
+
+
+def _more_reasons(record: Record) -> list[str]:
+    more = record.reasons[1:]
+    return ["Also:\n\n" + "\n".join(f"- {safe(reason)}" for reason in more)] if more else []
+
+
+def _gates(record: Record) -> list[str]:
+    if not record.gates:
+        return ["No gate was judged."]
+    rows = words.gate_rows(record)
+    head = ("gate", "outcome", "estimate", "confidence", "limit", "n")
+    table = _table(head, ((f"`{_code(r.text)}`", r.outcome, r.estimate, r.interval, r.limit, r.n) for r in rows))
+    sentences = "\n".join(f"- `{_code(r.text)}`: {safe(r.sentence)}" for r in rows if r.sentence)
+    return ["## Gates", table, *([sentences] if sentences else [])]
+
+
+def _checks(record: Record) -> list[str]:
+    if not record.checks:
+        return []
+    rows = ((safe(c.name), words.check_word(c), safe(c.sentence)) for c in record.checks)
+    return ["## Is the measurement valid?", _table(("check", "outcome", "why"), rows)]
+
+
+def _metrics(record: Record) -> list[str]:
+    if not record.metrics:
+        return ["No request was measured."]
+    rows = ((f"`{_code(r.name)}`", *r.cells, r.n) for r in words.metric_rows(record.metrics))
+    return ["## Metrics", _table(("metric", "mean", "p50", "p95", "p99", "n"), rows)]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Pad the cells, so that the source is a table too."""
+    cells = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def _code(text: str) -> str:
+    """A backtick would end the code span and a bar the cell, whatever stands before them."""
+    return one_line(text).replace("`", "'").replace("|", "/")

@@ -1,0 +1,143 @@
+"""How a record is said to people: the headline, the tables and the commands that every view shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hxp_harness.report.record import CheckResult, Figures, GateResult, Outcome, Record
+from hxp_harness.report.text import one_line
+from hxp_harness.target import Evidence
+from hxp_harness.units import BASE_UNIT, format_quantity
+
+UNKNOWN = "–"  # noqa: RUF001 - the dash of an empty cell
+
+MEANING: dict[Outcome, str] = {
+    "PASS": "Every gate holds, with its whole confidence interval inside the guard band.",
+    "FAIL": "At least one gate is broken beyond doubt.",
+    "INCONCLUSIVE": "The run could not decide: an interval straddles its limit. This is not a pass.",
+    "INVALID": "The measurement cannot be trusted, so nothing is judged. This is not a pass.",
+}
+EVIDENCE: dict[Evidence, str] = {
+    Evidence.MEASURED: "A real engine with its real model answered.",
+    Evidence.TINY: "A real engine answered with a toy model: this says nothing about the real model's speed.",
+    Evidence.SIMULATED: "A simulation answered: this says nothing about hardware.",
+}
+# Metrics about the harness itself; the rest are about the service.
+ABOUT_HARNESS = ("send_lag", "read_lag")
+
+_DIMENSIONS = {unit: dimension for dimension, unit in BASE_UNIT.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """A gate as a table shows it."""
+
+    text: str
+    outcome: Outcome
+    estimate: str
+    interval: str
+    limit: str
+    n: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """A metric as a table shows it."""
+
+    name: str
+    n: str
+    cells: tuple[str, ...]  # mean, p50, p95, p99
+    interval: str
+
+
+def value(number: float | None, unit: str) -> str:
+    """Write a base-unit figure as people read it; a dash where it is unknown or unbounded."""
+    if number is None:
+        return UNKNOWN
+    dimension = _DIMENSIONS.get(unit)
+    return format_quantity(number, dimension) if dimension else f"{number:.4g} {unit}".rstrip()
+
+
+def interval(low: float | None, high: float | None, unit: str) -> str:
+    """Write confidence bounds; an open end where one is missing."""
+    if low is None and high is None:
+        return UNKNOWN
+    return f"{value(low, unit)} to {value(high, unit)}"
+
+
+def headline(record: Record) -> str:
+    """Return the verdict's reason as one sentence."""
+    if record.reasons:
+        return one_line(record.reasons[0])
+    return next((one_line(gate.sentence) for gate in deciding(record)), MEANING[record.verdict])
+
+
+def deciding(record: Record) -> list[GateResult]:
+    """Return the gates that made the verdict what it is and say so."""
+    return [gate for gate in record.gates if gate.outcome == record.verdict != "PASS" and gate.sentence]
+
+
+def title(record: Record) -> str:
+    """Return the profile's title, or what comes nearest."""
+    for key in ("title", "name"):
+        if text := record.profile.get(key):
+            return one_line(str(text))
+    return one_line(record.id)
+
+
+def evidence_label(record: Record) -> str:
+    return record.evidence.value.upper()
+
+
+def gate_rows(record: Record) -> list[GateRow]:
+    return [
+        GateRow(
+            text=one_line(gate.text),
+            outcome=gate.outcome,
+            estimate=value(gate.estimate, gate.unit),
+            interval=interval(gate.low, gate.high, gate.unit),
+            limit=value(gate.limit, gate.unit),
+            n=f"{gate.n:,}".replace(",", " "),
+            sentence=gate_sentence(gate),
+        )
+        for gate in record.gates
+    ]
+
+
+def gate_sentence(gate: GateResult) -> str:
+    """Return what the judge said of the gate, and for an undecided one what would decide it."""
+    parts = [one_line(gate.sentence)] if gate.sentence else []
+    if gate.outcome == "INCONCLUSIVE" and gate.detectable is not None:
+        parts.append(f"The run could have told a difference of {gate.detectable * 100:.3g} % of the limit.")
+    if gate.outcome == "INCONCLUSIVE" and gate.needed is not None:
+        took = "" if gate.needed_minutes is None else f" ({gate.needed_minutes:.3g} minutes)"
+        parts.append(f"About {gate.needed} further replicates{took} would decide.")
+    return " ".join(parts)
+
+
+def metric_rows(metrics: dict[str, Figures]) -> list[MetricRow]:
+    return [
+        MetricRow(
+            name=name,
+            n=f"{figures.n:,}".replace(",", " "),
+            cells=tuple(value(f, figures.unit) for f in (figures.mean, figures.p50, figures.p95, figures.p99)),
+            interval=interval(figures.low, figures.high, figures.unit),
+        )
+        for name, figures in metrics.items()
+    ]
+
+
+def check_word(check: CheckResult) -> str:
+    return check.outcome.replace("_", " ")
+
+
+def commands(run_dir: str) -> list[tuple[str, str]]:
+    """Return what can be typed next, with what it does."""
+    return [
+        (f"hxp judge {run_dir}", "judge the stored traces again, with no traffic"),
+        (f"hxp judge {run_dir} --gate 'e2e p95 <= 1500 ms'", "judge them under another gate"),
+        (f"hxp explain {run_dir}", "say how the verdict came about"),
+        (f"hxp report {run_dir}", "write these views again"),
+        (f"hxp compare {run_dir} OTHER_RUN", "compare with another run"),
+    ]

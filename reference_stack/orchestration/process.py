@@ -1,0 +1,131 @@
+"""One child process: started so that it cannot outlive us, signalled by pid, its output in a log file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+from reference_stack.errors import StackError
+from reference_stack.schemas.common.program import Program
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+_TAIL_BYTES = 4096
+
+
+def die_with(parent: int) -> Callable[[], None]:
+    """Return what a new child calls before its program starts: the kernel kills it when `parent` is gone.
+
+    A parent that went between the fork and the call would never be noticed, hence the second look.
+    """
+
+    def arm() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return arm
+
+
+class Process:
+    """A started program. `log` is appended to; `pid` is the leader of a process group of its own."""
+
+    def __init__(self, name: str, child: asyncio.subprocess.Process, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self.pid = child.pid
+        self.created = _created(child.pid)
+        self._child = child
+
+    @classmethod
+    async def start(cls, name: str, program: Program, log: Path, descriptors: Sequence[int] = ()) -> Process:
+        """Start `program`, which inherits `descriptors`. Raises StackError when it cannot even be executed."""
+        with log.open("ab") as output:
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *program.argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=asyncio.subprocess.STDOUT,
+                    env={**os.environ, **program.environment},
+                    pass_fds=tuple(descriptors),
+                    process_group=0,
+                    user=program.user_id,
+                    extra_groups=None if program.user_id is None else (),
+                    preexec_fn=die_with(os.getpid()),
+                )
+            except OSError as error:
+                raise StackError(f"{name}: cannot start {program.argv[0]}: {error.strerror}") from None
+        return cls(name, child, log)
+
+    @property
+    def exit_status(self) -> str:
+        """Return "" while it runs, else how it ended ("exit 1", "SIGKILL")."""
+        code = self._child.returncode
+        if code is None:
+            return ""
+        return signal.Signals(-code).name if code < 0 else f"exit {code}"
+
+    async def wait(self) -> None:
+        """Wait until it has ended."""
+        await self._child.wait()
+
+    def signal(self, number: int) -> None:
+        """Send signal `number` to the process itself; one that has ended is left alone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._child.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    def pause(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    async def stop(self, polite: int, grace_s: float) -> None:
+        """Ask with signal `polite`; what is still there after `grace_s`, or was left behind, is killed."""
+        self.signal(polite)
+        self.resume()  # a paused process cannot hear
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self.wait()
+                return
+        family = members(self.pid, self.created)
+        self.kill()
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        await self.wait()
+
+    def log_tail(self, lines: int = 12) -> str:
+        """Return the last `lines` of the log."""
+        with self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = log.read().decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def members(group: int, since: float) -> list[psutil.Process]:
+    """Return the processes of process group `group` that started no earlier than `since` (seconds since the epoch)."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.create_time() >= since:
+                found.append(process)
+    return found
+
+
+def _created(pid: int) -> float:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:  # gone already; the readiness check says so
+        return 0.0

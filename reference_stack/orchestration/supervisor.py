@@ -1,0 +1,193 @@
+"""Many processes as one: started in the order of their needs, watched, restarted one by one, stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from reference_stack.errors import NotReady, StackError, nearest
+from reference_stack.orchestration import ports
+from reference_stack.orchestration.process import Process
+from reference_stack.orchestration.readiness import Probe
+from reference_stack.schemas.common.program import Program
+
+log = logging.getLogger(__name__)
+_FIRST_LOOK_S = 0.02
+_LONGEST_LOOK_S = 0.2
+
+
+class State(enum.StrEnum):
+    """Where a unit is in its life."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    READY = "ready"
+    PAUSED = "paused"
+    DOWN = "down"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A program with its place in the stack.
+
+    It starts when all of `after` are ready, and is ready when `probe` says so within `ready_s`. With `listen_port` it
+    inherits a socket that listens there (`--fd N` is added to its command line), so that a request sent before it
+    serves waits instead of being refused. `grace_s` is how long a polite stop may take.
+    """
+
+    name: str
+    program: Program
+    probe: Probe
+    after: tuple[str, ...] = ()
+    listen_port: int | None = None
+    ready_s: float = 30.0
+    grace_s: float = 0.7
+
+
+Watcher = Callable[[str, State, float], None]  # unit, its state, seconds since its start
+
+
+class Supervisor:
+    """Runs `units`. Logs are `folder`/NAME.log; `watch` hears of every change of state."""
+
+    def __init__(self, units: Iterable[Unit], folder: Path, watch: Watcher = lambda *_: None) -> None:
+        self._units = {unit.name: unit for unit in units}
+        self._folder = folder
+        self._watch = watch
+        self._processes: dict[str, Process] = {}
+        self._states = dict.fromkeys(self._units, State.WAITING)
+        self._watchers: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def states(self) -> Mapping[str, State]:
+        return MappingProxyType(self._states)
+
+    def process(self, name: str) -> Process:
+        """Return the process of `name`; raises StackError when it was never started."""
+        if name not in self._processes:
+            raise StackError(f"nothing called {name!r} runs here", hint=nearest(name, self._units))
+        return self._processes[name]
+
+    async def start(self) -> None:
+        """Start every unit; return when all are ready. On a failure stop all of them and raise NotReady."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        ready = {name: asyncio.Event() for name in self._units}
+
+        async def bring_up(unit: Unit) -> None:
+            for need in unit.after:
+                await ready[need].wait()
+            await self._start(unit)
+            ready[unit.name].set()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for unit in self._units.values():
+                    group.create_task(bring_up(unit))
+        except* StackError as failures:
+            await self.stop()
+            raise failures.exceptions[0] from None
+        except* asyncio.CancelledError:
+            await self.stop()
+            raise
+
+    async def restart(self, name: str) -> None:
+        """Stop `name` if it runs, start it again on the same port, return when it is ready."""
+        await self._stop(self._units[self.process(name).name])
+        await self._start(self._units[name])
+
+    def kill(self, name: str) -> None:
+        """End `name` as a crash would: SIGKILL."""
+        self.process(name).kill()
+
+    def pause(self, name: str) -> None:
+        """Freeze `name` (SIGSTOP): its sockets stay open and nothing answers."""
+        self.process(name).pause()
+        self._say(name, State.PAUSED)
+
+    def resume(self, name: str) -> None:
+        self.process(name).resume()
+        self._say(name, State.READY)
+
+    async def stop(self) -> None:
+        """Stop everything that was started: our services first, then the servers that they lean on."""
+        started = [self._units[name] for name in self._processes]
+        for ours in (True, False):
+            await asyncio.gather(*(self._stop(unit) for unit in started if (unit.listen_port is not None) == ours))
+
+    async def _start(self, unit: Unit) -> None:
+        began = time.monotonic()
+        self._say(unit.name, State.STARTING)
+        process = await self._launch(unit)
+        self._processes[unit.name] = process
+        reason = await self._until_ready(unit, process)
+        if reason:
+            self._say(unit.name, State.DOWN)
+            raise NotReady(
+                f"{unit.name} did not come up: {reason}\n{_indented(process.log_tail())}",
+                hint=f"its whole log: {process.log}",
+            )
+        self._say(unit.name, State.READY, time.monotonic() - began)
+        self._watchers[unit.name] = asyncio.create_task(self._notice_end(unit.name, process))
+
+    async def _launch(self, unit: Unit) -> Process:
+        log_file = self._folder / f"{unit.name}.log"
+        if unit.listen_port is None:
+            return await Process.start(unit.name, unit.program, log_file)
+        try:
+            sock = ports.listen(unit.listen_port)
+        except OSError as error:
+            raise ports.taken(unit.listen_port, unit.name, error) from None
+        # Ours is closed as soon as the child has its own: were it kept, a dead service would still seem to listen.
+        with sock:
+            argv = (*unit.program.argv, "--fd", str(sock.fileno()))
+            program = Program(argv, unit.program.environment, unit.program.stop_signal, unit.program.user_id)
+            return await Process.start(unit.name, program, log_file, (sock.fileno(),))
+
+    async def _until_ready(self, unit: Unit, process: Process) -> str:
+        """Return "" when `unit` serves, else why it does not: it ended, or its time is up."""
+        reason, look_s = "", _FIRST_LOOK_S
+        deadline = time.monotonic() + unit.ready_s
+        ended = asyncio.create_task(process.wait())
+        try:
+            while time.monotonic() < deadline:
+                await asyncio.wait({ended}, timeout=look_s)
+                if ended.done():
+                    return f"it ended ({process.exit_status})"
+                reason = await unit.probe()
+                if not reason:
+                    return ""
+                look_s = min(look_s * 1.5, _LONGEST_LOOK_S)
+        finally:
+            ended.cancel()
+        return f"not ready after {unit.ready_s:g} s: {reason}"
+
+    async def _notice_end(self, name: str, process: Process) -> None:
+        await process.wait()
+        log.warning("%s ended by itself (%s); its log: %s", name, process.exit_status, process.log)
+        self._say(name, State.DOWN)
+
+    async def _stop(self, unit: Unit) -> None:
+        watcher = self._watchers.pop(unit.name, None)
+        if watcher is not None:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+        process = self._processes.pop(unit.name)
+        await process.stop(unit.program.stop_signal, unit.grace_s)
+        self._say(unit.name, State.STOPPED)
+
+    def _say(self, name: str, state: State, after_s: float = 0.0) -> None:
+        self._states[name] = state
+        self._watch(name, state, after_s)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    | {line}" for line in text.splitlines()) or "    | (its log is empty)"

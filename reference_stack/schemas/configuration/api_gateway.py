@@ -1,0 +1,111 @@
+"""Settings of the API gateway."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+
+from reference_stack.schemas.configuration.base import Settings
+
+_Positive = Annotated[int, Field(gt=0)]
+_Seconds = Annotated[float, Field(gt=0, le=86_400)]
+_LEAST_PEPPER_BYTES = 16
+
+
+class UpstreamSettings(Settings):
+    """A model's OpenAI-compatible server; `base_url` ends in /v1. `api_key` is what the gateway shows it."""
+
+    base_url: HttpUrl
+    api_key: SecretStr | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _ends_in_v1(cls, url: HttpUrl) -> HttpUrl:
+        if not (url.path or "").rstrip("/").endswith("/v1") or url.query or url.fragment:
+            raise ValueError("must end in /v1, for example http://127.0.0.1:11400/v1")
+        return url
+
+
+class KeySettings(Settings):
+    """One key that may come in: the hex form of its keyed hash, and the models that it may use ("*" is all)."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+    models: tuple[str, ...] = ("*",)
+    tenant: str = Field(default="", max_length=64)
+
+
+class LimitSettings(Settings):
+    """What one request, and all of them together, may cost the gateway."""
+
+    body_bytes: _Positive = 4 * 1024 * 1024
+    body_depth: _Positive = 32
+    body_s: _Seconds = 30.0
+    header_bytes: _Positive = 32 * 1024
+    answer_bytes: _Positive = 64 * 1024 * 1024
+    in_flight: _Positive = 4096
+    messages: _Positive = 2048
+    choices: _Positive = 16
+    output_tokens: _Positive = 131_072
+
+
+class ApiGatewaySettings(Settings):
+    """The gateway's upstreams by public model name, who may come in, and its limits.
+
+    Keys come from `keys` and, with `database_dsn`, from the database; both need the pepper under which keys are
+    hashed, in a file or an environment variable, never here. `timeout_s` bounds a request from its acceptance to the
+    end of its answer. `key_cache_s` is how long a key found in the database is trusted, so also how long a revoked one
+    may live; `key_stale_s` is the same while the database cannot be asked. One process serves one gateway; more
+    workers are more processes on the same listening socket.
+    """
+
+    upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,64}$")], UpstreamSettings] = Field(
+        default_factory=dict
+    )
+    keys: tuple[KeySettings, ...] = ()
+    pepper_file: Path | None = None
+    pepper_env: str | None = None
+    database_dsn: SecretStr | None = None
+    cache_url: SecretStr | None = None
+    timeout_s: _Seconds = 300.0
+    connect_s: _Seconds = 5.0
+    health_s: _Seconds = 2.0
+    key_cache_s: _Seconds = 30.0
+    key_stale_s: _Seconds = 300.0
+    usage_rows_held: _Positive = 100_000
+    open_docs: bool = False
+    limits: LimitSettings = LimitSettings()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.pepper_file is not None and self.pepper_env is not None:
+            raise ValueError("give pepper_file or pepper_env, not both")
+        if (self.keys or self.database_dsn) and self.pepper_file is None and self.pepper_env is None:
+            raise ValueError("keys need a pepper: give pepper_file or pepper_env")
+        for what, names in (("id", [key.id for key in self.keys]), ("hash", [key.hash for key in self.keys])):
+            if len(set(names)) < len(names):
+                raise ValueError(f"two keys have the same {what}")
+        for key in self.keys:
+            unknown = set(key.models) - {"*", *self.upstreams}
+            if unknown:
+                raise ValueError(f"key {key.id!r} names a model that has no upstream: {min(unknown)!r}")
+        self.pepper()
+        return self
+
+    def pepper(self) -> bytes:
+        """Return the pepper; b"" where none is configured. Raises ValueError when it is missing or under 16 bytes."""
+        if self.pepper_file is not None:
+            try:
+                pepper = self.pepper_file.read_bytes().strip()
+            except OSError as error:
+                raise ValueError(f"cannot read pepper_file {self.pepper_file}: {error.strerror}") from None
+        elif self.pepper_env is not None:
+            pepper = os.environ.get(self.pepper_env, "").encode().strip()
+        else:
+            return b""
+        if len(pepper) < _LEAST_PEPPER_BYTES:
+            raise ValueError(f"the pepper is missing or shorter than {_LEAST_PEPPER_BYTES} bytes")
+        return pepper

@@ -1,0 +1,31 @@
+"""Settings of the cache service."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import Field, SecretStr
+
+from reference_stack.schemas.configuration.base import Settings
+
+
+class CacheSettings(Settings):
+    """Where the Redis-protocol server is, and the deadlines that keep its outage cheap for callers."""
+
+    backend: Literal["embedded", "external", "mock"] = "embedded"
+    host: str = "127.0.0.1"
+    port: int = Field(default=6379, gt=0, lt=65536)
+    index: int = Field(default=0, ge=0, le=15)
+    password: SecretStr = SecretStr("")
+    namespace: str = Field(default="hxp", pattern=r"^[a-z0-9_-]{1,40}$")
+    connections: int = Field(default=32, gt=0, le=1000)
+    connect_s: float = Field(default=0.25, gt=0)
+    command_s: float = Field(default=0.25, gt=0)
+
+    @property
+    def url(self) -> str:
+        """The connection URL, password included: never log it."""
+        password = self.password.get_secret_value()
+        secret = f":{quote(password, safe='')}@" if password else ""
+        return f"redis://{secret}{self.host}:{self.port}/{self.index}"

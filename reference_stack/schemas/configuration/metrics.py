@@ -1,0 +1,28 @@
+"""Settings of the metrics service."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from reference_stack.schemas.configuration.base import Settings
+
+
+class MetricsSettings(Settings):
+    """Where Prometheus (and Grafana, if there is one) is.
+
+    `absent` says why there is no Prometheus to speak to; the service then serves its own metrics only and says so.
+    """
+
+    backend: Literal["embedded", "external", "mock"] = "embedded"
+    prometheus_host: str = "127.0.0.1"
+    prometheus_port: int = Field(default=9090, gt=0, lt=65536)
+    grafana_host: str = ""
+    grafana_port: int = Field(default=3000, gt=0, lt=65536)
+    timeout_s: float = Field(default=2.0, gt=0)
+    absent: str = ""
+
+    @property
+    def prometheus_url(self) -> str:
+        return f"http://{self.prometheus_host}:{self.prometheus_port}"

@@ -1,0 +1,171 @@
+"""vLLM's Prometheus metrics of the simulated engine: same names, labels and buckets, moved by the same events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from reference_stack.services.ai_models.physics import BLOCK_TOKENS
+from reference_stack.services.ai_models.scheduler import S, Scheduler, Sequence, Step
+
+_REQUEST_S = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+_TTFT_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160)
+_TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
+_TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+_ITERATION = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_REASONS = ("stop", "length", "abort", "error", "repetition")
+
+# name -> (what it says, buckets)
+_HISTOGRAMS = {
+    "request_prompt_tokens": ("Number of prefill tokens processed.", _TOKENS),
+    "request_generation_tokens": ("Number of generation tokens processed.", _TOKENS),
+    "iteration_tokens_total": ("Histogram of number of tokens per engine_step.", _ITERATION),
+    "request_max_num_generation_tokens": ("Histogram of maximum number of requested generation tokens.", _TOKENS),
+    "request_params_n": ("Histogram of the n request parameter.", (1, 2, 5, 10, 20)),
+    "request_params_max_tokens": ("Histogram of the max_tokens request parameter.", _TOKENS),
+    "time_to_first_token_seconds": ("Histogram of time to first token in seconds.", (*_TTFT_S, 640, 2560)),
+    "inter_token_latency_seconds": ("Histogram of inter-token latency in seconds.", _TOKEN_S),
+    "request_time_per_output_token_seconds": ("Histogram of time_per_output_token_seconds per request.", _TOKEN_S),
+    "e2e_request_latency_seconds": ("Histogram of e2e request latency in seconds.", _REQUEST_S),
+    "request_queue_time_seconds": ("Histogram of time spent in WAITING phase for request.", _REQUEST_S),
+    "request_inference_time_seconds": ("Histogram of time spent in RUNNING phase for request.", _REQUEST_S),
+    "request_prefill_time_seconds": ("Histogram of time spent in PREFILL phase for request.", _REQUEST_S),
+    "request_decode_time_seconds": ("Histogram of time spent in DECODE phase for request.", _REQUEST_S),
+    "request_num_preemptions": ("Histogram of the number of times a request was preempted.", (1, 2, 3, 4, 5, 10, 20)),
+}
+_COUNTERS = {
+    "prompt_tokens": "Number of prefill tokens processed.",
+    "generation_tokens": "Number of generation tokens processed.",
+    "num_preemptions": "Cumulative number of preemption from the engine.",
+    "prefix_cache_queries": "Prefix cache queries, in terms of number of queried tokens.",
+    "prefix_cache_hits": "Prefix cache hits, in terms of number of cached tokens.",
+    "prompt_tokens_cached": "Number of cached prompt tokens (local + external).",
+}
+_GAUGES = {
+    "num_requests_running": "Number of requests in model execution batches.",
+    "num_requests_waiting": "Number of requests waiting to be processed.",
+    "kv_cache_usage_perc": "KV-cache usage. 1 means 100 percent usage.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is counted of a sequence when it ends: its reason and what its request had asked for."""
+
+    finish_reason: str
+    max_tokens: int
+    n: int
+
+
+class SimMetrics:
+    """The registry of one engine. Gauges are read from the scheduler when somebody looks."""
+
+    def __init__(self, model: str, scheduler: Scheduler[S]) -> None:
+        self.registry = CollectorRegistry()
+        self._scheduler = scheduler
+        labels = {"engine": "0", "model_name": model}
+
+        def histogram(name: str) -> Histogram:
+            text, buckets = _HISTOGRAMS[name]
+            return Histogram(f"vllm:{name}", text, labels, buckets=buckets, registry=self.registry).labels(**labels)
+
+        self._histograms = {name: histogram(name) for name in _HISTOGRAMS}
+        self._itl = self._histograms["inter_token_latency_seconds"]
+        self._counters = {
+            name: Counter(f"vllm:{name}", text, labels, registry=self.registry).labels(**labels)
+            for name, text in _COUNTERS.items()
+        }
+        self._gauges = {
+            name: Gauge(f"vllm:{name}", text, labels, registry=self.registry).labels(**labels)
+            for name, text in _GAUGES.items()
+        }
+        success = Counter(
+            "vllm:request_success",
+            "Count of successfully processed requests.",
+            [*labels, "finished_reason"],
+            registry=self.registry,
+        )
+        self._success = {reason: success.labels(**labels, finished_reason=reason) for reason in _REASONS}
+        self._rejections = Counter(
+            "vllm:admission_rejections",
+            "Number of admission attempts rejected by a queue limit, by reason.",
+            ["model_name", "reason"],
+            registry=self.registry,
+        ).labels(model_name=model, reason="max_num_queued_reqs")
+        self._http = Counter(
+            "http_requests",
+            "Total number of requests by method, status and handler.",
+            ["handler", "method", "status"],
+            registry=self.registry,
+        )
+        self._late = Counter(
+            "hxp_sim_late_seconds",
+            "Time by which the simulation fell behind its own clock because the host was busy.",
+            registry=self.registry,
+        )
+        config = Gauge(
+            "vllm:cache_config_info",
+            "Information of the LLMEngine CacheConfig",
+            ["block_size", "enable_prefix_caching", "engine", "kv_cache_size_tokens", "num_gpu_blocks"],
+            registry=self.registry,
+        )
+        blocks = scheduler.blocks_total
+        config.labels(str(BLOCK_TOKENS), "False", "0", str(blocks * BLOCK_TOKENS), str(blocks)).set(1)
+        self._preemptions_seen = 0
+
+    def step(self, step: Step[S], served: Sized, gaps_s: Iterable[float]) -> None:
+        """Count one step; `gaps_s` are the times since the last token of those that had one."""
+        tokens = len(served)
+        self._counters["prompt_tokens"].inc(step.prompts)
+        self._counters["generation_tokens"].inc(tokens)
+        self._histograms["iteration_tokens_total"].observe(step.prefill_tokens + tokens)
+        for gap_s in gaps_s:
+            self._itl.observe(gap_s)
+
+    def ended(self, sequence: Sequence, request: Ended) -> None:
+        """Count a sequence that reached its end."""
+        arrival, started = sequence.arrival_s, sequence.started_s
+        first, last = sequence.first_token_s, sequence.last_token_s
+        if started is None or first is None or last is None:
+            raise ValueError("the sequence has not ended")
+        decode_s = last - first
+        self._success[request.finish_reason].inc()
+        readings = {
+            "request_prompt_tokens": sequence.prompt_tokens,
+            "request_generation_tokens": sequence.generated,
+            "request_max_num_generation_tokens": sequence.generated,
+            "request_params_n": request.n,
+            "request_params_max_tokens": request.max_tokens,
+            "time_to_first_token_seconds": first - arrival,
+            "request_time_per_output_token_seconds": decode_s / max(sequence.generated - 1, 1),
+            "e2e_request_latency_seconds": last - arrival,
+            "request_queue_time_seconds": started - arrival,
+            "request_inference_time_seconds": last - started,
+            "request_prefill_time_seconds": first - started,
+            "request_decode_time_seconds": decode_s,
+            "request_num_preemptions": sequence.preemptions,
+        }
+        for name, value in readings.items():
+            self._histograms[name].observe(value)
+
+    def rejected(self) -> None:
+        self._rejections.inc()
+
+    def answered(self, handler: str, method: str, status: int) -> None:
+        """Count an HTTP answer."""
+        self._http.labels(handler, method, f"{status // 100}xx").inc()
+
+    def late(self, seconds: float) -> None:
+        self._late.inc(seconds)
+
+    def render(self, queued: int) -> bytes:
+        """Return the page; `queued` requests have arrived but are not yet in the scheduler's queue."""
+        scheduler = self._scheduler
+        self._gauges["num_requests_running"].set(len(scheduler.running))
+        self._gauges["num_requests_waiting"].set(len(scheduler.waiting) + queued)
+        self._gauges["kv_cache_usage_perc"].set(scheduler.kv_usage)
+        self._counters["num_preemptions"].inc(scheduler.preemptions - self._preemptions_seen)
+        self._preemptions_seen = scheduler.preemptions
+        return generate_latest(self.registry)

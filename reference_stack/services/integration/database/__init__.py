@@ -1,0 +1,1 @@
+"""The database service: API keys and the usage log in PostgreSQL."""
