@@ -33,7 +33,9 @@ def write_allure(run_dir: Path, record: Record) -> Path:
     draft, folder = run_dir / f".{FOLDER}.draft", run_dir / FOLDER
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    attachments = [_attach(draft, run_dir / name, kind) for name, kind in _ATTACHED.items() if (run_dir / name).exists()]
+    attachments = [
+        _attach(draft, run_dir / name, kind) for name, kind in _ATTACHED.items() if (run_dir / name).exists()
+    ]
     for result in _results(record):
         result.attachments = attachments
         _write(draft / f"{result.uuid}-result.json", attr.asdict(result, filter=lambda _, held: bool(held)))

@@ -111,7 +111,8 @@ def gate_sentence(gate: GateResult) -> str:
     if gate.outcome == "INCONCLUSIVE" and gate.detectable is not None:
         parts.append(f"The run could have told a difference of {gate.detectable * 100:.3g} % of the limit.")
     if gate.outcome == "INCONCLUSIVE" and gate.needed is not None:
-        parts.append(f"About {gate.needed} replicates would decide.")
+        took = "" if gate.needed_minutes is None else f" ({gate.needed_minutes:.3g} minutes)"
+        parts.append(f"About {gate.needed} further replicates{took} would decide.")
     return " ".join(parts)
 
 
