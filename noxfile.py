@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import nox
 
@@ -118,8 +119,11 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the wheel, and use it in an empty project elsewhere."""
-    install(session, "dev")
+    session.install("--require-hashes", "-r", "locks/run.txt")
     session.run("python", "-m", "build", "--no-isolation", "--outdir", "dist")
+    wheel = max(Path("dist").glob("*.whl"), key=lambda file: file.stat().st_mtime)
+    session.install("--no-deps", "--force-reinstall", str(wheel))
+    session.run("python", ".ci/empty_project.py")
 
 
 @nox.session

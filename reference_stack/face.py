@@ -10,14 +10,21 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 # dependency name -> "" when it serves, else why not
 Check = Callable[[], Awaitable[Mapping[str, str]]]
+# whether a service can serve, given what its check found
+Enough = Callable[[Mapping[str, str]], bool]
 
 
-def add_face(app: FastAPI, name: str, check: Check, registry: CollectorRegistry) -> None:
+def every_one(found: Mapping[str, str]) -> bool:
+    """Every dependency serves."""
+    return not any(found.values())
+
+
+def add_face(app: FastAPI, name: str, check: Check, registry: CollectorRegistry, *, enough: Enough = every_one) -> None:
     """Add the common routes to `app`.
 
     /health/live is 200 while the process answers; a dependency that is out never makes it fail. /health/ready and
-    /health are 200 when every dependency that `check` names serves, else 503; all three say `{"service", "status",
-    "dependencies"}`. /metrics is the Prometheus text of `registry`.
+    /health are 200 when what `check` found is `enough` ("degraded" when some dependency is out none the less), else
+    503; all three say `{"service", "status", "dependencies"}`. /metrics is the Prometheus text of `registry`.
     """
 
     @app.get("/health/live", tags=["health"])
@@ -26,9 +33,10 @@ def add_face(app: FastAPI, name: str, check: Check, registry: CollectorRegistry)
 
     async def ready() -> JSONResponse:
         found = dict(await check())
-        bad = any(found.values())
-        body = {"service": name, "status": "unready" if bad else "ready", "dependencies": found}
-        return JSONResponse(body, status_code=503 if bad else 200)
+        serves = enough(found)
+        status = "unready" if not serves else "ready" if every_one(found) else "degraded"
+        body = {"service": name, "status": status, "dependencies": found}
+        return JSONResponse(body, status_code=200 if serves else 503)
 
     app.get("/health/ready", tags=["health"])(ready)
     app.get("/health", tags=["health"])(ready)

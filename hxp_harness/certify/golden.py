@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--fd", type=int, help="an inherited, bound socket")
     where.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--log", type=Path, required=True, help="where the truth is appended")
+    parser.add_argument("--log", type=Path, default=Path("/dev/null"), help="where the truth is appended")
     parser.add_argument("--ttft-s", type=float, default=Behaviour().ttft_s)
     parser.add_argument("--itl-s", type=float, default=Behaviour().itl_s)
     parser.add_argument("--jitter-s", type=float, default=0.0)

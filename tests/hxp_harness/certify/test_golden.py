@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -28,7 +29,7 @@ StartGolden = Callable[..., GoldenServer]
 
 @pytest.fixture
 def start_golden(tmp_path: Path) -> Iterator[StartGolden]:
-    """Start golden servers: start_golden(slots=2, itl_s=0.01)."""
+    """Start golden servers, as in `start_golden(slots=2, itl_s=0.01)`."""
     with ExitStack() as stack:
 
         def start(*, slots: int = 0, seed: int = 0, **behaviour: Any) -> GoldenServer:
@@ -70,7 +71,7 @@ def payloads(answer: bytes) -> list[Any]:
     return found
 
 
-def content(events: list[dict]) -> str:
+def content(events: list[dict[str, Any]]) -> str:
     return "".join(event["choices"][0]["delta"].get("content", "") for event in events[:-2])
 
 
@@ -125,7 +126,7 @@ def test_usage_comes_only_when_asked_for(start_golden: StartGolden) -> None:
         ("/v1/completions", {"messages": None, "prompt": ["one", "two"]}),
     ],
 )
-def test_answer_without_streaming(start_golden: StartGolden, path: str, prompt: dict) -> None:
+def test_answer_without_streaming(start_golden: StartGolden, path: str, prompt: dict[str, Any]) -> None:
     """Without streaming the whole body leaves when the last token is due."""
     server = start_golden(reasoning_tokens=1)
     answer = exchange(server, request_bytes("a", path=path, stream=None, stream_options=None, **prompt))
@@ -183,7 +184,7 @@ def test_early_role_chunk_is_no_token(start_golden: StartGolden) -> None:
 
 
 @pytest.mark.parametrize("trap", [{"split_at": 2}, {"split_every": True}])
-def test_split_event_counts_from_its_last_byte(start_golden: StartGolden, trap: dict) -> None:
+def test_split_event_counts_from_its_last_byte(start_golden: StartGolden, trap: dict[str, Any]) -> None:
     """An event cut in two is complete, and true, only with its second segment."""
     server = start_golden(split_s=0.05, **trap)
     events = payloads(exchange(server, request_bytes("a")))
@@ -236,7 +237,7 @@ def test_reset_is_a_reset(start_golden: StartGolden) -> None:
     ("trap", "ended"),
     [({"reset_at": 0}, "reset"), ({"abort_at": 0}, "abort"), ({"error_at": 0}, "error"), ({"status": 429}, "status")],
 )
-def test_traps_without_streaming(start_golden: StartGolden, trap: dict, ended: str) -> None:
+def test_traps_without_streaming(start_golden: StartGolden, trap: dict[str, Any], ended: str) -> None:
     """Each way to fail has a form without streaming."""
     server = start_golden(**trap)
     request = request_bytes("a", stream=None, stream_options=None)
@@ -288,7 +289,7 @@ def test_slots_queue_exactly(start_golden: StartGolden) -> None:
         sock.close()
     truths = sorted((server.truth(f"r{number}") for number in range(3)), key=lambda truth: truth.start_s)
 
-    for before, after in zip(truths, truths[1:], strict=False):
+    for before, after in itertools.pairwise(truths):
         assert after.arrived_s < before.events[-1].due_s
         assert after.start_s == pytest.approx(before.events[-1].due_s, abs=1e-6)
 
@@ -336,7 +337,7 @@ def test_a_request_chooses_its_own_behaviour(start_golden: StartGolden, how: str
         {"max_tokens": -1},
     ],
 )
-def test_nonsense_is_refused(start_golden: StartGolden, body: dict) -> None:
+def test_nonsense_is_refused(start_golden: StartGolden, body: dict[str, Any]) -> None:
     """A behaviour or a length that makes no sense is a 400 in vLLM's shape."""
     answer = exchange(start_golden(), request_bytes("a", **body))
 

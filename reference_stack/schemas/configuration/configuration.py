@@ -1,0 +1,22 @@
+"""Settings of the configuration service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from reference_stack.schemas.configuration.base import Settings
+
+
+class ConfigurationSettings(Settings):
+    """Where the layers of everybody's configuration are; later ones win.
+
+    The services' own defaults, `environment_file`, `host_file`, variables `<variable_prefix>SERVICE__KEY=VALUE`, then
+    `assignments` "SERVICE.KEY=VALUE". A file is a mapping from a service to its settings; values are YAML.
+    """
+
+    environment_file: Path | None = None
+    host_file: Path | None = None
+    variable_prefix: str = Field(default="HXP_STACK_", pattern=r"^[A-Z][A-Z0-9_]*_$")
+    assignments: tuple[str, ...] = ()

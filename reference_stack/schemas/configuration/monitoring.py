@@ -1,0 +1,22 @@
+"""Settings of the monitoring service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, HttpUrl
+
+from reference_stack.schemas.configuration.base import Settings
+
+_Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class MonitoringSettings(Settings):
+    """Which services are watched, by name and the URL of their /health, and how often.
+
+    Every `interval_s` each is asked, and counts as down when it has not answered within `deadline_s`.
+    """
+
+    services: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], HttpUrl] = Field(default_factory=dict)
+    interval_s: _Seconds = 30.0
+    deadline_s: _Seconds = 30.0

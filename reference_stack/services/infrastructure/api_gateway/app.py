@@ -1,0 +1,131 @@
+"""Puts the gateway together: routes, who may use them, and what runs beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from reference_stack.face import add_face
+from reference_stack.schemas.api.keys import ApiKey, KeyRepository
+from reference_stack.schemas.api.usage import UsageRepository
+from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
+from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
+from reference_stack.services.infrastructure.api_gateway.call import call_of
+from reference_stack.services.infrastructure.api_gateway.edge import Edge
+from reference_stack.services.infrastructure.api_gateway.keys import KeyRing
+from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
+from reference_stack.services.infrastructure.api_gateway.relay import Relay
+from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams
+from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
+
+_MODELS = "/v1/models"
+_ROUTES = (CHAT, COMPLETIONS, _MODELS, "/health", "/health/live", "/health/ready", "/metrics")
+
+
+class _Relayed(Response):
+    """A response that is the relay itself: FastAPI picks the route, and the bytes go past it."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._relay(scope, receive, send)
+
+
+def create_app(
+    settings: ApiGatewaySettings,
+    *,
+    key_repository: KeyRepository | None = None,
+    usage_repository: UsageRepository | None = None,
+) -> FastAPI:
+    """Return the gateway. The repositories are those of `database_dsn` unless given."""
+    measures = Measures(settings.upstreams)
+    upstreams = Upstreams(settings)
+    usage = UsageLog(usage_repository, measures, most_held=settings.usage_rows_held)
+    ring = KeyRing(
+        (ApiKey(key.id, bytes.fromhex(key.hash), frozenset(key.models), key.tenant) for key in settings.keys),
+        settings.pepper(),
+        key_repository,
+        fresh_s=settings.key_cache_s,
+        stale_s=settings.key_stale_s,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await upstreams.start()
+        writer = asyncio.ensure_future(usage.run())
+        try:
+            yield
+        finally:
+            writer.cancel()
+            with suppress(asyncio.CancelledError):
+                await writer
+            await usage.close()
+            await upstreams.close()
+
+    app = FastAPI(
+        title="API gateway",
+        lifespan=lifespan,
+        docs_url="/docs" if settings.open_docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.open_docs else None,
+        redirect_slashes=False,
+    )
+    app.include_router(_api(settings, ring, Relay(settings, upstreams, usage, measures)))
+    app.add_exception_handler(HTTPException, _refuse_route)
+    app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, measures=measures, usage=usage)
+
+    async def check() -> Mapping[str, str]:
+        found = await upstreams.health()
+        measures.healthy(found)
+        return found or {"upstreams": "none is configured"}
+
+    # One model out of four is no reason to take the other three away.
+    add_face(app, "api_gateway", check, measures.registry, enough=_one_model)
+    return app
+
+
+def _api(settings: ApiGatewaySettings, ring: KeyRing, relay: Relay) -> APIRouter:
+    async def authenticate(request: Request) -> None:
+        given = [value for name, value in request.scope["headers"] if name == b"authorization"]
+        call_of(request.scope).key = await ring.admit(given)
+
+    # Authentication belongs to the router: a route that is added here cannot be without it.
+    api = APIRouter(dependencies=[Depends(authenticate)])
+    relayed = _Relayed(relay)
+
+    @api.post(CHAT, tags=["completions"])
+    async def chat() -> Response:
+        return relayed
+
+    @api.post(COMPLETIONS, tags=["completions"])
+    async def completions() -> Response:
+        return relayed
+
+    @api.get(_MODELS, tags=["models"])
+    async def models(request: Request) -> JSONResponse:
+        key = call_of(request.scope).key
+        visible = [name for name in settings.upstreams if key is not None and key.may_use(name)]
+        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "hxp"} for name in visible]
+        return JSONResponse({"object": "list", "data": rows})
+
+    return api
+
+
+def _one_model(found: Mapping[str, str]) -> bool:
+    return "" in found.values()
+
+
+async def _refuse_route(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 405:
+        raise Refusal(405, "method_not_allowed", "this route does not answer that method")
+    raise Refusal(status, "not_found", "there is no such route here")

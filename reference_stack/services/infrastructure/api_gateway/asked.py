@@ -1,0 +1,60 @@
+"""A request that may go to a model: checked, and the bytes that will be sent for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.configuration.api_gateway import LimitSettings
+from reference_stack.services.infrastructure.api_gateway import parameters
+from reference_stack.services.infrastructure.api_gateway.body import parse_object
+from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`body` goes to the model; `strip_usage` says that the client did not ask for the usage summary it brings."""
+
+    model: str
+    stream: bool
+    strip_usage: bool
+    body: bytes
+
+
+class Reader:
+    """Knows the parameters of each route."""
+
+    def __init__(self, limits: LimitSettings, models: frozenset[str]) -> None:
+        self._limits = limits
+        self._models = models
+        self._rules = {
+            CHAT: (parameters.chat_parameters(limits), ("model", "messages")),
+            COMPLETIONS: (parameters.completion_parameters(limits), ("model", "prompt")),
+        }
+
+    def read(self, route: str, body: bytes, key: ApiKey) -> Asked:
+        """Return what is asked. Raises Refusal 400, or 404 for a model that is not there or not the key's to use."""
+        request = parse_object(body, self._limits)
+        rules, needed = self._rules[route]
+        parameters.check(request, rules, needed)
+        model = str(request["model"])
+        if model not in self._models or not key.may_use(model):
+            # One answer for both, so that a key cannot find out what others may use.
+            message = "the model does not exist, or this key may not use it; GET /v1/models lists those it may"
+            raise Refusal(404, "model_not_found", message, param="model")
+        stream = request.get("stream") is True
+        options = request.get("stream_options")
+        strip = stream and not (isinstance(options, dict) and options.get("include_usage"))
+        return Asked(model, stream, strip, _with_usage(body, request) if strip else body)
+
+
+def _with_usage(body: bytes, request: Mapping[str, object]) -> bytes:
+    """Return the same request with the usage summary asked for; the client's own bytes are kept where possible."""
+    if "stream_options" in request:
+        return json.dumps({**request, "stream_options": {"include_usage": True}}).encode()
+    return body.rstrip()[:-1] + b',"stream_options":{"include_usage":true}}'

@@ -1,0 +1,82 @@
+"""One request on its way through the gateway: what is known of it so far, and what is written down in the end."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import cast
+
+from starlette.types import Scope
+
+from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.usage import Outcome, UsageRow
+from reference_stack.services.infrastructure.api_gateway.events import Usage
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_SLOT = "hxp.call"
+
+
+@dataclass(slots=True)
+class Call:
+    """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else ""."""
+
+    id: str
+    client_id: str
+    route: str
+    began_s: float = field(default_factory=time.perf_counter)
+    accepted_at_s: float = field(default_factory=time.time)
+    key: ApiKey | None = None
+    model: str = ""
+    stream: bool = False
+    status: int = 0
+    error: str = ""
+    first_byte_s: float | None = None
+    outcome: Outcome | None = None
+    usage: Usage | None = None
+    texts: int = 0
+
+    @property
+    def shown_id(self) -> str:
+        """The id that the client sees."""
+        return self.client_id or self.id
+
+    @property
+    def started(self) -> bool:
+        """Whether the client has been told a status."""
+        return self.status != 0
+
+    def row(self) -> UsageRow | None:
+        """Return the usage row, or None when the request was never accepted."""
+        if self.outcome is None or self.key is None:
+            return None
+        return UsageRow(
+            request_id=self.id,
+            client_request_id=self.client_id,
+            key_id=self.key.id,
+            tenant=self.key.tenant,
+            model=self.model,
+            route=self.route,
+            outcome=self.outcome,
+            status=self.status,
+            stream=self.stream,
+            prompt_tokens=None if self.usage is None else self.usage.prompt_tokens,
+            output_tokens=self.texts if self.usage is None else self.usage.completion_tokens,
+            exact=self.usage is not None,
+            accepted_at_s=self.accepted_at_s,
+            took_s=time.perf_counter() - self.began_s,
+        )
+
+
+def begin(scope: Scope, route: str, header: bytes | None) -> Call:
+    """Make the call of this request and leave it in its scope; `header` is its X-Request-Id."""
+    sane = header is not None and _SANE_ID.fullmatch(header)
+    call = Call(secrets.token_hex(16), header.decode() if header and sane else "", route)
+    scope[_SLOT] = call
+    return call
+
+
+def call_of(scope: Scope) -> Call:
+    """Return the call that `begin` left in the scope."""
+    return cast("Call", scope[_SLOT])

@@ -1,0 +1,87 @@
+"""What the gateway counts. Labels take known values only, whatever clients send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from reference_stack.services.infrastructure.api_gateway.call import Call
+
+_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+
+
+class Measures:
+    """The gateway's metrics, in a registry of their own."""
+
+    def __init__(self, models: Iterable[str]) -> None:
+        self.registry = CollectorRegistry()
+        self._models = frozenset(models)
+        self._requests = Counter(
+            "hxp_gateway_requests",
+            "Requests by route, model and status.",
+            ("route", "model", "status"),
+            registry=self.registry,
+        )
+        self._took = Histogram(
+            "hxp_gateway_request_duration_seconds",
+            "From the request's head to the end of the answer.",
+            ("route", "model"),
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._first_byte = Histogram(
+            "hxp_gateway_first_byte_seconds",
+            "From the request's head to the first byte of the answer.",
+            ("route", "model"),
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "hxp_gateway_tokens", "Tokens by model and kind.", ("model", "kind"), registry=self.registry
+        )
+        self._outcomes = Counter(
+            "hxp_gateway_outcomes",
+            "Accepted requests by model and how they ended.",
+            ("model", "outcome"),
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("hxp_gateway_in_flight", "Requests being relayed.", registry=self.registry)
+        self.rows_held = Gauge(
+            "hxp_gateway_usage_rows_held", "Usage rows that wait for the database.", registry=self.registry
+        )
+        self.rows_stored = Counter(
+            "hxp_gateway_usage_rows_stored", "Usage rows stored in the database.", registry=self.registry
+        )
+        self.rows_refused = Counter(
+            "hxp_gateway_usage_rows_refused", "Usage rows that the database refused.", registry=self.registry
+        )
+        self._upstream_up = Gauge(
+            "hxp_gateway_upstream_up", "1 while the model's server is healthy.", ("model",), registry=self.registry
+        )
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram, Histogram]] = {}
+
+    def done(self, call: Call, took_s: float) -> None:
+        """Count one request that ended."""
+        model = call.model if call.model in self._models else ""
+        key = (call.route, model, call.status)
+        children = self._children.get(key)
+        if children is None:
+            children = self._children[key] = (
+                self._requests.labels(call.route, model, str(call.status)),
+                self._took.labels(call.route, model),
+                self._first_byte.labels(call.route, model),
+            )
+        children[0].inc()
+        children[1].observe(took_s)
+        if call.first_byte_s is not None:
+            children[2].observe(call.first_byte_s)
+        if call.outcome is not None:
+            self._outcomes.labels(model, call.outcome).inc()
+            self._tokens.labels(model, "prompt").inc(0 if call.usage is None else call.usage.prompt_tokens)
+            self._tokens.labels(model, "output").inc(call.texts if call.usage is None else call.usage.completion_tokens)
+
+    def healthy(self, found: Mapping[str, str]) -> None:
+        """Set which models' servers are up."""
+        for model, problem in found.items():
+            self._upstream_up.labels(model).set(not problem)

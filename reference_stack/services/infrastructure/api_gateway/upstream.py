@@ -1,0 +1,116 @@
+"""The models' servers as the gateway reaches them: one connection pool, one row a model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings, UpstreamSettings
+from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, bad_request, bad_upstream
+
+# uvicorn and vLLM close a connection that was idle for 5 s; one that is used at that very moment would be lost.
+_IDLE_S = 3.0
+_HEALTH_REMEMBERED_S = 1.0
+_LONGEST_ERROR = 64 * 1024
+_CONTEXT_WORDS = (b"max_model_len", b"maximum context length", b"context length")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a model's two routes and its health are, and the headers that the gateway itself sends."""
+
+    routes: Mapping[str, URL]
+    health: URL
+    headers: Mapping[str, str]
+
+
+def _upstream(settings: UpstreamSettings) -> Upstream:
+    base = URL(str(settings.base_url).rstrip("/"))
+    headers = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
+    if settings.api_key is not None:
+        headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+    routes = {route: base.with_path(base.path + route.removeprefix("/v1")) for route in _ROUTES}
+    return Upstream(routes, base.with_path(base.path.removesuffix("/v1") + "/health"), headers)
+
+
+_ROUTES = ("/v1/chat/completions", "/v1/completions")
+
+
+class Upstreams:
+    """Open between `start` and `close`."""
+
+    def __init__(self, settings: ApiGatewaySettings) -> None:
+        self.by_model = {name: _upstream(each) for name, each in settings.upstreams.items()}
+        self._connect_s = settings.connect_s
+        self._health_s = settings.health_s
+        self._session: aiohttp.ClientSession | None = None
+        self._found: tuple[Mapping[str, str], float] = ({}, float("-inf"))
+
+    async def start(self) -> None:
+        """Open the pool; it is bounded by the gateway's own limit of requests in flight."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent",),
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def post(self, model: str, route: str, body: bytes, request_id: str) -> aiohttp.client._RequestContextManager:
+        """Send `body` as it is; redirects are not followed, for a model's server does not say where requests go."""
+        upstream = self.by_model[model]
+        headers = {**upstream.headers, "X-Request-Id": request_id}
+        return self._open.post(upstream.routes[route], data=body, headers=headers, allow_redirects=False)
+
+    @property
+    def _open(self) -> aiohttp.ClientSession:
+        assert self._session is not None, "start() comes first"  # noqa: S101 - a mistake of ours, not of a caller
+        return self._session
+
+    async def health(self) -> Mapping[str, str]:
+        """Return by model "" or why it does not serve; asked at most once a second, whoever wants to know."""
+        found, at = self._found
+        if time.monotonic() - at < _HEALTH_REMEMBERED_S:
+            return found
+        names = list(self.by_model)
+        answers = await asyncio.gather(*(self._ask(self.by_model[name]) for name in names))
+        self._found = (dict(zip(names, answers, strict=True)), time.monotonic())
+        return self._found[0]
+
+    async def _ask(self, upstream: Upstream) -> str:
+        timeout = aiohttp.ClientTimeout(total=self._health_s)
+        try:
+            async with self._open.get(upstream.health, timeout=timeout, allow_redirects=False) as reply:
+                return "" if reply.status == 200 else f"its /health answers {reply.status}"
+        except TimeoutError:
+            return f"its /health does not answer within {self._health_s:g} s"
+        except (aiohttp.ClientError, OSError):
+            return "it cannot be reached"
+
+
+async def refusal_from(reply: aiohttp.ClientResponse) -> Refusal:
+    """Return what the client is told of an answer that is not 200.
+
+    The server's own words stay here: they repeat values of the request, and tell of its insides.
+    """
+    if reply.status in (429, 503):
+        asked = reply.headers.get("Retry-After", "")
+        wait_s = min(int(asked), 60) if asked.isascii() and asked.isdigit() else 1
+        return Refusal(reply.status, "model_overloaded", "the model is overloaded", retry_after_s=max(wait_s, 1))
+    if reply.status in (400, 422):
+        words = await reply.content.read(_LONGEST_ERROR)
+        if any(each in words for each in _CONTEXT_WORDS):
+            message = "the prompt, or the prompt and the tokens asked for, exceed what the model can hold"
+            return bad_request("context_length_exceeded", message)
+        return bad_request("refused_by_model", "the model's server refused the request's parameters")
+    return bad_upstream(f"the model's server answered with status {reply.status}")

@@ -1,0 +1,117 @@
+"""The storage service: which model and run artefacts there are, whether they are whole, and how much room is left."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException
+from prometheus_client import CollectorRegistry, Gauge
+
+from reference_stack.face import add_face
+from reference_stack.schemas.configuration.storage import StorageSettings
+from reference_stack.services.infrastructure.artefacts import MANIFEST, files_of, flaws_of, format_flaws
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def create_app(settings: StorageSettings) -> FastAPI:
+    """Return the service. It reads the two folders and writes nothing."""
+    registry = CollectorRegistry()
+    free = Gauge("hxp_storage_free_bytes", "Room left on the folder's disk.", ("folder",), registry=registry)
+    folders = {name: path for name, path in (("models", settings.models), ("runs", settings.runs)) if path is not None}
+    for name, path in folders.items():
+        free.labels(name).set_function(lambda path=path: float(_free_bytes(path)))  # type: ignore[misc]  # bound now
+
+    app = FastAPI(title="Storage", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/models")
+    def models() -> dict[str, object]:
+        """The models that are there, with their size and whether their files are of safe formats."""
+        return {"models": [_model(path) for path in _entries(folders.get("models"))]}
+
+    @app.get("/models/{name}")
+    def model(name: str) -> dict[str, object]:
+        return _model(_entry(folders.get("models"), name))
+
+    @app.post("/models/{name}/verify")
+    async def verify(name: str) -> dict[str, object]:
+        """Read every byte of a model and compare it with its manifest."""
+        path = _entry(folders.get("models"), name)
+        flaws = await asyncio.to_thread(flaws_of, path)
+        return {"name": name, "whole": not flaws, "flaws": [asdict(flaw) for flaw in flaws]}
+
+    @app.get("/runs")
+    def runs() -> dict[str, object]:
+        return {"runs": [_run(path) for path in _entries(folders.get("runs"))]}
+
+    @app.get("/runs/{name}")
+    def run(name: str) -> dict[str, object]:
+        path = _entry(folders.get("runs"), name)
+        return {**_run(path), "files": [each.relative_to(path).as_posix() for each in files_of(path)]}
+
+    @app.get("/space")
+    def space() -> dict[str, object]:
+        """Room left, in bytes, on the disk of each folder."""
+        return {name: _free_bytes(path) for name, path in folders.items()}
+
+    async def check() -> Mapping[str, str]:
+        return {name: _problem(path, settings.least_free_bytes) for name, path in folders.items()}
+
+    add_face(app, "storage", check, registry)
+    return app
+
+
+def _problem(folder: Path, least_free_bytes: int) -> str:
+    if not folder.is_dir():
+        return "the folder is not there"
+    if _free_bytes(folder) < least_free_bytes:
+        return f"less than {least_free_bytes} bytes are free"
+    return ""
+
+
+def _free_bytes(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
+
+
+def _entries(folder: Path | None) -> list[Path]:
+    if folder is None or not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if _is_entry(folder, path)]
+
+
+def _entry(folder: Path | None, name: str) -> Path:
+    """Return the folder of that name directly below `folder`; whatever else a name could lead to is not found."""
+    if folder is not None and _NAME.fullmatch(name) and _is_entry(folder, folder / name):
+        return folder / name
+    raise HTTPException(404, "there is nothing of that name")
+
+
+def _is_entry(folder: Path, path: Path) -> bool:
+    return path.is_dir() and path.resolve().parent == folder.resolve() and bool(_NAME.fullmatch(path.name))
+
+
+def _model(path: Path) -> dict[str, object]:
+    flaws = format_flaws(path)
+    return {
+        "name": path.name,
+        "bytes": _bytes(path),
+        "manifest": (path / MANIFEST).is_file(),
+        "safe": not flaws,
+        "flaws": [asdict(flaw) for flaw in flaws],
+    }
+
+
+def _run(path: Path) -> dict[str, object]:
+    return {"name": path.name, "bytes": _bytes(path), "record": (path / "run.json").is_file()}
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in files_of(folder))
