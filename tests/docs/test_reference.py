@@ -15,7 +15,11 @@ from pydantic import BaseModel
 import hxp_harness.cli
 import reference_stack.__main__
 from hxp_harness.errors import ExitCode
+from hxp_harness.gates.facts import Asked, RunFacts
+from hxp_harness.gates.gate import parse_gate
+from hxp_harness.gates.verdict import judge
 from hxp_harness.metrics.definitions import METRICS
+from hxp_harness.metrics.table import TraceTable
 from hxp_harness.profile import Contract, Profile, Replicates
 from hxp_harness.report import record
 from hxp_harness.trace import ErrorKind, Trace
@@ -116,6 +120,16 @@ def test_the_record_is_told(reference: Reference, first_cells: FirstCells) -> No
     assert set(first_cells(text)) == keys
     for part in parts:
         assert [key for key in part.model_fields if f"`{key}`" not in text] == []
+
+
+def test_checks_are_told(reference: Reference, first_cells: FirstCells) -> None:
+    """The page names every check of the measurement, and no other."""
+    asked = Asked(rate_rps=1.0, prompt_tokens=1, output_tokens=1, replicates=2, requests=10)
+    verdict = judge(TraceTable.from_traces([]), [parse_gate("error_rate <= 1 %")], RunFacts(asked))
+    told = list(first_cells(reference("verdicts", "## Checks of the measurement")))
+
+    assert verdict.outcome == "INVALID"
+    assert [name for name in told if name not in {"send_lag", "usage"}] == [check.name for check in verdict.checks]
 
 
 def test_exit_codes_are_told(reference: Reference) -> None:

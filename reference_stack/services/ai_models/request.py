@@ -136,7 +136,7 @@ def ask_completion(raw: bytes, spec: ModelSpec, max_model_len: int, seed: int) -
     _check_stream(body)
     check_model(body.model, spec.name)
     if body.suffix:
-        raise ApiError("suffix is only supported for models with FIM completion rendering")
+        raise ApiError("suffix is only supported for models with FIM completion rendering", param="suffix")
     prompts = _prompts(body, spec)
     longest = max(tokens for tokens, _ in prompts)
     wanted = 16 if body.max_tokens is None else body.max_tokens
