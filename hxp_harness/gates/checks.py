@@ -58,7 +58,8 @@ def _certificate(facts: RunFacts) -> Check:
     if facts.certified is None:
         return Check(name, FAILED, "The measuring client has no certificate: nothing says that its times are right.")
     if not facts.certified.ok:
-        return Check(name, FAILED, " ".join(facts.certified.reasons) or "The measuring client failed its certificate.")
+        reasons = "; ".join(facts.certified.reasons) or "its certificate failed"
+        return Check(name, FAILED, f"The measuring client cannot be trusted: {reasons}.")
     return Check(name, OK, "Before and after the run the client measured a server of known timing rightly.")
 
 

@@ -76,6 +76,16 @@ def read_gate(gate: Gate, observed: Sequence[Observed], asked: Asked) -> Reading
     return Reading(gate, values, _middle(hi, log=interval.log), interval, n, limit, pass_limit)
 
 
+def met(reading: Reading) -> bool:
+    """Whether the bound clears the limit with its guard band."""
+    if len(reading.values) < 2:
+        return False
+    gate, bound = reading.gate, reading.interval.high if reading.gate.upper else reading.interval.low
+    if gate.upper:
+        return bound < reading.pass_limit if gate.strict else bound <= reading.pass_limit
+    return bound > reading.pass_limit if gate.strict else bound >= reading.pass_limit
+
+
 def _statistic(gate: Gate, replicate: TraceTable) -> tuple[float, float]:
     """Return bounds of the statistic; of nothing at all, nothing is known."""
     sample = gate.row.values(replicate)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hxp_harness.gates.checks import check_run
 from hxp_harness.gates.early import ALPHA_EARLY, EarlyJudge
-from hxp_harness.gates.evaluate import Observed, Reading, observe, read_gate
+from hxp_harness.gates.evaluate import Observed, Reading, met, observe, read_gate
 from hxp_harness.gates.facts import RunFacts
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.interval import ALPHA, holm
@@ -79,7 +79,7 @@ def _results(
 
 def _result(reading: Reading, broken: bool, whole: bool, facts: RunFacts) -> GateResult:
     gate, interval = reading.gate, reading.interval
-    outcome = Outcome.FAIL if broken else Outcome.PASS if whole and _met(reading) else Outcome.INCONCLUSIVE
+    outcome = Outcome.FAIL if broken else Outcome.PASS if whole and met(reading) else Outcome.INCONCLUSIVE
     more = more_replicates(reading) if outcome is Outcome.INCONCLUSIVE else None
     minutes = None if more is None else more * facts.asked.requests / facts.asked.rate_rps / 60
     return GateResult(
@@ -101,15 +101,6 @@ def _result(reading: Reading, broken: bool, whole: bool, facts: RunFacts) -> Gat
         more_replicates=more,
         more_minutes=minutes,
     )
-
-
-def _met(reading: Reading) -> bool:
-    if len(reading.values) < 2:
-        return False
-    gate, bound = reading.gate, reading.interval.high if reading.gate.upper else reading.interval.low
-    if gate.upper:
-        return bound < reading.pass_limit if gate.strict else bound <= reading.pass_limit
-    return bound > reading.pass_limit if gate.strict else bound >= reading.pass_limit
 
 
 def _decide(
