@@ -16,6 +16,7 @@ version = release = _PROJECT["version"]
 extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+smartquotes = False  # they would turn the two dashes of an option into one
 exclude_patterns = ["_build"]
 
 html_theme = "furo"

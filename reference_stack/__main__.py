@@ -3,41 +3,120 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reference_stack.errors import StackError
+from reference_stack.errors import SettingsError, StackError
+
+if TYPE_CHECKING:
+    from reference_stack.orchestration.deployment.want import Want
+
+FOLDER = Path(".hxp/stack")
+CACHE = Path(".hxp/cache")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of `hxp-stack`."""
+    top = argparse.ArgumentParser(prog="hxp-stack", description="Runs the reference stack, or one service of it.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_up(commands.add_parser("up", help="start the stack; return when it serves"))
+    down = commands.add_parser("down", help="stop the stack")
+    status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
+    status.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
+    for command in (down, status):
+        command.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
+    serve = commands.add_parser("serve", help="run one service in the foreground")
+    serve.add_argument("name", help="mixtral ... metrics")
+    serve.add_argument("--settings", type=Path, metavar="FILE", help="YAML or JSON")
+    serve.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, help="the documented one unless given; 0: a free one")
+    serve.add_argument("--fd", type=int, help="serve on this listening socket, inherited")
+    return top
+
+
+def _add_up(up: argparse.ArgumentParser) -> None:
+    up.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="this service and its needs; repeatable"
+    )
+    up.add_argument("--engine", choices=("sim", "vllm"), default="sim")
+    up.add_argument("--weights", choices=("real", "dummy", "tiny"), default="real")
+    up.add_argument("--ports", choices=("documented", "free"), default="documented")
+    up.add_argument("--mock", action="store_true", help="integration services keep everything in memory")
+    up.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the models")
+    up.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
+    up.add_argument("--foreground", action="store_true", help="stay, and stop with this command")
+    up.add_argument("--json", action="store_true", help="with --foreground: one line of JSON when it serves")
+    up.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `hxp-stack`; return its exit code."""
-    parser = argparse.ArgumentParser(prog="hxp-stack", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="run one service in the foreground")
-    serve.add_argument("name")
-    serve.add_argument("--settings", type=Path, metavar="FILE")
-    serve.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int)
-    serve.add_argument("--fd", type=int, help="serve on this listening socket, inherited")
-    options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(words)
     try:
-        return _serve(options)
+        match options.command:
+            case "serve":
+                return _serve(options)
+            case "up":
+                return _up(options, words[1:])
+            case "down":
+                from reference_stack.orchestration.operational import down
+
+                return down(options.folder)
+            case _:
+                from reference_stack.orchestration.operational import status
+
+                return status(options.folder, as_json=options.json)
     except StackError as error:
         print(f"hxp-stack: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("hxp-stack: stopped", file=sys.stderr)
+        return 130
+
+
+def _up(options: argparse.Namespace, words: Sequence[str]) -> int:
+    want = _want(options)
+    if options.foreground:
+        from reference_stack.orchestration.foreground import run
+
+        return run(want, as_json=options.json, until_eof=options.json and not options.detached)
+    if options.json:
+        raise SettingsError("--json needs --foreground", hint="hxp-stack status --json tells of a running stack")
+    from reference_stack.orchestration.operational import up
+
+    return up(options.folder, words)
+
+
+def _want(options: argparse.Namespace) -> Want:
+    from reference_stack.orchestration.deployment.want import Want
+
+    settings = {}
+    for text in options.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SettingsError(f"{text!r} is not KEY=VALUE", hint="for example --set device=l40s")
+        settings[key] = value
+    return Want(
+        folder=options.folder.absolute(),
+        cache=CACHE.absolute(),
+        services=tuple(options.only),
+        engine=options.engine,
+        weights=options.weights,
+        ports=options.ports,
+        mock=options.mock,
+        options=settings,
+    )
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from reference_stack.catalogue import load_catalogue
-    from reference_stack.serve import read_settings, serve
+    from reference_stack.serve import serve_file
 
-    settings = read_settings(options.name, options.settings, tuple(options.assignments))
-    port = load_catalogue()[options.name].port if options.port is None else options.port
-    serve(options.name, settings, host=options.host, port=port, fd=options.fd)
+    where = {"host": options.host, "port": options.port, "fd": options.fd}
+    serve_file(options.name, options.settings, tuple(options.assignments), **where)
     return 0
 
 

@@ -40,7 +40,9 @@ class Client:
         timeout_s: float,
         on_trace: Callable[[Trace], None],
         on_idle: Callable[[], None],
+        lifeline: int | None = None,
     ) -> None:
+        """`lifeline` is the reading end of a pipe; the client stops when its other end is gone."""
         self._address = address
         self._requests = requests
         self._receipts = receipts
@@ -51,6 +53,9 @@ class Client:
         self._poller = select.epoll()
         self._alarm = Alarm()
         self._poller.register(self._alarm.fd, select.EPOLLIN)
+        self._lifeline = lifeline
+        if lifeline is not None:
+            self._poller.register(lifeline, select.EPOLLIN)
         self._connections: dict[int, Connection] = {}
         self._idle: list[Connection] = []
         self._open: deque[Exchange] = deque()  # in the order of their deadlines
@@ -156,6 +161,8 @@ class Client:
         if connection is None:
             if fd == self._alarm.fd:
                 self._alarm.acknowledge()
+            elif fd == self._lifeline:
+                self.stop()
         else:
             if event & select.EPOLLOUT:
                 connection.send()

@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import ssl
+import stat
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,14 @@ def raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def find_lifeline() -> int | None:
+    """Return standard input where it is a pipe, whose other end goes when the parent does."""
+    try:
+        return 0 if stat.S_ISFIFO(os.fstat(0).st_mode) else None
+    except OSError:  # closed
+        return None
+
+
 def run(folder: LoadFolder) -> LoadSummary:
     """Send the schedule of `folder` and return what the loop says of itself."""
     plan = folder.read_plan()
@@ -88,6 +97,7 @@ def run(folder: LoadFolder) -> LoadSummary:
             timeout_s=plan.timeout_s,
             on_trace=writer.add,
             on_idle=writer.flush,
+            lifeline=find_lifeline(),
         )
 
         def stop(_signal: int, _frame: FrameType | None) -> None:

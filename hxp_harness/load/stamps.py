@@ -11,8 +11,8 @@ from collections.abc import Iterable
 _TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")  # seconds, nanoseconds
 CONTROL_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
-# A pair of clock readings further apart than this was interrupted and says nothing about the offset.
-_TIGHT_NS = 20_000
+# Readings of both clocks within so short a time are as exact as they get.
+_TIGHT_NS = 1_000
 
 ControlMessages = Iterable[tuple[int, int, bytes]]
 
@@ -44,17 +44,23 @@ class WallOffset:
         self.ns = time.time_ns() - time.monotonic_ns()
         self.largest_step_ns = 0
         self.sample()
+        self.largest_step_ns = 0
 
     def sample(self) -> int:
         """Read both clocks; return the monotonic one in nanoseconds."""
         before_ns = time.monotonic_ns()
         wall_ns = time.time_ns()
         after_ns = time.monotonic_ns()
-        if after_ns - before_ns <= _TIGHT_NS:
-            self.learn(wall_ns - (before_ns + after_ns) // 2)
+        self.learn(before_ns, wall_ns, after_ns)
         return after_ns
 
-    def learn(self, offset_ns: int) -> None:
-        """Take a fresh reading of the offset."""
+    def learn(self, before_ns: int, wall_ns: int, after_ns: int) -> None:
+        """Take a reading of the wall clock that lies between two of the monotonic clock.
+
+        An interrupted reading says little: it changes nothing unless it contradicts what is known.
+        """
+        if after_ns - before_ns > _TIGHT_NS and wall_ns - after_ns <= self.ns <= wall_ns - before_ns:
+            return
+        offset_ns = wall_ns - (before_ns + after_ns) // 2
         self.largest_step_ns = max(self.largest_step_ns, abs(offset_ns - self.ns))
         self.ns = offset_ns

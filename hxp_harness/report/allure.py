@@ -33,7 +33,9 @@ def write_allure(run_dir: Path, record: Record) -> Path:
     draft, folder = run_dir / f".{FOLDER}.draft", run_dir / FOLDER
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    attachments = [_attach(draft, run_dir / name, kind) for name, kind in _ATTACHED.items() if (run_dir / name).exists()]
+    attachments = [
+        _attach(draft, run_dir / name, kind) for name, kind in _ATTACHED.items() if (run_dir / name).exists()
+    ]
     for result in _results(record):
         result.attachments = attachments
         _write(draft / f"{result.uuid}-result.json", attr.asdict(result, filter=lambda _, held: bool(held)))
@@ -61,9 +63,9 @@ def performance(record: Record) -> list[dict[str, str | int | float]]:
 def _results(record: Record) -> Iterable[TestResult]:
     verdict = _STATUS_OF_GATE[record.verdict]
     yield _result(record, "verdict", "verdict", verdict, words.headline(record), {"verdict": record.verdict})
-    for gate, row in zip(record.gates, words.gate_rows(record), strict=True):
+    for row in words.gate_rows(record):
         facts = {"outcome": row.outcome, "estimate": row.estimate, "confidence": row.interval, "limit": row.limit}
-        yield _result(record, "gates", row.text, _STATUS_OF_GATE[gate.outcome], row.sentence, {**facts, "n": row.n})
+        yield _result(record, "gates", row.text, _STATUS_OF_GATE[row.outcome], row.sentence, {**facts, "n": row.n})
     for check in record.checks:
         facts = {"outcome": words.check_word(check)}
         yield _result(record, "checks", check.name, _STATUS_OF_CHECK[check.outcome], check.sentence, facts)

@@ -34,7 +34,7 @@ def _evidence(record: Record) -> str:
 
 
 def _more_reasons(record: Record) -> list[str]:
-    more = record.reasons[1:]
+    more = words.more_reasons(record)
     return ["Also:\n\n" + "\n".join(f"- {safe(reason)}" for reason in more)] if more else []
 
 
@@ -66,7 +66,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Pad the cells, so that the source is a table too."""
     cells = [list(head), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 

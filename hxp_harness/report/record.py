@@ -26,17 +26,26 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, ser_json_inf_nan="null")
 
 
-class Figures(_Part):
-    """A metric over all measured requests, in base units (s, rps, tokens/s, ratio, tokens)."""
+class Numbers(_Part):
+    """Mean and percentiles of a metric; null where there are too few samples, or too many failures, to tell."""
 
-    unit: str
-    n: int = Field(ge=0)
     mean: float | None = None
     p50: float | None = None
     p95: float | None = None
     p99: float | None = None
+
+
+class Figures(Numbers):
+    """A metric over all measured requests, in base units (s, rps, tokens/s, ratio, tokens).
+
+    An observed time is an interval: the figures are those of its upper ends, and `lo` has those of its lower ones.
+    """
+
+    unit: str
+    n: int = Field(ge=0)
     low: float | None = Field(default=None, description="lower confidence bound of the gated statistic")
     high: float | None = Field(default=None, description="upper confidence bound of the gated statistic")
+    lo: Numbers = Numbers()
 
 
 class GateResult(_Part):
@@ -45,6 +54,7 @@ class GateResult(_Part):
     text: str = Field(description="the sentence, as the profile has it")
     metric: str
     statistic: str = Field(default="value", description="p95, p99, mean; value where the metric is one number a run")
+    operator: str = "<="
     unit: str
     outcome: Outcome
     limit: float
@@ -53,10 +63,13 @@ class GateResult(_Part):
     low: float | None = None
     high: float | None = None
     n: int = Field(default=0, ge=0)
-    estimates: tuple[float | None, ...] = Field(default=(), description="one a replicate, in order")
+    estimates: tuple[tuple[float | None, float | None], ...] = Field(
+        default=(), description="one a replicate: the statistic of the lower and of the upper ends of what was observed"
+    )
     sentence: str = ""
     detectable: float | None = Field(default=None, description="smallest distance from the limit, as a ratio of it")
-    needed: int | None = Field(default=None, description="replicates that would decide")
+    needed: int | None = Field(default=None, description="further replicates that would decide")
+    needed_minutes: float | None = Field(default=None, description="how long those would take")
 
 
 class CheckResult(_Part):

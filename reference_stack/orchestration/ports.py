@@ -16,7 +16,8 @@ _BACKLOG = 4096
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """A port that is ours: bound and never listening, so that only who sets SO_REUSEADDR, as every server that we
-    start does, can listen on it, and nobody is handed it as a free one, not even while its server is down."""
+    start does, can listen on it, and nobody is handed it as a free one, not even while its server is down.
+    """
 
     port: int
     holder: socket.socket
@@ -78,7 +79,8 @@ def who_has(port: int) -> str:
 
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            here = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            if here and connection.pid:
                 name = psutil.Process(connection.pid).name()
                 return f" by {name} (pid {connection.pid})"
     return ""

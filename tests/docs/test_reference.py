@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hxp_harness.metrics.definitions import METRICS
 from pydantic import BaseModel
 
 import hxp_harness.cli
 import reference_stack.__main__
+from hxp_harness import pytest_plugin
 from hxp_harness.errors import ExitCode
+from hxp_harness.faults.toxic import KINDS
+from hxp_harness.gates.facts import Asked, RunFacts
+from hxp_harness.gates.gate import parse_gate
+from hxp_harness.gates.verdict import judge
+from hxp_harness.metrics.definitions import METRICS
+from hxp_harness.metrics.table import TraceTable
 from hxp_harness.profile import Contract, Profile, Replicates
 from hxp_harness.report import record
 from hxp_harness.trace import ErrorKind, Trace
@@ -29,7 +36,7 @@ _OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
-    found = {}
+    found: dict[str, argparse.ArgumentParser] = {}
     for parser in (hxp_harness.cli.parser(), reference_stack.__main__.parser()):
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -44,7 +51,8 @@ COMMANDS = _commands()
 def test_options_are_those_of_the_program(name: str, reference: Reference, first_cells: FirstCells) -> None:
     """The page names every option of a command, and no other."""
     told = {_OPTION.match(cell) for cell in first_cells(reference("cli", f"### {name}"))}
-    options = {option for action in COMMANDS[name]._actions for option in action.option_strings}
+    shown = [action for action in COMMANDS[name]._actions if action.help != argparse.SUPPRESS]
+    options = {option for action in shown for option in action.option_strings}
 
     assert {match[0] for match in told if match} == {option for option in options if option[:2] == "--"} - {"--help"}
 
@@ -58,7 +66,11 @@ def test_sessions_are_those_of_nox(root: Path, reference: Reference, first_cells
     """The page names every session of the noxfile, and no other."""
     noxfile = (root / "noxfile.py").read_text(encoding="utf-8")
     sessions = set(re.findall(r"^@nox\.session\ndef (\w+)", noxfile, re.MULTILINE))
-    told = {cell.split(" -s ")[1].split()[0] for cell in first_cells(reference("cli")) if " -s " in cell}
+    told = {
+        cell.split(" -s ")[1].split()[0]
+        for cell in first_cells(reference("cli", "## Sessions of ./nox"))
+        if " -s " in cell
+    }
 
     assert sessions
     assert told == sessions
@@ -113,6 +125,16 @@ def test_the_record_is_told(reference: Reference, first_cells: FirstCells) -> No
         assert [key for key in part.model_fields if f"`{key}`" not in text] == []
 
 
+def test_checks_are_told(reference: Reference, first_cells: FirstCells) -> None:
+    """The page names every check of the measurement, and no other."""
+    asked = Asked(rate_rps=1.0, prompt_tokens=1, output_tokens=1, replicates=2, requests=10)
+    verdict = judge(TraceTable.from_traces([]), [parse_gate("error_rate <= 1 %")], RunFacts(asked))
+    told = list(first_cells(reference("verdicts", "## Checks of the measurement")))
+
+    assert verdict.outcome == "INVALID"
+    assert [name for name in told if name not in {"send_lag", "usage"}] == [check.name for check in verdict.checks]
+
+
 def test_exit_codes_are_told(reference: Reference) -> None:
     """The page has every exit code."""
     assert set(re.findall(r"^\| (\d) \|", reference("verdicts"), re.MULTILINE)) == {
@@ -154,6 +176,28 @@ def test_dependencies_have_a_reason(root: Path, reference: Reference, first_cell
     names = {re.split(r"[\[><=; ]", line)[0] for line in wanted}
 
     assert set(first_cells(reference("dependencies"))) == names
+
+
+def test_toxics_are_told(reference: Reference, first_cells: FirstCells) -> None:
+    """The page names every toxic and each of its attributes."""
+    text = reference("plugin", "## Faults")
+
+    assert list(first_cells(text)) == list(KINDS)
+    assert [name for kind in KINDS.values() for name in kind if f"`{name}`" not in text] == []
+
+
+def test_options_of_the_plugin_are_told(reference: Reference, first_cells: FirstCells) -> None:
+    """The page names every option that the plugin adds to pytest, and every fixture."""
+    parser = pytest.Parser(_ispytest=True)
+    pytest_plugin.pytest_addoption(parser)
+    options = {name for group in parser._groups for option in group.options for name in option.names()}
+    told = {
+        match[0] for cell in first_cells(reference("plugin", "## Options of pytest")) if (match := _OPTION.match(cell))
+    }
+    fixtures = set(re.findall(r"^@pytest\.fixture.*\ndef (\w+)", inspect.getsource(pytest_plugin), re.MULTILINE))
+
+    assert told == options
+    assert set(first_cells(reference("plugin").split("## Faults")[0])) == fixtures
 
 
 def test_words_of_the_architecture_are_explained(root: Path, reference: Reference) -> None:

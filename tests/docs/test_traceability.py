@@ -64,6 +64,17 @@ def test_every_path_exists(name: str, entry: dict[str, Any]) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == [], name
 
 
+@pytest.mark.parametrize(("name", "entry"), ROWS, ids=[name for name, _ in ROWS])
+def test_what_is_there_is_not_empty(name: str, entry: dict[str, Any]) -> None:
+    """A folder that an entry points at holds tests, or code that is more than the package's one line."""
+    for path in map(ROOT.joinpath, entry.get("tests", [])):
+        assert path.is_file() or any(path.rglob("test_*.py")), f"{name}: no tests in {path}"
+    for path in map(ROOT.joinpath, entry.get("code", [])):
+        files = [path] if path.is_file() else [file for file in path.rglob("*.*") if file.name != "__init__.py"]
+        package = path / "__init__.py"
+        assert files or (package.is_file() and len(package.read_text().splitlines()) > 3), f"{name}: nothing in {path}"
+
+
 def test_the_page_is_made_from_the_file() -> None:
     """The page that people read says what the file says."""
     assert PROGRAM["PAGE"].read_text(encoding="utf-8") == PROGRAM["page"](GROUPS), "run: python docs/traceability.py"

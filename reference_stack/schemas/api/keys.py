@@ -32,5 +32,5 @@ class KeyRepository(Protocol):
 
 
 def digest_of(key: bytes, pepper: bytes) -> bytes:
-    """Return HMAC-SHA256 of `key` under `pepper` (32 bytes): a stolen table of these is of no use without the pepper."""
+    """Return HMAC-SHA256 of `key` under `pepper` (32 bytes): of no use to who steals it without the pepper."""
     return hmac.digest(pepper, key, hashlib.sha256)

@@ -62,7 +62,9 @@ class ApiGatewaySettings(Settings):
     workers are more processes on the same listening socket.
     """
 
-    upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,64}$")], UpstreamSettings] = {}
+    upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,64}$")], UpstreamSettings] = Field(
+        default_factory=dict
+    )
     keys: tuple[KeySettings, ...] = ()
     pepper_file: Path | None = None
     pepper_env: str | None = None
@@ -89,7 +91,7 @@ class ApiGatewaySettings(Settings):
         for key in self.keys:
             unknown = set(key.models) - {"*", *self.upstreams}
             if unknown:
-                raise ValueError(f"key {key.id!r} names a model that has no upstream: {sorted(unknown)[0]!r}")
+                raise ValueError(f"key {key.id!r} names a model that has no upstream: {min(unknown)!r}")
         self.pepper()
         return self
 

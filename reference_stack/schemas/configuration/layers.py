@@ -80,7 +80,7 @@ def read_file(path: Path) -> Layer:
 class _Strict(yaml.SafeLoader):
     """A key that stands twice in a mapping is an error: the reader of the file sees only one of the two."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # type: ignore[override]  # the stub says Hashable
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()
         for key, _ in node.value:
             if key.value in seen:

@@ -17,6 +17,6 @@ class MonitoringSettings(Settings):
     Every `interval_s` each is asked, and counts as down when it has not answered within `deadline_s`.
     """
 
-    services: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], HttpUrl] = {}
+    services: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], HttpUrl] = Field(default_factory=dict)
     interval_s: _Seconds = 30.0
     deadline_s: _Seconds = 30.0

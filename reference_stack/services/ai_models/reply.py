@@ -5,22 +5,12 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 # A token is a word with its space, up to three digits, a sign, or white space: close to what a BPE makes of English.
 _TOKEN = re.compile(r" ?[^\W\d_]{1,12}| ?\d{1,3}| ?[^\w\s]|_|\s+?(?=\s\S|$)|\s")
 
-_TEXT = """
-The service reads the question and writes an answer. Each word that you see here left the engine in a step of its own.
-A queue forms when more requests arrive than the device can serve. The batch grows, every step takes a little longer,
-and the first word of the next reply has to wait. Memory holds the keys and values of every open conversation, so a
-long prompt costs room as well as time. When a client goes away, its blocks are free again at once. A measured result
-is worth more than a guess, and a repeated measurement is worth more than a single one. Latency is counted from the
-moment at which a request should have been sent. Nothing in this reply was computed by a model: it is a simulation
-that keeps the time of one. Weights are read once a step, whatever the size of the batch. That is why a larger batch
-serves more people with the same bandwidth. Prompts are different, because their arithmetic grows with every token.
-An engineer who knows which of the two binds can say what a faster device would change. Tests that cannot fail prove
-nothing. A gate that has no samples must never pass. The cache is small, the disk is slow, and the network is patient.
-"""
+TEXT = Path(__file__).with_name("text.txt").read_text(encoding="utf-8")
 
 
 def tokenize(text: str) -> list[str]:
@@ -37,7 +27,7 @@ def token_id(token: str, vocab: int) -> int:
     return zlib.crc32(token.encode("utf-8", "surrogatepass")) % vocab
 
 
-TOKENS = tuple(tokenize(" " + " ".join(_TEXT.split())))
+TOKENS = tuple(tokenize(" " + " ".join(TEXT.split())))
 # The first token of each sentence: where replies begin, and before which they end.
 STARTS = tuple(i for i in range(len(TOKENS)) if TOKENS[i - 1] == ".")
 
@@ -82,11 +72,12 @@ def plan(
 def _natural_length(first: int, seed: int, min_tokens: int) -> int:
     sentences = 1 + seed // len(STARTS) % 8
     count = 0
-    while sentences > 0 or count < min_tokens:
-        if TOKENS[(first + count) % len(TOKENS)] == ".":
-            sentences -= 1
+    while True:
         count += 1
-    return count
+        if TOKENS[(first + count - 1) % len(TOKENS)] == ".":
+            sentences -= 1
+            if sentences <= 0 and count >= min_tokens:
+                return count
 
 
 def _cut(words: list[str], stop: tuple[str, ...], min_tokens: int, *, include_stop: bool) -> Reply | None:

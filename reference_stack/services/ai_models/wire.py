@@ -88,10 +88,13 @@ class Wire:
         if not self._asked.continuous_usage:
             return b""
         prompt = self._asked.prompt_tokens_of(choice)
-        return (
-            b',"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d,"completion_tokens_details":null}'
-            % (prompt, prompt + tokens, tokens)
+        details = b',"completion_tokens_details":null' if self._asked.chat else b""
+        counts = b',"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d' % (
+            prompt,
+            prompt + tokens,
+            tokens,
         )
+        return counts + details + b"}"
 
     def _total(self) -> dict[str, object]:
         prompt = self._asked.prompt_tokens

@@ -59,8 +59,10 @@ def _format_problem(path: Path, folder: Path) -> str:
         return "is not a plain file"
     if path.suffix.lower() in _PICKLES:
         return "is of a format that can run code when it is loaded; convert it to safetensors"
-    if path.suffix.lower() == ".safetensors":
-        return safetensors_problem(path)
+    return safetensors_problem(path) if path.suffix.lower() == ".safetensors" else _hidden_pickle(path)
+
+
+def _hidden_pickle(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(4)
     if head.startswith(b"\x80") and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):

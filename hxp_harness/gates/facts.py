@@ -1,0 +1,58 @@
+"""What the judge is told beside the traces: the contract, the instrument's certificate, what load and server said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hxp_harness.load.plan import LoadSummary
+from hxp_harness.metrics.scrape import Scrape
+
+if TYPE_CHECKING:  # pydantic costs a quarter of a second that re-judging a stored run does not have
+    from hxp_harness.profile import Contract, Replicates
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The contract in numbers: what each replicate was to send."""
+
+    rate_rps: float
+    prompt_tokens: int
+    output_tokens: int
+    replicates: int
+    requests: int  # measured requests of one replicate
+    stream: bool = True
+    cache: str = "cold"
+
+    @classmethod
+    def of(cls, contract: Contract, replicates: Replicates) -> Asked:
+        """Take the numbers from a profile's contract."""
+        return cls(
+            rate_rps=contract.rate_rps,
+            prompt_tokens=contract.prompt_tokens,
+            output_tokens=contract.output_tokens,
+            replicates=replicates.count,
+            requests=replicates.requests,
+            stream=contract.stream,
+            cache=contract.cache,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """What the certificate says: `ok`, or the reasons why the instrument cannot judge."""
+
+    ok: bool
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """Everything else that a verdict needs. None: that source was not there, and what it would tell is not proven."""
+
+    asked: Asked
+    certified: Certified | None = None
+    load: LoadSummary | None = None
+    before: Scrape | None = None  # the target's counters before the first request
+    after: Scrape | None = None
+    interrupted: bool = False  # stopped by a person or a signal, not by the verdict

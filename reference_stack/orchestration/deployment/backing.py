@@ -1,0 +1,73 @@
+"""The integration services and the servers behind them."""
+
+from __future__ import annotations
+
+from reference_stack.orchestration import readiness
+from reference_stack.orchestration.deployment.room import HOST, Room
+from reference_stack.orchestration.supervisor import Unit
+from reference_stack.schemas.configuration.cache import CacheSettings
+from reference_stack.schemas.configuration.database import DatabaseSettings
+
+POSTGRES, VALKEY, PROMETHEUS = "postgres", "valkey", "prometheus"
+_BACKEND_GRACE_S = 5.0
+
+
+def database_settings(room: Room) -> DatabaseSettings:
+    return DatabaseSettings(host=HOST, port=room.port(POSTGRES, DatabaseSettings().port))
+
+
+def cache_settings(room: Room) -> CacheSettings:
+    return CacheSettings(host=HOST, port=room.port(VALKEY, CacheSettings().port))
+
+
+def database(room: Room) -> list[Unit]:
+    """PostgreSQL, then the service that looks after keys and usage in it."""
+    from reference_stack.services.integration.database.embedded import EmbeddedPostgres
+
+    if room.want.mock:
+        return [room.service("database", {"backend": "mock"})]
+    settings = database_settings(room)
+    program = EmbeddedPostgres(settings, room.data, room.want.cache).prepare()
+    probe = readiness.postgres(HOST, settings.port, settings.user, settings.database)
+    server = Unit(POSTGRES, program, probe, grace_s=_BACKEND_GRACE_S)
+    return [server, room.service("database", {"host": HOST, "port": settings.port})]
+
+
+def cache(room: Room) -> list[Unit]:
+    """Valkey, then the service that speaks for it."""
+    from reference_stack.services.integration.cache.embedded import program
+
+    if room.want.mock:
+        return [room.service("cache", {"backend": "mock"})]
+    settings = cache_settings(room)
+    probe = readiness.redis(HOST, settings.port)
+    server = Unit(VALKEY, program(settings, room.data), probe, grace_s=_BACKEND_GRACE_S)
+    return [server, room.service("cache", {"host": HOST, "port": settings.port})]
+
+
+def vector_database(room: Room) -> list[Unit]:
+    """One process: the service, and Qdrant's engine in it behind Qdrant's API on two ports of its own."""
+    if room.want.mock:
+        return [room.service("vector_database", {"backend": "mock"})]
+    settings = {
+        "port": room.port("qdrant", 6333),
+        "grpc_port": room.port("qdrant_grpc", 6334),
+        "folder": str(room.data / "qdrant"),
+    }
+    return [room.service("vector_database", settings)]
+
+
+def metrics(room: Room) -> list[Unit]:
+    """Prometheus where there is one, then the service that asks it."""
+    from reference_stack.services.integration.metrics.embedded import EmbeddedPrometheus, find
+
+    if room.want.mock:
+        return [room.service("metrics", {"backend": "mock"})]
+    binary = find(room.want.cache)
+    if binary is None:
+        return [room.service("metrics", {"absent": "no Prometheus on this machine: hxp-stack tools fetches one"})]
+    port = room.port(PROMETHEUS, 9090)
+    scraped = {name: room.face_port(name) for name in room.want.names}
+    program = EmbeddedPrometheus(binary, room.data).prepare(port, scraped)
+    server = Unit(PROMETHEUS, program, readiness.http(f"http://{HOST}:{port}/-/ready"), grace_s=_BACKEND_GRACE_S)
+    return [server, room.service("metrics", {"prometheus_port": port})]

@@ -1,0 +1,75 @@
+"""The infrastructure services: the gateway with its upstreams and key, and those that only need to be told where."""
+
+from __future__ import annotations
+
+import secrets
+
+from reference_stack.catalogue import load_catalogue
+from reference_stack.orchestration.deployment import backing
+from reference_stack.orchestration.deployment.offer import Offer
+from reference_stack.orchestration.deployment.room import HOST, Room
+from reference_stack.orchestration.deployment.want import MODELS
+from reference_stack.orchestration.supervisor import Unit
+from reference_stack.schemas.api.keys import digest_of
+
+GATEWAY = "api_gateway"
+
+
+def api_gateway(room: Room) -> list[Unit]:
+    """The gateway: every model of this stack behind it, and one key that may use them all."""
+    pepper = room.secret("pepper", secrets.token_urlsafe(32))
+    digest = digest_of(_key(room).encode(), pepper.read_bytes().strip())
+    settings: dict[str, object] = {
+        "upstreams": {name: {"base_url": f"{room.face_url(name)}/v1"} for name in _models(room)},
+        "keys": [{"id": "local", "hash": digest.hex()}],
+        "pepper_file": str(pepper),
+    }
+    if not room.want.mock:
+        settings["database_dsn"] = backing.database_settings(room).dsn
+        settings["cache_url"] = backing.cache_settings(room).url
+    return [room.service(GATEWAY, settings)]
+
+
+def _key(room: Room) -> str:
+    return room.secret("api_key", f"sk-local-{secrets.token_urlsafe(24)}").read_text(encoding="utf-8")
+
+
+def _models(room: Room) -> list[str]:
+    return [name for name in room.want.names if load_catalogue()[name].group == MODELS]
+
+
+def monitoring(room: Room) -> list[Unit]:
+    """The watch over every other service of this stack."""
+    watched = {name: f"{room.face_url(name)}/health" for name in room.want.names if name != "monitoring"}
+    return [room.service("monitoring", {"services": watched})]
+
+
+def configuration(room: Room) -> list[Unit]:
+    return [room.service("configuration", {})]
+
+
+def storage(room: Room) -> list[Unit]:
+    return [room.service("storage", {})]
+
+
+def offer(room: Room, name: str) -> Offer:
+    """Return what service `name`, which is no model, offers."""
+    url = room.face_url(name)
+    if name == GATEWAY:
+        return Offer(
+            health_url=f"{url}/health",
+            metrics_url=f"{url}/metrics",
+            base_url=f"{url}/v1",
+            api_model=_models(room)[0],
+            api_key=_key(room),
+            engine=room.want.engine,
+            evidence="simulated",
+            facts={"upstream": f"{room.want.device} (simulated)"},
+        )
+    servers = {
+        "database": lambda: backing.database_settings(room).dsn,
+        "cache": lambda: backing.cache_settings(room).url,
+        "vector_database": lambda: f"http://{HOST}:{room.port('qdrant', 6333)}",
+    }
+    behind = servers[name]() if name in servers and not room.want.mock else ""
+    return Offer(f"{url}/health", f"{url}/metrics", behind)

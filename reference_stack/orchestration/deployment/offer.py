@@ -1,0 +1,37 @@
+"""What a service of a running stack is called by: the row that the harness reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """URLs of one service. Models and the gateway also have what a client of OpenAI's API needs, and `evidence`."""
+
+    health_url: str
+    metrics_url: str
+    url: str = ""  # the server behind an integration service
+    base_url: str = ""
+    api_model: str = ""
+    api_key: str = field(default="", repr=False)
+    engine: str = ""
+    evidence: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def row(self, pid: int) -> dict[str, object]:
+        """Return the offer as JSON has it, `pid` added, what does not apply left out."""
+        row: dict[str, object] = {"health_url": self.health_url, "metrics_url": self.metrics_url, "pid": pid}
+        if self.url:
+            row["url"] = self.url
+        if self.base_url:
+            row |= {
+                "base_url": self.base_url,
+                "api_model": self.api_model,
+                "api_key": self.api_key,
+                "engine": self.engine,
+                "evidence": self.evidence,
+                "facts": dict(self.facts),
+            }
+        return row

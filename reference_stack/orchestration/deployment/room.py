@@ -1,0 +1,84 @@
+"""The place a stack is built in: its folders, its ports, and the settings files written for its services."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from reference_stack.catalogue import load_catalogue
+from reference_stack.orchestration import ports, readiness
+from reference_stack.orchestration.deployment.want import Want
+from reference_stack.orchestration.supervisor import Unit
+from reference_stack.schemas.common.program import Program
+
+HOST = ports.HOST
+
+
+class Room:
+    """Files and ports of one stack. A context: on the way out, the ports are free again."""
+
+    def __init__(self, want: Want) -> None:
+        self.want = want
+        self._reserved: dict[str, ports.Reservation] = {}
+
+    def __enter__(self) -> Self:
+        for part in ("logs", "settings", "data", "secrets"):
+            (self.want.folder / part).mkdir(parents=True, exist_ok=True, mode=0o700 if part == "secrets" else 0o755)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reservation in self._reserved.values():
+            reservation.close()
+        self._reserved.clear()
+
+    @property
+    def logs(self) -> Path:
+        return self.want.folder / "logs"
+
+    @property
+    def data(self) -> Path:
+        return self.want.folder / "data"
+
+    def port(self, name: str, documented: int) -> int:
+        """Return the port of `name`, reserved for as long as the room is: the documented one or a free one.
+
+        Raises NotReady that says who has it.
+        """
+        if name not in self._reserved:
+            wanted = documented if self.want.ports == "documented" else 0
+            self._reserved[name] = ports.reserve(wanted, owner=name)
+        return self._reserved[name].port
+
+    def face_port(self, service: str) -> int:
+        """Return the port on which `service` shows its face."""
+        return self.port(service, load_catalogue()[service].port)
+
+    def face_url(self, service: str) -> str:
+        return f"http://{HOST}:{self.face_port(service)}"
+
+    def secret(self, name: str, value: str) -> Path:
+        """Keep `value` in a file that only its owner may read; one that is there stays as it is."""
+        file = self.want.folder / "secrets" / name
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(value, encoding="utf-8")
+        return file
+
+    def service(
+        self,
+        name: str,
+        settings: Mapping[str, object],
+        after: tuple[str, ...] = (),
+        *,
+        health: str = "/health/ready",
+    ) -> Unit:
+        """Return the unit that serves `name` with `settings`, ready when `health` answers 200."""
+        file = self.want.folder / "settings" / f"{name}.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        argv = (sys.executable, "-m", "reference_stack", "serve", name, "--settings", str(file))
+        probe = readiness.http(self.face_url(name) + health)
+        return Unit(name, Program(argv), probe, file, after, listen_port=self.face_port(name))

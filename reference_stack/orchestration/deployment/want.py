@@ -1,0 +1,49 @@
+"""What somebody wants to run: which services, on which engine, where the stack may keep its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from reference_stack.catalogue import closure, load_catalogue
+from reference_stack.errors import SettingsError, nearest
+
+Engine = Literal["sim", "vllm"]
+Weights = Literal["real", "dummy", "tiny"]
+Ports = Literal["documented", "free"]
+MODELS = "ai_models"
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """`services` empty: all twelve. `folder` gets logs, settings, data and state; `cache` what stacks share.
+
+    With `mock` the integration services keep everything in memory and no server of theirs is started. `options`
+    are settings for the models (`device`, `speed`, ...).
+    """
+
+    folder: Path
+    cache: Path
+    services: tuple[str, ...] = ()
+    engine: Engine = "sim"
+    weights: Weights = "real"
+    ports: Ports = "documented"
+    mock: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.services:
+            if name not in load_catalogue():
+                raise SettingsError(f"no service {name!r}", hint=nearest(name, load_catalogue()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The services that run: those wanted and all that they need, needs first."""
+        return closure(self.services or tuple(load_catalogue()))
+
+    @property
+    def device(self) -> str:
+        """The simulated device. A gateway wanted alone is what is measured, so its models must cost nothing."""
+        return self.options.get("device", "ideal" if self.services == ("api_gateway",) else "h200")

@@ -1,0 +1,71 @@
+"""The database service over HTTP: health, metrics, and the usage log and the keys to read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, Gauge
+from pydantic import AwareDatetime
+
+from reference_stack.face import add_face
+from reference_stack.schemas.configuration.database import DatabaseSettings
+from reference_stack.services.integration.database.memory import MemoryDatabase
+from reference_stack.services.integration.database.port import Database, Unavailable
+from reference_stack.services.integration.database.postgres import PostgresDatabase
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_END = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def connect(settings: DatabaseSettings) -> Database:
+    """Return the database that `settings` name; it connects when first asked."""
+    return MemoryDatabase() if settings.backend == "mock" else PostgresDatabase(settings)
+
+
+def create_app(settings: DatabaseSettings, *, database: Database | None = None) -> FastAPI:
+    """Return the service's application. It only reads: keys are made by who administers the stack."""
+    store = connect(settings) if database is None else database
+    registry = CollectorRegistry()
+    up = Gauge("hxp_database_up", "1 when the database answered the last check", registry=registry)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await store.close()
+
+    app = FastAPI(title="Database", lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    async def check() -> Mapping[str, str]:
+        reason = await store.ping()
+        up.set(not reason)
+        return {"postgresql": reason}
+
+    @app.exception_handler(Unavailable)
+    async def unavailable(_request: Request, error: Unavailable) -> JSONResponse:
+        return JSONResponse({"detail": error.message}, status_code=503, headers={"Retry-After": "1"})
+
+    @app.get("/v1/keys", tags=["keys"])
+    async def keys() -> list[dict[str, object]]:
+        return [
+            {
+                "id": stored.key.id,
+                "name": stored.name,
+                "tenant": stored.key.tenant,
+                "models": sorted(stored.key.models),
+                "revoked": stored.revoked,
+                "expires": stored.expires,
+            }
+            for stored in await store.keys.all_keys()
+        ]
+
+    @app.get("/v1/usage", tags=["usage"])
+    async def usage(since: AwareDatetime = _BEGINNING, until: AwareDatetime = _END) -> list[dict[str, object]]:
+        return [asdict(total) for total in await store.usage.totals(since, until)]
+
+    add_face(app, "database", check, registry)
+    return app

@@ -1,0 +1,120 @@
+"""The database in memory: what component tests run on, held to the same contract as PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.usage import UsageRow
+from reference_stack.services.integration.database.port import (
+    KeyStore,
+    RowsRefused,
+    StoredKey,
+    Unavailable,
+    UsageStore,
+    UsageTotal,
+)
+
+
+class MemoryDatabase:
+    """See port.Database. With `outage` set every call raises Unavailable."""
+
+    def __init__(self) -> None:
+        self.outage = False
+        self.keys: KeyStore = MemoryKeys(self)
+        self.usage: UsageStore = MemoryUsage(self)
+
+    def check(self) -> None:
+        if self.outage:
+            raise Unavailable("the database in memory is told to be out")
+
+    async def ping(self) -> str:
+        return "the database in memory is told to be out" if self.outage else ""
+
+    async def close(self) -> None:
+        pass
+
+
+class MemoryKeys:
+    """See port.KeyStore."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+        self._keys: dict[str, StoredKey] = {}
+
+    async def find_key(self, digest: bytes) -> ApiKey | None:
+        self._database.check()
+        for stored in self._keys.values():
+            alive = not stored.revoked and (stored.expires is None or stored.expires > datetime.now(UTC))
+            if stored.key.digest == digest and alive:
+                return stored.key
+        return None
+
+    async def put(self, stored: StoredKey) -> None:
+        self._database.check()
+        self._keys[stored.key.id] = stored
+
+    async def revoke(self, key_id: str) -> bool:
+        self._database.check()
+        if key_id not in self._keys:
+            return False
+        self._keys[key_id] = replace(self._keys[key_id], revoked=True)
+        return True
+
+    async def all_keys(self) -> list[StoredKey]:
+        self._database.check()
+        return [self._keys[key_id] for key_id in sorted(self._keys)]
+
+
+class MemoryUsage:
+    """See port.UsageStore."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+        self._rows: dict[str, UsageRow] = {}
+
+    async def add(self, rows: Sequence[UsageRow]) -> None:
+        self._database.check()
+        refused = [row for row in rows if not _fits(row)]
+        for row in rows:
+            if row not in refused:
+                self._rows.setdefault(row.request_id, row)
+        if refused:
+            raise RowsRefused(refused, "they break a constraint")
+
+    async def request_ids(self, since: datetime, until: datetime) -> list[str]:
+        return [row.request_id for row in self._between(since, until)]
+
+    async def totals(self, since: datetime, until: datetime) -> list[UsageTotal]:
+        groups: dict[tuple[str, str], list[UsageRow]] = {}
+        for row in self._between(since, until):
+            groups.setdefault((row.key_id, row.model), []).append(row)
+        return [
+            UsageTotal(
+                *group,
+                requests=len(rows),
+                prompt_tokens=sum(row.prompt_tokens or 0 for row in rows),
+                output_tokens=sum(row.output_tokens for row in rows),
+            )
+            for group, rows in sorted(groups.items())
+        ]
+
+    def _between(self, since: datetime, until: datetime) -> list[UsageRow]:
+        self._database.check()
+        chosen = [row for row in self._rows.values() if since.timestamp() <= row.accepted_at_s < until.timestamp()]
+        return sorted(chosen, key=lambda row: (row.accepted_at_s, row.request_id))
+
+
+def _fits(row: UsageRow) -> bool:
+    """Whether the tables of PostgreSQL would take `row`."""
+    words = (row.request_id, row.client_request_id, row.key_id, row.tenant, row.model, row.route)
+    figures = (row.prompt_tokens or 0, row.output_tokens, row.took_s)
+    return (
+        1 <= len(row.request_id) <= 200
+        and row.outcome in {"complete", "interrupted", "cancelled", "failed"}
+        and 100 <= row.status <= 599
+        and min(figures) >= 0
+        and not any("\0" in word for word in words)
+    )

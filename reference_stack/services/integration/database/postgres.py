@@ -1,0 +1,146 @@
+"""The database in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+
+from reference_stack.errors import StackError
+from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.usage import UsageRow
+from reference_stack.schemas.configuration.database import DatabaseSettings
+from reference_stack.services.integration.database.pool import Pool
+from reference_stack.services.integration.database.port import KeyStore, RowsRefused, StoredKey, UsageStore, UsageTotal
+
+_PUT_KEY = """
+INSERT INTO api_key (id, digest, name, tenant, models, revoked, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, name = excluded.name, tenant = excluded.tenant,
+    models = excluded.models, revoked = excluded.revoked, expires = excluded.expires"""
+_FIND_KEY = "SELECT * FROM api_key WHERE digest = $1 AND NOT revoked AND (expires IS NULL OR expires > now())"
+_ADD_ROWS = """
+INSERT INTO usage (request_id, client_request_id, key_id, tenant, model, route, outcome, status, stream, prompt_tokens,
+    output_tokens, exact, accepted, took_s)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
+    $9::bool[], $10::bigint[], $11::bigint[], $12::bool[], $13::timestamptz[], $14::float8[])
+ON CONFLICT (request_id) DO NOTHING"""
+_IDS = "SELECT request_id FROM usage WHERE accepted >= $1 AND accepted < $2 ORDER BY accepted, request_id"
+_TOTALS = """
+SELECT key_id, model, count(*) AS requests, coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
+    sum(output_tokens)::bigint AS output_tokens
+FROM usage WHERE accepted >= $1 AND accepted < $2 GROUP BY key_id, model ORDER BY key_id, model"""
+
+
+class PostgresDatabase:
+    """See port.Database."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self._pool = Pool(settings)
+        self.keys: KeyStore = PostgresKeys(self._pool)
+        self.usage: UsageStore = PostgresUsage(self._pool)
+
+    async def ping(self) -> str:
+        try:
+            await self._pool.run(lambda connection: connection.fetchval("SELECT 1"))
+        except StackError as error:
+            return error.message
+        except asyncpg.PostgresError as error:  # it answers, and refuses us: a wrong password, no such database
+            return f"PostgreSQL refuses: {type(error).__name__}"
+        return ""
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+
+class PostgresKeys:
+    """See port.KeyStore."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def find_key(self, digest: bytes) -> ApiKey | None:
+        row = await self._pool.run(lambda connection: connection.fetchrow(_FIND_KEY, digest))
+        return None if row is None else _stored(row).key
+
+    async def put(self, stored: StoredKey) -> None:
+        key = stored.key
+        models = sorted(key.models)
+        values = (key.id, key.digest, stored.name, key.tenant, models, stored.revoked, stored.expires)
+        await self._pool.run(lambda connection: connection.execute(_PUT_KEY, *values))
+
+    async def revoke(self, key_id: str) -> bool:
+        statement = "UPDATE api_key SET revoked = true WHERE id = $1"
+        done = await self._pool.run(lambda connection: connection.execute(statement, key_id))
+        return done == "UPDATE 1"
+
+    async def all_keys(self) -> list[StoredKey]:
+        statement = 'SELECT * FROM api_key ORDER BY id COLLATE "C"'
+        rows = await self._pool.run(lambda connection: connection.fetch(statement))
+        return [_stored(row) for row in rows]
+
+
+def _stored(row: asyncpg.Record) -> StoredKey:
+    key = ApiKey(row["id"], row["digest"], frozenset(row["models"]), row["tenant"])
+    return StoredKey(key, row["name"], row["revoked"], row["expires"])
+
+
+class PostgresUsage:
+    """See port.UsageStore."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def add(self, rows: Sequence[UsageRow]) -> None:
+        """Store `rows` in one statement; where one of them spoils it, one by one, so that only that one is missing."""
+        if not rows:
+            return
+        try:
+            await self._insert(rows)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            if len(rows) == 1:
+                raise RowsRefused(rows, type(error).__name__) from error
+            await self._add_one_by_one(rows)
+
+    async def _add_one_by_one(self, rows: Sequence[UsageRow]) -> None:
+        refused: list[UsageRow] = []
+        for row in rows:
+            try:
+                await self.add([row])
+            except RowsRefused as error:
+                refused += error.rows
+        if refused:
+            raise RowsRefused(refused, "each was tried alone")
+
+    async def _insert(self, rows: Sequence[UsageRow]) -> None:
+        columns = zip(*(_values(row) for row in rows), strict=True)
+        values = [list(column) for column in columns]
+        await self._pool.run(lambda connection: connection.execute(_ADD_ROWS, *values))
+
+    async def request_ids(self, since: datetime, until: datetime) -> list[str]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_IDS, since, until))
+        return [row["request_id"] for row in rows]
+
+    async def totals(self, since: datetime, until: datetime) -> list[UsageTotal]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_TOTALS, since, until))
+        return [UsageTotal(**dict(row)) for row in rows]
+
+
+def _values(row: UsageRow) -> tuple[object, ...]:
+    accepted = datetime.fromtimestamp(row.accepted_at_s, UTC)
+    return (
+        row.request_id,
+        row.client_request_id,
+        row.key_id,
+        row.tenant,
+        row.model,
+        row.route,
+        row.outcome,
+        row.status,
+        row.stream,
+        row.prompt_tokens,
+        row.output_tokens,
+        row.exact,
+        accepted,
+        row.took_s,
+    )

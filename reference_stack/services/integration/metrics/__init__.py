@@ -1,0 +1,1 @@
+"""The metrics service: questions to Prometheus."""
