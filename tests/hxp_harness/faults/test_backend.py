@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -55,14 +56,19 @@ def drain(sock: socket.socket, *, idle_s: float = 1.0) -> tuple[bytes, str]:
         received += more
 
 
-def row_of(backend: Backend, name: str) -> BackendRow:
-    """Return the ledger's first row of a request, waiting for it."""
-    deadline_s = time.monotonic() + 5
+def rows_of(backend: Backend, name: str, count: int = 1) -> list[BackendRow]:
+    """Return the ledger's rows of a request, waiting for `count`: a row comes after the answer."""
+    deadline_s = time.monotonic() + 10
     while True:
         rows = [row for row in backend.ledger() if row.request_id == name]
-        if rows:
-            return rows[0]
-        assert time.monotonic() < deadline_s, f"no row of {name}"
+        if len(rows) >= count:
+            return rows
+        assert time.monotonic() < deadline_s, f"only {len(rows)} rows of {name}"
+        threading.Event().wait(0.005)
+
+
+def row_of(backend: Backend, name: str) -> BackendRow:
+    return rows_of(backend, name)[0]
 
 
 def post(backend: Backend, behaviour: str, name: str, *, stream: bool = False) -> httpx.Response:
@@ -95,7 +101,7 @@ def test_attempts_are_counted(backend: Backend) -> None:
     """Two requests with the same mark are two attempts."""
     for _ in range(2):
         post(backend, "healthy", "twice")
-    assert [row.attempt for row in backend.ledger() if row.request_id == "twice"] == [1, 2]
+    assert [row.attempt for row in rows_of(backend, "twice", 2)] == [1, 2]
 
 
 @pytest.mark.parametrize(
