@@ -7,9 +7,11 @@ from pathlib import Path
 from hxp_harness.conclude import conclude, verdict_of
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.explain import explain
-from hxp_harness.gates.outcome import Verdict
+from hxp_harness.gates.outcome import CheckOutcome, Verdict
 from hxp_harness.report.record import RECORD_FILE
-from hxp_harness.units import format_quantity
+from hxp_harness.units import BASE_UNIT, format_quantity
+
+_DIMENSION_OF = {unit: dimension for dimension, unit in BASE_UNIT.items()}
 
 
 def judge_again(folder: Path, sentences: tuple[str, ...], file: Path | None) -> int:
@@ -35,13 +37,17 @@ def lines(verdict: Verdict) -> str:
     """Return the verdict as a few lines: the outcome, its reasons, each gate with its bounds."""
     found = [verdict.outcome.value, *(f"  {reason}" for reason in verdict.reasons)]
     for gate in verdict.gates:
-        dimension = gate.dimension
+        dimension = _DIMENSION_OF[gate.unit]
         shown = [
             "unknown" if value is None else format_quantity(value, dimension)
             for value in (gate.estimate, gate.low, gate.high)
         ]
         found.append(f"  {gate.outcome.value:<13}{gate.gate:<32}{shown[0]}  [{shown[1]}, {shown[2]}]  n={gate.n}")
-    found += [f"  {check.outcome.value:<13}{check.name}: {check.sentence}" for check in verdict.distrusted]
+    found += [
+        f"  {check.outcome.value:<13}{check.name}: {check.sentence}"
+        for check in verdict.checks
+        if check.outcome is not CheckOutcome.OK
+    ]
     return "\n".join(found)
 
 

@@ -113,15 +113,10 @@ def _want(options: argparse.Namespace) -> Want:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    import logging
+    from reference_stack.serve import serve_file
 
-    from reference_stack.catalogue import load_catalogue
-    from reference_stack.serve import read_settings, serve
-
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    settings = read_settings(options.name, options.settings, tuple(options.assignments))
-    port = load_catalogue()[options.name].port if options.port is None else options.port
-    serve(options.name, settings, host=options.host, port=port, fd=options.fd)
+    where = {"host": options.host, "port": options.port, "fd": options.fd}
+    serve_file(options.name, options.settings, tuple(options.assignments), **where)
     return 0
 
 

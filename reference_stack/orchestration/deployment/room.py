@@ -81,4 +81,4 @@ class Room:
         file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         argv = (sys.executable, "-m", "reference_stack", "serve", name, "--settings", str(file))
         probe = readiness.http(self.face_url(name) + health)
-        return Unit(name, Program(argv), probe, after, listen_port=self.face_port(name))
+        return Unit(name, Program(argv), probe, file, after, listen_port=self.face_port(name))
