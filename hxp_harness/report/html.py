@@ -82,7 +82,7 @@ def _number(key: str, number: float) -> str:
 
 def _metrics(record: Record) -> dict[str, list[words.MetricRow]]:
     """Return the rows about the service and those about the harness apart: a reader must not take one for the other."""
-    rows = words.metric_rows(record.metrics)
+    rows = words.metric_rows({name: held for name, held in record.metrics.items() if held.n})
     return {
         "of the service": [row for row in rows if row.name not in words.ABOUT_HARNESS],
         "of the harness itself": [row for row in rows if row.name in words.ABOUT_HARNESS],
