@@ -119,7 +119,8 @@ def _as_ctrl_c(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _run_perf(options: argparse.Namespace) -> int:
-    from hxp_harness.run import PerfRequest, perf
+    from hxp_harness.request import PerfRequest
+    from hxp_harness.run import perf
 
     api_key = ""
     if options.api_key_env:

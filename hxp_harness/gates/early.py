@@ -10,7 +10,7 @@ PASS, the whole run is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from hxp_harness.gates.gate import Gate, demands
 from hxp_harness.metrics.definitions import good
@@ -41,15 +41,6 @@ class EarlyJudge:
     @property
     def failed(self) -> tuple[Gate, ...]:
         return tuple(gate for gate, wealth in self._wealth.items() if wealth >= self._enough)
-
-
-def decided_early(replicates: Iterable[TraceTable], gates: Sequence[Gate]) -> tuple[Gate, ...]:
-    """Return the gates that had failed for certain after the last of these complete replicates, or sooner."""
-    judge = EarlyJudge(gates)
-    failed: dict[Gate, None] = {}
-    for replicate in replicates:
-        failed.update(dict.fromkeys(judge.look(replicate)))
-    return tuple(failed)
 
 
 def allowed_share(gate: Gate, gates: Sequence[Gate]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hxp_harness.gates.facts import Asked
@@ -23,6 +23,15 @@ RATE_TOLERANCE = 0.99
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """One gate in one replicate: bounds of its statistic or, for a ratio, of the number of bad requests; of `n`."""
+
+    lo: float
+    hi: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What the replicates say about one gate; `values` are the statistic's bounds in each of them."""
 
@@ -35,29 +44,46 @@ class Reading:
     pass_limit: float  # PASS on this side of it
 
 
-def read_gate(
-    gate: Gate, gates: Sequence[Gate], table: TraceTable, own: Mapping[int, TraceTable], asked: Asked
-) -> Reading:
-    """Compute the gate's statistic in each complete replicate (`own`), and bounds over them.
+def observe(gate: Gate, gates: Sequence[Gate], table: TraceTable, replicate: TraceTable, asked: Asked) -> Observed:
+    """Look at one complete replicate.
 
     The whole table is there for rates: requests that end in a replicate's window may have begun before it.
     """
+    n = len(replicate)
     if gate.row.kind is Kind.RATE:
-        return _rate_reading(gate, table, list(own), asked)
+        value = _rate(gate, table, int(replicate.replicate[0]), asked)
+        return Observed(value, value, n)
     if gate.row.kind is Kind.RATIO:
-        return _share_reading(gate, list(own.values()), gates)
-    return _sample_reading(gate, list(own.values()))
+        return Observed(*_bad(gate, gates, replicate), n)
+    return Observed(*_statistic(gate, replicate), n)
 
 
-def _sample_reading(gate: Gate, own: Sequence[TraceTable]) -> Reading:
-    values = [_statistic(gate, replicate) for replicate in own]
-    lo, hi = [low for low, _ in values], [high for _, high in values]
+def read_gate(gate: Gate, observed: Sequence[Observed], asked: Asked) -> Reading:
+    """Bound the gate's true value from what was observed in each replicate."""
+    if gate.row.kind is Kind.RATIO:
+        return _share_reading(gate, observed)
+    lo, hi = [one.lo for one in observed], [one.hi for one in observed]
+    limit = pass_limit = gate.limit
     time = gate.row.dimension == "time"
-    interval = (positive_interval if time else plain_interval)(lo, hi, gate.limit)
-    estimate = _middle(values, log=interval.log)
-    pass_limit = gate.limit * GUARD if time else gate.limit
-    n = sum(len(replicate) for replicate in own)
-    return Reading(gate, tuple(values), estimate, interval, n, gate.limit, pass_limit)
+    if time:
+        pass_limit *= GUARD
+    elif gate.row.kind is Kind.RATE:
+        offered = asked.rate_rps * (asked.output_tokens if gate.metric == "output_throughput" else 1)
+        limit = pass_limit = min(gate.limit, RATE_TOLERANCE * offered)
+    interval = (positive_interval if time else plain_interval)(lo, hi, limit)
+    n = sum(one.n for one in observed)
+    values = tuple(zip(lo, hi, strict=True))
+    return Reading(gate, values, _middle(hi, log=interval.log), interval, n, limit, pass_limit)
+
+
+def met(reading: Reading) -> bool:
+    """Whether the bound clears the limit with its guard band."""
+    if len(reading.values) < 2:
+        return False
+    gate, bound = reading.gate, reading.interval.high if reading.gate.upper else reading.interval.low
+    if gate.upper:
+        return bound < reading.pass_limit if gate.strict else bound <= reading.pass_limit
+    return bound > reading.pass_limit if gate.strict else bound >= reading.pass_limit
 
 
 def _statistic(gate: Gate, replicate: TraceTable) -> tuple[float, float]:
@@ -68,15 +94,12 @@ def _statistic(gate: Gate, replicate: TraceTable) -> tuple[float, float]:
         return (0.0, math.inf) if low is None or high is None else (low, high)
     if sample.n == 0:
         return 0.0, math.inf
-    return (
-        percentile(sample.lo, gate.quantile, sample.infinite),
-        percentile(sample.hi, gate.quantile, sample.infinite),
-    )
+    lo, hi = (percentile(side, gate.quantile, sample.infinite) for side in (sample.lo, sample.hi))
+    return lo, hi
 
 
-def _middle(values: Sequence[tuple[float, float]], *, log: bool) -> float:
-    """Return the mean over replicates (of the logarithm, where that is the scale) of the upper ends."""
-    upper = [high for _, high in values]
+def _middle(upper: Sequence[float], *, log: bool) -> float:
+    """Return the mean over replicates, of the logarithm where that is the scale."""
     if not upper or not all(math.isfinite(value) for value in upper):
         return math.inf if upper else math.nan
     if log:
@@ -84,55 +107,43 @@ def _middle(values: Sequence[tuple[float, float]], *, log: bool) -> float:
     return math.fsum(upper) / len(upper)
 
 
-def _share_reading(gate: Gate, own: Sequence[TraceTable], gates: Sequence[Gate]) -> Reading:
-    """Bound the share of bad requests; a gate on the share of good ones (goodput) is that, seen from the other side.
+def _bad(gate: Gate, gates: Sequence[Gate], replicate: TraceTable) -> tuple[float, float]:
+    """Return how many requests are surely and how many are possibly bad.
 
-    A share of errors needs no guard band: counts have an exact bound. The share over a latency limit has the trouble
-    of the percentile, so for a PASS goodput counts a request as good only within GUARD of its latency limits.
+    Errors need no guard band: counts have an exact bound. The share over a latency limit has the trouble of the
+    percentile, so for a PASS goodput takes a request as good only within GUARD of its latency limits.
     """
-    goodput = gate.metric == "goodput"
-    surely, possibly = [], []
-    for replicate in own:
-        if goodput:
-            n = len(replicate)
-            surely.append(n - float(good(replicate, demands(gates)).hi.sum()))
-            possibly.append(n - float(good(replicate, _guarded(demands(gates))).lo.sum()))
-        else:
-            sample = gate.row.values(replicate)
-            surely.append(float(sample.lo.sum()))
-            possibly.append(float(sample.hi.sum()))
-    sizes = [len(replicate) for replicate in own]
-    bad_limit = 1.0 - gate.limit if goodput else gate.limit
-    interval = share_interval(surely, possibly, sizes, bad_limit)
-    pairs = [(few / n, many / n) for few, many, n in zip(surely, possibly, sizes, strict=True)]
-    estimate = math.fsum(surely) / sum(sizes) if sizes else math.nan
-    if goodput:
+    if gate.metric == "goodput":
+        limits = demands(gates)
+        guarded = [Demand(one.metric, one.limit * GUARD, one.strict) for one in limits]
+        n = len(replicate)
+        return n - float(good(replicate, limits).hi.sum()), n - float(good(replicate, guarded).lo.sum())
+    sample = gate.row.values(replicate)
+    return float(sample.lo.sum()), float(sample.hi.sum())
+
+
+def _share_reading(gate: Gate, observed: Sequence[Observed]) -> Reading:
+    """Bound the share of bad requests; a gate on the share of good ones is that, seen from the other side."""
+    lo, hi, sizes = [one.lo for one in observed], [one.hi for one in observed], [one.n for one in observed]
+    bad_limit = gate.limit if gate.upper else 1.0 - gate.limit
+    interval = share_interval(lo, hi, sizes, bad_limit)
+    values = [(one.lo / one.n, one.hi / one.n) for one in observed]
+    estimate = math.fsum(lo) / sum(sizes) if sizes else math.nan
+    if not gate.upper:
         interval, estimate = _flipped(interval), 1.0 - estimate
-        pairs = [(1.0 - many, 1.0 - few) for few, many in pairs]
-    return Reading(gate, tuple(pairs), estimate, interval, sum(sizes), gate.limit, gate.limit)
-
-
-def _guarded(limits: Sequence[Demand]) -> tuple[Demand, ...]:
-    return tuple(Demand(one.metric, one.limit * GUARD, one.strict) for one in limits)
+        values = [(1.0 - high, 1.0 - low) for low, high in values]
+    return Reading(gate, tuple(values), estimate, interval, sum(sizes), gate.limit, gate.limit)
 
 
 def _flipped(bad: Interval) -> Interval:
     return Interval(1.0 - bad.high, 1.0 - bad.low, bad.p_under, bad.p_over, bad.spread)
 
 
-def _rate_reading(gate: Gate, table: TraceTable, replicates: Sequence[int], asked: Asked) -> Reading:
-    """Bound a rate as it would be at the contract's own: a Poisson schedule offers more in one window, less in another.
+def _rate(gate: Gate, table: TraceTable, number: int, asked: Asked) -> float:
+    """Return a rate as it would be at the contract's own.
 
-    That is no doing of the service, and is known exactly: each value is scaled by contract rate / offered rate.
+    A Poisson schedule offers more in one window and less in another. That is no doing of the service, and is known
+    exactly: the value is scaled by contract rate / offered rate.
     """
-    spans = [window(table, number) for number in replicates]
-    values = []
-    for span in spans:
-        scale = asked.rate_rps * span.length_s / span.offered if span.offered else 0.0
-        value = rate(table, gate.row, span) * scale
-        values.append((value, value))
-    offered = asked.rate_rps * (asked.output_tokens if gate.metric == "output_throughput" else 1)
-    limit = min(gate.limit, RATE_TOLERANCE * offered)
-    ends = [low for low, _ in values]
-    n = sum(span.offered for span in spans)
-    return Reading(gate, tuple(values), _middle(values, log=False), plain_interval(ends, ends, limit), n, limit, limit)
+    span = window(table, number)
+    return rate(table, gate.row, span) * asked.rate_rps * span.length_s / span.offered

@@ -85,13 +85,13 @@ def _unproven(name: str, gates: Sequence[Gate], sentence: str) -> Check:
 
 def check_lengths(table: TraceTable, facts: RunFacts) -> list[Check]:
     """The mean lengths of prompts and answers lie within 90-110 % of the contract, or another load was judged."""
-    measured = table.measured
+    measured = table.ok & (table.replicate >= 0)
     checks = []
     for name, values, asked in (
-        ("prompt length", measured.prompt_tokens, facts.asked.prompt_tokens),
-        ("output length", measured.output_tokens, facts.asked.output_tokens),
+        ("prompt length", table.prompt_tokens, facts.asked.prompt_tokens),
+        ("output length", table.output_tokens, facts.asked.output_tokens),
     ):
-        known = values[measured.ok & (values >= 0)]
+        known = values[measured & (values >= 0)]
         if len(known) == 0:
             checks.append(Check(name, NOT_PROVEN, f"No request told its {name}."))
             continue

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from hxp_harness.gates.checks import check_run
-from hxp_harness.gates.early import ALPHA_EARLY, decided_early
-from hxp_harness.gates.evaluate import Reading, read_gate
+from hxp_harness.gates.early import ALPHA_EARLY, EarlyJudge
+from hxp_harness.gates.evaluate import Observed, Reading, met, observe, read_gate
 from hxp_harness.gates.facts import RunFacts
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.interval import ALPHA, holm
@@ -32,14 +32,26 @@ def judge(table: TraceTable, gates: Sequence[Gate], facts: RunFacts) -> Verdict:
     Otherwise INCONCLUSIVE.
     """
     replicates = complete_replicates(table, facts)
-    own = {number: table.select(number) for number in replicates}
-    readings = [read_gate(gate, gates, table, own, facts.asked) for gate in gates]
-    early = decided_early(own.values(), gates)
+    readings, early = _read(table, gates, replicates, facts)
     overloaded = saturation(table, facts, replicates)
     results = _results(readings, early, len(replicates), facts)
     checks = check_run(table, gates, facts, readings, saturated=bool(overloaded))
     outcome, reasons = _decide(results, checks, overloaded, len(replicates), facts)
     return Verdict(outcome, tuple(reasons), results, tuple(checks), len(replicates), facts.asked.replicates)
+
+
+def _read(
+    table: TraceTable, gates: Sequence[Gate], replicates: Sequence[int], facts: RunFacts
+) -> tuple[list[Reading], set[Gate]]:
+    """Look at one replicate after the other; return what they say, and which gates had failed for certain by then."""
+    observed: list[list[Observed]] = [[] for _ in gates]
+    early, failed = EarlyJudge(gates), set[Gate]()
+    for number in replicates:
+        replicate = table.select(number)
+        for gate, seen in zip(gates, observed, strict=True):
+            seen.append(observe(gate, gates, table, replicate, facts.asked))
+        failed.update(early.look(replicate))
+    return [read_gate(gate, seen, facts.asked) for gate, seen in zip(gates, observed, strict=True)], failed
 
 
 def complete_replicates(table: TraceTable, facts: RunFacts) -> list[int]:
@@ -53,7 +65,9 @@ def complete_replicates(table: TraceTable, facts: RunFacts) -> list[int]:
     ]
 
 
-def _results(readings: Sequence[Reading], early: Sequence[Gate], done: int, facts: RunFacts) -> tuple[GateResult, ...]:
+def _results(
+    readings: Sequence[Reading], early: Collection[Gate], done: int, facts: RunFacts
+) -> tuple[GateResult, ...]:
     p_values = [reading.interval.p_over if reading.gate.upper else reading.interval.p_under for reading in readings]
     whole = done >= facts.asked.replicates  # a test at the end says nothing sure about a run that ended early
     broken = holm(p_values, ALPHA - ALPHA_EARLY) if whole else [False] * len(readings)
@@ -65,7 +79,7 @@ def _results(readings: Sequence[Reading], early: Sequence[Gate], done: int, fact
 
 def _result(reading: Reading, broken: bool, whole: bool, facts: RunFacts) -> GateResult:
     gate, interval = reading.gate, reading.interval
-    outcome = Outcome.FAIL if broken else Outcome.PASS if whole and _met(reading) else Outcome.INCONCLUSIVE
+    outcome = Outcome.FAIL if broken else Outcome.PASS if whole and met(reading) else Outcome.INCONCLUSIVE
     more = more_replicates(reading) if outcome is Outcome.INCONCLUSIVE else None
     minutes = None if more is None else more * facts.asked.requests / facts.asked.rate_rps / 60
     return GateResult(
@@ -87,15 +101,6 @@ def _result(reading: Reading, broken: bool, whole: bool, facts: RunFacts) -> Gat
         more_replicates=more,
         more_minutes=minutes,
     )
-
-
-def _met(reading: Reading) -> bool:
-    if len(reading.values) < 2:
-        return False
-    gate, bound = reading.gate, reading.interval.high if reading.gate.upper else reading.interval.low
-    if gate.upper:
-        return bound < reading.pass_limit if gate.strict else bound <= reading.pass_limit
-    return bound > reading.pass_limit if gate.strict else bound >= reading.pass_limit
 
 
 def _decide(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hxp_harness.gates.evaluate import GUARD, Reading
+from hxp_harness.gates.evaluate import GUARD, Reading, met
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.metrics.definitions import Kind
 from hxp_harness.units import format_quantity
@@ -35,8 +35,18 @@ def gate_sentence(reading: Reading, outcome: Outcome, more: int | None, minutes:
     if outcome is Outcome.FAIL:
         worse, other = ("at least", interval.low) if gate.upper else ("at most", interval.high)
         return f"{seen}; the true value is {worse} {quantity(other, reading)}, which breaks the limit of {limit}."
+    if met(reading):
+        return f"{seen}; the true value is {side} {quantity(bound, reading)} so far, but a PASS needs every replicate."
     text = f"{seen}; the true value may lie anywhere from {_range(reading)}, which does not decide {_against(reading)}."
     return text + _advice(reading, more, minutes)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _minutes(minutes: float) -> str:
+    return "a minute" if minutes < 1.5 else f"{minutes:.0f} min"
 
 
 def _clears(reading: Reading) -> str:
@@ -59,7 +69,7 @@ def _against(reading: Reading) -> str:
 
 def _advice(reading: Reading, more: int | None, minutes: float | None) -> str:
     if more is not None and minutes is not None:
-        return f" If it goes on like this, {more} more replicates (about {max(minutes, 1):.0f} min) would decide."
+        return f" If it goes on like this, {counted(more, 'more replicate')} (about {_minutes(minutes)}) would decide."
     if reading.gate.row.kind is Kind.SAMPLE and reading.pass_limit < reading.estimate <= reading.limit:
         return " It lies within the guard band just under the limit, where no number of replicates decides."
     return " More of the same would not decide it."

@@ -16,11 +16,11 @@ from hxp_harness.load.sse import Event, split_events
 from hxp_harness.trace import ErrorKind
 
 DETAIL_CHARACTERS = 200
-_CONTENT_KEYS = ("content", "reasoning_content", "reasoning", "tool_calls", "text")
+_CONTENT_KEYS = ("content", "reasoning_content", "reasoning", "tool_calls")
 _BROKEN_FINISHES = ("abort", "error")
 
 _decoder = msgspec.json.Decoder()
-_NO_JSON = (ValueError, msgspec.DecodeError, RecursionError)  # msgspec has one for bad UTF-8 and one for depth
+NO_JSON = (ValueError, msgspec.DecodeError, RecursionError)  # msgspec has one for bad UTF-8 and one for depth
 
 
 class Read(NamedTuple):
@@ -100,7 +100,7 @@ def read_whole(body: bytes, reads: Sequence[Read]) -> Answer:
     answer = Answer()
     try:
         message = _decoder.decode(body)
-    except _NO_JSON as error:
+    except NO_JSON as error:
         answer.fail(ErrorKind.BAD_SSE, f"the body is not JSON: {error}")
         return answer
     if not isinstance(message, dict):
@@ -133,7 +133,7 @@ def said_by(body: bytes) -> str:
     """Return the words of an error body, JSON or not."""
     try:
         return said(_decoder.decode(body))
-    except _NO_JSON:
+    except NO_JSON:
         return body[:DETAIL_CHARACTERS].decode("utf-8", "replace").strip()
 
 
@@ -141,7 +141,7 @@ def _message(event: Event, answer: Answer) -> dict[str, object] | None:
     """Return the JSON object of an event, or None after a failure of the stream."""
     try:
         message = _decoder.decode(event.data)
-    except _NO_JSON as error:
+    except NO_JSON as error:
         if event.name == b"error":
             answer.fail(ErrorKind.STREAM_ERROR, said_by(event.data))
         else:
@@ -178,10 +178,13 @@ def _tokens(message: dict[str, object], answer: Answer) -> int:
 
 
 def _has_content(choice: dict[str, object]) -> bool:
-    for place in (choice, choice.get("delta"), choice.get("message")):
-        if isinstance(place, dict) and any(place.get(key) for key in _CONTENT_KEYS):
-            return True
-    return False
+    for name in ("delta", "message"):
+        place = choice.get(name)
+        if isinstance(place, dict):
+            for key in _CONTENT_KEYS:
+                if place.get(key):
+                    return True
+    return bool(choice.get("text"))
 
 
 def _take_usage(message: dict[str, object], answer: Answer) -> None:

@@ -39,8 +39,9 @@ class TraceTable:
 
     Of the token times it keeps what metrics need, since all of them would fill the memory: bounds of the first and
     the last, and bounds of the gaps between them, but only of requests that are complete and no warm-up. Gaps are in
-    single precision, right to 1 part in 16 million. The file has every time in full, and the request ids, which are
-    not read back. Tables made of some rows share the gaps: request i's begin at `gap_start[i]`.
+    single precision, right to 1 part in 16 million. The file has every time in full, and the texts about single
+    requests (request_id, finish_reason, detail), which are not read back. Tables made of some rows share the gaps:
+    request i's begin at `gap_start[i]`.
     """
 
     index: Ints
@@ -56,9 +57,7 @@ class TraceTable:
     output_tokens: Ints
     cached_tokens: Ints
     status: Ints
-    finish_reason: Texts
     error: Texts
-    detail: Texts
     read_lag_s: Floats
     new_connection: Bools
     first_lo_s: Floats
@@ -94,7 +93,7 @@ class TraceTable:
                 columns.check_schema(path, file.schema_arrow)
                 stream = columns.is_stream(file.schema_arrow)
                 rows, room = file.metadata.num_rows, columns.token_room(file.metadata)
-                return cls._fill(file.iter_batches(columns.BATCH_ROWS, use_threads=False), rows, room, stream=stream)
+                return cls._fill(columns.read_batches(file), rows, room, stream=stream)
         except (pa.ArrowInvalid, OSError) as error:
             reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
             raise UsageError(f"{path} {reason}", hint="name the folder of a finished run") from None

@@ -12,8 +12,10 @@ from hxp_harness.metrics.definitions import METRICS, Sample, Values
 from hxp_harness.metrics.table import Floats, TraceTable
 from hxp_harness.report.figure import AMBER, BLUE, GREEN, INK, PURPLE, RED, SKY, above, plain_axes, svg
 from hxp_harness.report.record import GateResult, Record
+from hxp_harness.report.words import standing
 
 STEPS = 400  # points of a drawn curve
+VISIBLE = 0.002  # share of the picture's width from which a band can be seen
 COLOURS = {"PASS": GREEN, "FAIL": RED, "INCONCLUSIVE": AMBER, "INVALID": PURPLE}
 
 
@@ -63,7 +65,7 @@ def replicate_estimates(record: Record) -> str | None:
         (axes,) = plain_axes(figure)
         top = _right_end(gates)
         for row, gate in enumerate(gates):
-            _dots(axes, gate, row, top)
+            _dots(axes, gate, COLOURS[standing(gate, record)], row, top)
         axes.axvline(1.0, color=RED, linewidth=1.8, label="limit")
         axes.set_xlim(0, top)
         axes.set_ylim(len(gates) - 0.4, -0.6)
@@ -83,8 +85,8 @@ def _curve(axes: Axes, sample: Sample) -> None:
     lo_ms, hi_ms = (_quantiles_ms(values, shares) for values in (sample.lo, sample.hi))
     height = shares * len(sample.hi) / sample.n
     axes.plot(hi_ms, height, color=BLUE, linewidth=2.0, label="measured")
-    if float(np.max(hi_ms - lo_ms)) > 0:
-        axes.fill_betweenx(height, lo_ms, hi_ms, color=SKY, alpha=0.5, linewidth=0, label="between its bounds")
+    if float(np.max(hi_ms - lo_ms)) > VISIBLE * float(hi_ms[-1]):
+        axes.fill_betweenx(height, lo_ms, hi_ms, color=SKY, alpha=0.5, linewidth=0, label="its bounds")
 
 
 def _quantiles_ms(values: Values, shares: Floats) -> Floats:
@@ -98,7 +100,7 @@ def _gate_lines(axes: Axes, gate: GateResult) -> None:
             gate.guard * 1e3, color=AMBER, linewidth=1.4, linestyle="--", label=f"guard {gate.guard * 1e3:.4g} ms"
         )
     if gate.low is not None and gate.high is not None:
-        name = f"confidence interval of {gate.statistic}"
+        name = f"confidence of {gate.statistic}"
         axes.axvspan(gate.low * 1e3, gate.high * 1e3, color=GREEN, alpha=0.3, linewidth=0, label=name)
 
 
@@ -113,8 +115,8 @@ def _histogram(axes: Axes, name: str, values: Values) -> None:
     axes.set_xlabel(f"{name}, ms" + (f" (up to p99.9; the longest is {values_ms.max():.4g} ms)" if beyond else ""))
 
 
-def _dots(axes: Axes, gate: GateResult, row: int, top: float) -> None:
-    colour, name = COLOURS[gate.outcome], "confidence interval" if row == 0 else None
+def _dots(axes: Axes, gate: GateResult, colour: str, row: int, top: float) -> None:
+    name = "confidence interval" if row == 0 else None
     if gate.low is not None or gate.high is not None:
         low = (gate.low or 0.0) / gate.limit
         high = top if gate.high is None else gate.high / gate.limit

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and readable on white and on black
@@ -18,7 +19,7 @@ BLUE, SKY, GREEN, AMBER, RED, PURPLE = "#0072b2", "#56b4e9", "#009e73", "#e69f00
 # Stand-ins that become the page's own colours, so that one picture serves light and dark
 INK, RULE = "#1a1b1c", "#d0d1d2"
 
-_PAGE = {INK: "currentColor", RULE: "var(--rule, #d0d1d2)"}
+_PAGE = {INK: "currentColor", RULE: "var(--rule, #d0d1d2)", BLUE: "var(--blue, #0072b2)"}
 _STYLE: dict[Any, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hxp",
@@ -83,4 +84,9 @@ def above(axes: Axes, columns: int = 5) -> None:
     """Put the legend above the picture, where it hides no point; nothing where nothing is named."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1.4)
+        legend = axes.legend(
+            handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1.4
+        )
+        for handle in legend.legend_handles:
+            if isinstance(handle, PathCollection):  # a point as small and pale as in the picture could not be seen
+                handle.set(sizes=[30.0], alpha=1.0)

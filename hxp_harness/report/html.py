@@ -30,6 +30,7 @@ def html(record: Record, plots: dict[str, str], run_dir: str, *, remark: str = "
         record=record,
         title=words.title(record),
         headline=words.headline(record),
+        more_reasons=words.more_reasons(record),
         meaning=words.MEANING[record.verdict],
         evidence=words.EVIDENCE[record.evidence],
         evidence_label=words.evidence_label(record),

@@ -34,7 +34,7 @@ def _evidence(record: Record) -> str:
 
 
 def _more_reasons(record: Record) -> list[str]:
-    more = record.reasons[1:]
+    more = words.more_reasons(record)
     return ["Also:\n\n" + "\n".join(f"- {safe(reason)}" for reason in more)] if more else []
 
 

@@ -78,7 +78,7 @@ def _points(axes: Axes, at_s: Floats, values_ms: Floats) -> None:
     step = math.ceil(len(at_s) / MOST_POINTS) or 1
     name = "one request" if step == 1 else f"one request in {step}"
     axes.scatter(
-        at_s[::step], values_ms[::step], s=5, color=BLUE, alpha=0.35, linewidths=0, rasterized=True, label=name
+        at_s[::step], values_ms[::step], s=5, color=BLUE, alpha=0.45, linewidths=0, rasterized=True, label=name
     )
 
 
@@ -124,7 +124,7 @@ def _boundaries(axes: Axes, table: TraceTable) -> None:
     starts_s = [window(table, number).start_s for number in numbers]
     if len(warm_up_s):
         end_s = starts_s[0] if starts_s else float(warm_up_s.max())
-        axes.axvspan(float(warm_up_s.min()), end_s, color=RULE, alpha=0.35, linewidth=0, label="warm-up, not judged")
+        axes.axvspan(float(warm_up_s.min()), end_s, color=RULE, alpha=0.35, linewidth=0, label="warm-up")
     if len(starts_s) <= MOST_MARKS:
         axes.vlines(starts_s, 0, 1, transform=axes.get_xaxis_transform(), color=RULE, linewidth=1.0)
     axes.margins(x=0.01)

@@ -42,14 +42,16 @@ def _tensor_flops(bf16: float, fp8: float) -> Mapping[Precision, float]:
 
 
 _TERA = 1e12
+_MIB = 2.0**20
 DEVICES: Mapping[str, Device] = {
     device.name: device
     for device in (
-        Device("h200", "NVIDIA H200 SXM", 141e9, 4.8 * _TERA, _tensor_flops(989.5 * _TERA, 1979 * _TERA)),
-        Device("h100", "NVIDIA H100 SXM", 80e9, 3.35 * _TERA, _tensor_flops(989.5 * _TERA, 1979 * _TERA)),
+        # Memory is what the driver reports: the marketing's gigabytes are neither 1e9 nor 2**30 bytes.
+        Device("h200", "NVIDIA H200 SXM", 143771 * _MIB, 4.8 * _TERA, _tensor_flops(989.5 * _TERA, 1979 * _TERA)),
+        Device("h100", "NVIDIA H100 SXM", 81559 * _MIB, 3.35 * _TERA, _tensor_flops(989.5 * _TERA, 1979 * _TERA)),
         # No FP8 units: FP8 weights are unpacked and multiplied in BF16.
-        Device("a100", "NVIDIA A100 80 GB SXM", 80e9, 2.039 * _TERA, _tensor_flops(312 * _TERA, 312 * _TERA)),
-        Device("l40s", "NVIDIA L40S", 48e9, 0.864 * _TERA, _tensor_flops(362 * _TERA, 733 * _TERA)),
+        Device("a100", "NVIDIA A100 80 GB SXM", 81920 * _MIB, 2.039 * _TERA, _tensor_flops(312 * _TERA, 312 * _TERA)),
+        Device("l40s", "NVIDIA L40S", 46068 * _MIB, 0.864 * _TERA, _tensor_flops(362 * _TERA, 733 * _TERA)),
         # Two virtual cores; the overhead is what tiny models showed (TPOT 3 ms alone), the rest an estimate.
         Device("cpu", "two CPU cores", 16e9, 10e9, _tensor_flops(0.1 * _TERA, 0.1 * _TERA), step_overhead_s=2.5e-3),
         # No physics: for what is judged in front of a model, such as a gateway.

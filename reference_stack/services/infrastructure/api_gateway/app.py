@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -93,13 +94,28 @@ def create_app(
     return app
 
 
-def _api(settings: ApiGatewaySettings, ring: KeyRing, relay: Relay) -> APIRouter:
-    async def authenticate(request: Request) -> None:
-        given = [value for name, value in request.scope["headers"] if name == b"authorization"]
-        call_of(request.scope).key = await ring.admit(given)
+def _guarded(ring: KeyRing) -> type[APIRoute]:
+    """Return the class of routes that let nobody in without a key.
 
-    # Authentication belongs to the router: a route that is added here cannot be without it.
-    api = APIRouter(dependencies=[Depends(authenticate)])
+    Authentication belongs to the class, so that a route of the router that uses it cannot be without.
+    """
+
+    class Guarded(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[None, None, Response]]:
+            handle = super().get_route_handler()
+
+            async def admit_first(request: Request) -> Response:
+                given = [value for name, value in request.scope["headers"] if name == b"authorization"]
+                call_of(request.scope).key = await ring.admit(given)
+                return await handle(request)
+
+            return admit_first
+
+    return Guarded
+
+
+def _api(settings: ApiGatewaySettings, ring: KeyRing, relay: Relay) -> APIRouter:
+    api = APIRouter(route_class=_guarded(ring))
     relayed = _Relayed(relay)
 
     @api.post(CHAT, tags=["completions"])

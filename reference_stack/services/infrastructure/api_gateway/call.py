@@ -47,6 +47,11 @@ class Call:
         """Whether the client has been told a status."""
         return self.status != 0
 
+    @property
+    def output_tokens(self) -> int:
+        """The model's own figure if it gave one, else the events with text that were relayed."""
+        return self.texts if self.usage is None else self.usage.completion_tokens
+
     def row(self) -> UsageRow | None:
         """Return the usage row, or None when the request was never accepted."""
         if self.outcome is None or self.key is None:
@@ -62,7 +67,7 @@ class Call:
             status=self.status,
             stream=self.stream,
             prompt_tokens=None if self.usage is None else self.usage.prompt_tokens,
-            output_tokens=self.texts if self.usage is None else self.usage.completion_tokens,
+            output_tokens=self.output_tokens,
             exact=self.usage is not None,
             accepted_at_s=self.accepted_at_s,
             took_s=time.perf_counter() - self.began_s,

@@ -23,7 +23,7 @@ from reference_stack.services.infrastructure.api_gateway.refusal import (
     overloaded,
     upstream_timeout,
 )
-from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams, refusal_from
+from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams, refusal_from, told_of_loss
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 
 log = logging.getLogger(__name__)
@@ -92,12 +92,13 @@ class Relay:
 
     async def _exchange(self, asked: Asked, send: Send, call: Call) -> None:
         async with self._upstreams.post(asked.model, call.route, asked.body, call.id) as reply:
-            if reply.status != 200:
-                raise await refusal_from(reply)
-            if asked.stream:
-                await self._stream(asked, reply, send, call)
-            else:
-                await self._whole(reply, send, call)
+            with told_of_loss(reply):
+                if reply.status != 200:
+                    raise await refusal_from(reply)
+                if asked.stream:
+                    await self._stream(asked, reply, send, call)
+                else:
+                    await self._whole(reply, send, call)
 
     async def _whole(self, reply: aiohttp.ClientResponse, send: Send, call: Call) -> None:
         parts: list[bytes] = []

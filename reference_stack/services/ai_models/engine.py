@@ -1,0 +1,160 @@
+"""An engine is a command line behind vLLM's HTTP API: which program, flags and environment serve a model.
+
+`prepare` is what a supervisor calls; `sim_program` and `vllm_program` are pure and say the same without doing anything.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reference_stack.errors import SettingsError
+from reference_stack.schemas.common.program import Program
+from reference_stack.services.ai_models.model_spec import ModelSpec
+from reference_stack.services.ai_models.physics import Device, find_device, kv_capacity_tokens
+from reference_stack.services.ai_models.vllm_environment import DEFAULT_FOLDER, Say, install
+from reference_stack.services.ai_models.vllm_environment import vllm_program as vllm_command
+
+Engine = Literal["sim", "vllm"]
+Weights = Literal["real", "dummy", "tiny"]
+
+READY_PATH = "/health"
+READY_S: Mapping[Engine, float] = {"sim": 30.0, "vllm": 180.0}
+
+# What a tiny model gets on a CPU. The default thread binding puts every server on core 0, multiprocessing costs a
+# second process, and the compiler takes half a minute at the first request that asks for logprobs.
+TINY_MODEL_LEN = 2048
+TINY_KV_BYTES = 64 * 2**20
+_ALWAYS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+_CPU = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "TORCHDYNAMO_DISABLE": "1",
+    "OMP_NUM_THREADS": "1",
+}
+# AWQ as published checkpoints have it, for weights that are random anyway.
+_AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model ready to be started. `takes_fd`: it can inherit a listening socket (`--fd N` added to its argv)."""
+
+    program: Program
+    takes_fd: bool
+    ready_s: float
+    evidence: str  # simulated | tiny | measured
+    facts: Mapping[str, str]
+
+    @property
+    def shown(self) -> str:
+        """The command as one would type it."""
+        return shown(self.program)
+
+
+def prepare(
+    spec: ModelSpec,
+    engine: Engine,
+    weights: Weights,
+    *,
+    port: int,
+    settings_file: Path,
+    cache: Path,
+    device: str = "",
+    say: Say = print,
+) -> Prepared:
+    """Make everything that the engine needs and return how to start it on 127.0.0.1.
+
+    `sim`: nothing is made; `settings_file` (a ModelSettings that the caller wrote) and the port are in the argv.
+    `vllm` with `tiny`: installs vLLM's environment into `cache`/vllm-cpu and the tiny model into `cache`/tiny unless
+    they are there; `say` hears of each step. `vllm` with `real` or `dummy`: `device` names the GPU, and
+    `cache`/vllm-gpu must hold an environment with vLLM for it. vLLM takes a port, not a socket: free the port before
+    it starts. Ready is GET /health 200 within `ready_s` seconds. Raises SettingsError or NotReady.
+    """
+    if engine == "sim":
+        facts = {"device": f"{find_device(device or 'h200').title} (simulated)"}
+        return Prepared(sim_program(spec, settings_file, port=port), True, READY_S["sim"], "simulated", facts)
+    if weights == "tiny":
+        from reference_stack.services.ai_models.tiny import make
+
+        command = install(cache / DEFAULT_FOLDER.name, say)
+        program = tiny_program(spec, command, make(spec, cache / "tiny"), port=port)
+        facts = {"device": "CPU", "weights": "tiny", "flags": shown(program)}
+        return Prepared(program, False, READY_S["vllm"], "tiny", facts)
+    gpu = _gpu(spec, device)
+    command = vllm_command(cache / "vllm-gpu")
+    if not command.exists():
+        raise SettingsError(
+            f"{spec.name}: there is no {command}, vLLM for {gpu.title}",
+            hint="use --weights tiny, which runs on the CPU; or --engine sim",
+        )
+    if weights == "real" and not spec.path.is_dir():
+        raise SettingsError(f"{spec.name}: there are no weights in {spec.path}", hint="use --weights dummy or tiny")
+    program = vllm_program(spec, command, spec.path, gpu, dummy=weights == "dummy", port=port)
+    facts = {"device": gpu.title, "weights": weights, "flags": shown(program)}
+    return Prepared(program, False, READY_S["vllm"], "measured", facts)
+
+
+def sim_program(spec: ModelSpec, settings_file: Path, *, port: int) -> Program:
+    """Return the simulated engine; `--fd N` may be added, and then wins over the port."""
+    argv = (sys.executable, "-m", "reference_stack", "serve", spec.name)
+    return Program((*argv, "--settings", str(settings_file), "--port", str(port)))
+
+
+def tiny_program(spec: ModelSpec, command: Path, model: Path, *, port: int) -> Program:
+    """Return real vLLM on the CPU with the tiny model in folder `model`."""
+    flags = ("--enforce-eager", "--max-model-len", str(TINY_MODEL_LEN), "--kv-cache-memory-bytes", str(TINY_KV_BYTES))
+    return Program((*_serve(spec, command, model, port), *flags), {**_ALWAYS, **_CPU})
+
+
+def vllm_program(spec: ModelSpec, command: Path, model: Path, device: Device, *, dummy: bool, port: int) -> Program:
+    """Return real vLLM on a GPU, held to the memory limit of the model.
+
+    The memory fraction bounds all that the process takes; the KV bytes are exact, so that the room does not depend on
+    what other models left. Raises SettingsError where the model does not fit.
+    """
+    limit = spec.memory_limit_bytes
+    kv_tokens = kv_capacity_tokens(spec, device, limit, spec.max_num_batched_tokens)
+    flags = [
+        *("--gpu-memory-utilization", f"{limit / device.memory_bytes:.3f}"),
+        *("--kv-cache-memory-bytes", str(kv_tokens * spec.kv_bytes_per_token)),
+        *("--max-model-len", str(spec.max_model_len)),
+        *("--max-num-seqs", str(spec.max_num_seqs)),
+        *("--max-num-batched-tokens", str(spec.max_num_batched_tokens)),
+    ]
+    if spec.kv_precision == "fp8":
+        flags += ["--kv-cache-dtype", "fp8"]
+    if spec.precision == "fp8":
+        flags += ["--quantization", "fp8_per_tensor" if dummy else "fp8"]
+    if dummy:
+        flags += ["--load-format", "dummy"]
+    if dummy and spec.precision == "int4":
+        flags += ["--hf-overrides", json.dumps({"quantization_config": _AWQ}, separators=(",", ":"))]
+    return Program((*_serve(spec, command, model, port), *flags), _ALWAYS)
+
+
+def shown(program: Program) -> str:
+    """Return the command line of `program` as one would type it, environment first."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in program.environment.items()]
+    return " ".join([*words, shlex.join(program.argv)])
+
+
+def _serve(spec: ModelSpec, command: Path, model: Path, port: int) -> tuple[str, ...]:
+    place = ("--host", "127.0.0.1", "--port", str(port))
+    name = ("--served-model-name", spec.name)
+    return (str(command), "serve", str(model), *name, *place, "--disable-uvicorn-access-log")
+
+
+def _gpu(spec: ModelSpec, name: str) -> Device:
+    device = find_device(name or "h200")
+    if device.name in ("cpu", "ideal"):
+        raise SettingsError(
+            f"{spec.name}: weights of true size do not run on {device.title}",
+            hint="use --weights tiny, or --device h200",
+        )
+    return device
