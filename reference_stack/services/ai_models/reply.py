@@ -72,11 +72,12 @@ def plan(
 def _natural_length(first: int, seed: int, min_tokens: int) -> int:
     sentences = 1 + seed // len(STARTS) % 8
     count = 0
-    while sentences > 0 or count < min_tokens:
-        if TOKENS[(first + count) % len(TOKENS)] == ".":
-            sentences -= 1
+    while True:
         count += 1
-    return count
+        if TOKENS[(first + count - 1) % len(TOKENS)] == ".":
+            sentences -= 1
+            if sentences <= 0 and count >= min_tokens:
+                return count
 
 
 def _cut(words: list[str], stop: tuple[str, ...], min_tokens: int, *, include_stop: bool) -> Reply | None:
