@@ -29,6 +29,9 @@ from hxp_harness.stack import Want, running
 from hxp_harness.target import Target
 from hxp_harness.watch import Watch
 
+LONGEST_CERTIFICATE_S = 5.0
+SHORTEST_CERTIFICATE_S = 1.0  # a short run is not proved at greater length than it is measured
+
 
 def perf(request: PerfRequest) -> int:
     """Run a profile from end to end and return the exit code of its verdict.
@@ -124,8 +127,11 @@ def certify_into(folder: Path, name: str, profile: Profile, gates: tuple[Gate, .
     """Prove that this machine can measure the profile's load now, and write the proof down."""
     screen.say("certificate: the same client against a server of known timing")
     limit_s = min((gate.limit for gate in gates if gate.row.dimension == "time"), default=profile.contract.timeout_s)
-    work = folder / Path(name).stem
-    certificate = certify(work, profile.contract, limit_s=limit_s, seed=profile.seed)
+    planned_s = profile.replicates.count * profile.replicates.requests / profile.contract.rate_rps
+    duration_s = min(LONGEST_CERTIFICATE_S, max(SHORTEST_CERTIFICATE_S, planned_s / 20))
+    certificate = certify(
+        folder / Path(name).stem, profile.contract, limit_s=limit_s, duration_s=duration_s, seed=profile.seed
+    )
     evidence.write_json(folder, name, certificate)
 
 
