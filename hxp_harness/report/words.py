@@ -147,5 +147,4 @@ def commands(run_dir: str) -> list[tuple[str, str]]:
         (f"hxp judge {run_dir} --gate 'e2e p95 <= 1500 ms'", "judge them under another gate"),
         (f"hxp explain {run_dir}", "say how the verdict came about"),
         (f"hxp report {run_dir}", "write these views again"),
-        (f"hxp compare {run_dir} OTHER_RUN", "compare with another run"),
     ]
