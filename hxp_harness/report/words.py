@@ -22,9 +22,6 @@ EVIDENCE: dict[Evidence, str] = {
     Evidence.TINY: "A real engine answered with a toy model: this says nothing about the real model's speed.",
     Evidence.SIMULATED: "A simulation answered: this says nothing about hardware.",
 }
-# Metrics about the harness itself; the rest are about the service.
-ABOUT_HARNESS = ("send_lag", "read_lag")
-
 _DIMENSIONS = {unit: dimension for dimension, unit in BASE_UNIT.items()}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hxp_harness.errors import InvalidRun, UsageError
@@ -78,6 +78,7 @@ def test_infinity_becomes_null(make_run: MakeRun) -> None:
     assert "NaN" not in (folder / "run.json").read_text(encoding="utf-8")
 
 
+@settings(max_examples=50)
 @given(TREES)
 def test_whatever_a_stage_found_becomes_strict_json(tree: object) -> None:
     """Facts of any kind can be written as JSON without NaN or infinity, and as UTF-8."""
