@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hxp_harness import evidence
+from hxp_harness import evidence, interrupt
 from hxp_harness.certify.certificate import certify
 from hxp_harness.conclude import conclude
 from hxp_harness.errors import ExitCode, NotReady
@@ -29,6 +29,9 @@ from hxp_harness.stack import Want, running
 from hxp_harness.target import Target
 from hxp_harness.watch import Watch
 
+LONGEST_CERTIFICATE_S = 5.0
+SHORTEST_CERTIFICATE_S = 1.0  # a short run is not proved at greater length than it is measured
+
 
 def perf(request: PerfRequest) -> int:
     """Run a profile from end to end and return the exit code of its verdict.
@@ -46,8 +49,10 @@ def perf(request: PerfRequest) -> int:
             with opened_target(request, profile, folder, screen) as target:
                 begin(folder, profile, target)
                 run_load(folder, profile, gates, target, screen)
+            interrupt.check()
             evidence.write_json(folder, evidence.END, {"interrupted": False})
         except KeyboardInterrupt:
+            interrupt.settle()
             if not (folder / evidence.MANIFEST).exists():
                 raise
             screen.say("stopped by hand: what was measured is kept, and judged INVALID")
@@ -104,6 +109,7 @@ def begin(folder: Path, profile: Profile, target: Target) -> None:
 
 def run_load(folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, screen: Screen) -> None:
     """Certify, load, certify again; every result is a file in `folder`."""
+    interrupt.check()
     screen.say("asking the target a first question")
     plan = preflight(target, profile.contract)
     certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
@@ -122,10 +128,14 @@ def run_load(folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Ta
 
 def certify_into(folder: Path, name: str, profile: Profile, gates: tuple[Gate, ...], screen: Screen) -> None:
     """Prove that this machine can measure the profile's load now, and write the proof down."""
+    interrupt.check()
     screen.say("certificate: the same client against a server of known timing")
     limit_s = min((gate.limit for gate in gates if gate.row.dimension == "time"), default=profile.contract.timeout_s)
-    work = folder / Path(name).stem
-    certificate = certify(work, profile.contract, limit_s=limit_s, seed=profile.seed)
+    planned_s = profile.replicates.count * profile.replicates.requests / profile.contract.rate_rps
+    duration_s = min(LONGEST_CERTIFICATE_S, max(SHORTEST_CERTIFICATE_S, planned_s / 20))
+    certificate = certify(
+        folder / Path(name).stem, profile.contract, limit_s=limit_s, duration_s=duration_s, seed=profile.seed
+    )
     evidence.write_json(folder, name, certificate)
 
 

@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="hxp-stack", description="Runs the reference stack, or one service of it.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="start the stack; return when it serves"))
+    commands.add_parser("tools", help="fetch what cannot come with the package: Prometheus")
     down = commands.add_parser("down", help="stop the stack")
     status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
     status.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
@@ -66,6 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from reference_stack.orchestration.operational import down
 
                 return down(options.folder)
+            case "tools":
+                from reference_stack.services.integration.metrics.embedded import fetch
+
+                print(f"Prometheus is at {fetch(CACHE.absolute())}")
+                return 0
             case _:
                 from reference_stack.orchestration.operational import status
 

@@ -123,7 +123,7 @@ class _Words:
     """The sentence as far as it is read."""
 
     def __init__(self, text: str) -> None:
-        self.text = text.replace("\t", " ").replace("\n", " ").rstrip()
+        self.text = "".join(" " if letter.isspace() else letter for letter in text).rstrip()
         self.at = 0
 
     def take(self, pattern: re.Pattern[str], wanted: str, hint: str) -> tuple[str, int]:

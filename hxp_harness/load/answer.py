@@ -16,7 +16,7 @@ from hxp_harness.load.sse import Event, split_events
 from hxp_harness.trace import ErrorKind
 
 DETAIL_CHARACTERS = 200
-_CONTENT_KEYS = ("content", "reasoning_content", "reasoning", "tool_calls", "text")
+_CONTENT_KEYS = ("content", "reasoning_content", "reasoning", "tool_calls")
 _BROKEN_FINISHES = ("abort", "error")
 
 _decoder = msgspec.json.Decoder()
@@ -178,10 +178,13 @@ def _tokens(message: dict[str, object], answer: Answer) -> int:
 
 
 def _has_content(choice: dict[str, object]) -> bool:
-    for place in (choice, choice.get("delta"), choice.get("message")):
-        if isinstance(place, dict) and any(place.get(key) for key in _CONTENT_KEYS):
-            return True
-    return False
+    for name in ("delta", "message"):
+        place = choice.get(name)
+        if isinstance(place, dict):
+            for key in _CONTENT_KEYS:
+                if place.get(key):
+                    return True
+    return bool(choice.get("text"))
 
 
 def _take_usage(message: dict[str, object], answer: Answer) -> None:

@@ -39,7 +39,9 @@ def _models(room: Room) -> list[str]:
 
 
 def monitoring(room: Room) -> list[Unit]:
-    return [room.service("monitoring", {})]
+    """The watch over every other service of this stack."""
+    watched = {name: f"{room.face_url(name)}/health" for name in room.want.names if name != "monitoring"}
+    return [room.service("monitoring", {"services": watched})]
 
 
 def configuration(room: Room) -> list[Unit]:

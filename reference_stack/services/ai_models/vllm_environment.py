@@ -111,10 +111,14 @@ def _install(folder: Path, say: Say, recipe: Recipe) -> None:
     say("vLLM's environment 4/5: repairs")
     _write_repairs(Path(_run("asking Python", [python, "-c", _PURELIB]).strip()), recipe.version)
     say("vLLM's environment 5/5: vllm --version")
+    _verify(folder, recipe)
+    (folder / _STAMP).write_text(json.dumps({"fingerprint": recipe.fingerprint}), encoding="utf-8")
+
+
+def _verify(folder: Path, recipe: Recipe) -> None:
     found = _run("starting vLLM", [str(vllm_program(folder)), "--version"])
     if recipe.version not in found:
         raise NotReady(f"vllm --version says {found.strip()[-100:]!r}, not {recipe.version}", hint=f"rm -r {folder}")
-    (folder / _STAMP).write_text(json.dumps({"fingerprint": recipe.fingerprint}), encoding="utf-8")
 
 
 _PURELIB = "import sysconfig; print(sysconfig.get_path('purelib'))"

@@ -3,6 +3,9 @@
 import socket
 import time
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hxp_harness.load.alarm import Alarm
 from hxp_harness.load.stamps import CONTROL_BYTES, WallOffset, ask_for_stamps, stamp_ns
 
@@ -39,13 +42,18 @@ def test_a_socket_that_cannot_be_stamped_stays_usable() -> None:
     ask_for_stamps(sock)
 
 
-def test_an_interrupted_reading_changes_nothing() -> None:
-    """Readings far apart are believed only when they contradict what is known."""
+@given(
+    interrupted_ns=st.tuples(st.integers(0, 10**7), st.integers(0, 10**7)),
+    true_ns=st.integers(-(10**18), 10**18),
+    error_ns=st.integers(-500, 500),
+)
+def test_an_interrupted_reading_does_no_harm(interrupted_ns: tuple[int, int], true_ns: int, error_ns: int) -> None:
+    """Wherever a reading was interrupted, what was known well stays as well known."""
     offset = WallOffset()
-    offset.learn(1_000, 5_000, 1_200)
-    offset.largest_step_ns = 0
-    offset.learn(10_000, 15_000, 90_000)
-    assert (offset.ns, offset.largest_step_ns) == (3_900, 0)
+    offset.ns = true_ns + error_ns
+    before_ns, after_ns = 10**9, 10**9 + sum(interrupted_ns)
+    offset.learn(before_ns, before_ns + interrupted_ns[0] + true_ns, after_ns)
+    assert abs(offset.ns - true_ns) <= max(abs(error_ns), 500)
 
 
 def test_a_clock_step_is_seen() -> None:
