@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hxp_harness import evidence
+from hxp_harness import evidence, interrupt
 from hxp_harness.certify.certificate import certify
 from hxp_harness.conclude import conclude
 from hxp_harness.errors import ExitCode, NotReady
@@ -49,8 +49,10 @@ def perf(request: PerfRequest) -> int:
             with opened_target(request, profile, folder, screen) as target:
                 begin(folder, profile, target)
                 run_load(folder, profile, gates, target, screen)
+            interrupt.check()
             evidence.write_json(folder, evidence.END, {"interrupted": False})
         except KeyboardInterrupt:
+            interrupt.settle()
             if not (folder / evidence.MANIFEST).exists():
                 raise
             screen.say("stopped by hand: what was measured is kept, and judged INVALID")
@@ -107,6 +109,7 @@ def begin(folder: Path, profile: Profile, target: Target) -> None:
 
 def run_load(folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, screen: Screen) -> None:
     """Certify, load, certify again; every result is a file in `folder`."""
+    interrupt.check()
     screen.say("asking the target a first question")
     plan = preflight(target, profile.contract)
     certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
@@ -125,6 +128,7 @@ def run_load(folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Ta
 
 def certify_into(folder: Path, name: str, profile: Profile, gates: tuple[Gate, ...], screen: Screen) -> None:
     """Prove that this machine can measure the profile's load now, and write the proof down."""
+    interrupt.check()
     screen.say("certificate: the same client against a server of known timing")
     limit_s = min((gate.limit for gate in gates if gate.row.dimension == "time"), default=profile.contract.timeout_s)
     planned_s = profile.replicates.count * profile.replicates.requests / profile.contract.rate_rps

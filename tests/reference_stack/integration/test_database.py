@@ -208,7 +208,8 @@ async def test_all_connections_busy_is_unavailable(postgres: DatabaseSettings) -
     """A pool that is used up refuses within its deadline; close does not wait for who holds a connection."""
     import asyncio
 
-    from reference_stack.services.integration.database.pool import Connection, Pool
+    from reference_stack.services.integration.database.migrate import Connection
+    from reference_stack.services.integration.database.pool import Pool
 
     pool = Pool(postgres.model_copy(update={"connection_pool_size": 1, "acquire_s": 0.1}))
     held = asyncio.Event()

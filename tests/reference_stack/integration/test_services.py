@@ -119,8 +119,7 @@ async def test_questions_to_prometheus_over_http() -> None:
     async with serving(metrics.create_app(MetricsSettings(), metrics=store)) as client:
         answer = [{"labels": {}, "points": [[0.0, "1.0"]]}]
         assert (await client.get("/v1/query", params={"expression": "1"})).json() == answer
-        span = {"expression": "1", "start_s": 0, "end_s": 1}
-        assert (await client.get("/v1/query_range", params=span)).json() == answer
+        assert (await client.get("/v1/query_range?expression=1&start_s=0&end_s=1")).json() == answer
         assert (await client.get("/v1/targets")).json() == []
         wrong = await client.get("/v1/query", params={"expression": "("})
         assert wrong.status_code == 400
