@@ -107,7 +107,16 @@ def test_another_request_id_is_replaced(gateway: Gateway, given: str) -> None:
 
 def test_nothing_else_is_relayed(gateway: Gateway) -> None:
     """A model server's other routes, and the gateway's own documents, are not there."""
-    for path in ("/tokenize", "/v1/embeddings", "/metrics/", "/v1/models/", "/docs", "/openapi.json", "/redoc", "//v1/models"):
+    for path in (
+        "/tokenize",
+        "/v1/embeddings",
+        "/metrics/",
+        "/v1/models/",
+        "/docs",
+        "/openapi.json",
+        "/redoc",
+        "//v1/models",
+    ):
         reply = gateway.http.get(path)
         assert (path, reply.status_code) == (path, 404)
         assert reply.json()["error"]["type"] == "not_found_error"
