@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import pytest
+
 from tests.reference_stack.infrastructure.conftest import (
-    DEADLINE_S,
     KEY,
     ROLE,
     Gateway,
@@ -19,18 +15,11 @@ from tests.reference_stack.infrastructure.conftest import (
     Wire,
     chat,
     eventually,
+    raw,
     text_event,
 )
 
 CANCELLED_S = 0.1
-
-
-@contextmanager
-def raw(gateway: Gateway) -> Iterator[socket.socket]:
-    """A connection to the gateway that a test reads and writes by hand."""
-    parts = urlsplit(gateway.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=DEADLINE_S) as sock:
-        yield sock
 
 
 def request(body: bytes, *, length: int | None = None) -> bytes:

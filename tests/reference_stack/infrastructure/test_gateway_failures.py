@@ -10,6 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
+
+from reference_stack.services.infrastructure.api_gateway.edge import Edge
+from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 from tests.reference_stack.infrastructure.conftest import (
     ALICE,
     DONE,
@@ -26,10 +30,6 @@ from tests.reference_stack.infrastructure.conftest import (
     serving,
     text_event,
 )
-
-from reference_stack.services.infrastructure.api_gateway.edge import Edge
-from reference_stack.services.infrastructure.api_gateway.measures import Measures
-from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 
 
 def error_of(reply: httpx.Response) -> dict[str, object]:
