@@ -104,10 +104,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "certify": _run_certify,
     }[options.command]
     try:
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()
+        return code
     except HxpError as error:
         print(f"hxp: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader of a pipe had enough: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.USAGE
     except KeyboardInterrupt:
         print("hxp: stopped before there was anything to judge", file=sys.stderr)
         return ExitCode.INVALID
