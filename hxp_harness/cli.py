@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
+from hxp_harness import interrupt
 from hxp_harness.errors import ExitCode, HxpError, UsageError
 
 _EXIT_CODES = "exit codes: 0 PASS, 1 FAIL, 2 usage, 3 INCONCLUSIVE, 4 INVALID, 5 stack not ready"
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `hxp`; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(words)
-    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    interrupt.install()
     run: Callable[[argparse.Namespace], int] = {
         "perf": _run_perf,
         "judge": _run_judge,
@@ -114,12 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.INVALID
 
 
-def _as_ctrl_c(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _run_perf(options: argparse.Namespace) -> int:
-    from hxp_harness.run import PerfRequest, perf
+    from hxp_harness.request import PerfRequest
+    from hxp_harness.run import perf
 
     api_key = ""
     if options.api_key_env:

@@ -11,15 +11,16 @@ import msgspec
 from hxp_harness import evidence
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.facts import Asked, Certified, RunFacts
-from hxp_harness.gates.gate import Gate, parse_gate
+from hxp_harness.gates.gate import Gate, demands, parse_gates
 from hxp_harness.gates.verdict import Verdict, judge
 from hxp_harness.load.folder import LoadFolder
 from hxp_harness.load.plan import LoadSummary
 from hxp_harness.load.trace_file import read_traces
 from hxp_harness.metrics.scrape import Scrape
+from hxp_harness.metrics.summary import summarise
 from hxp_harness.metrics.table import TraceTable, write_traces
-
-TRACES = "traces.parquet"
+from hxp_harness.report.parts import from_parts, replicates_of
+from hxp_harness.report.record import TRACES_FILE, Record, write_record
 
 
 def stored_profile(folder: Path) -> dict[str, Any]:
@@ -33,10 +34,10 @@ def stored_profile(folder: Path) -> dict[str, Any]:
 def stored_table(folder: Path, *, stream: bool) -> TraceTable:
     """Return the traces of a run, turning what an interrupted run left into traces.parquet first."""
     part = LoadFolder(folder).traces
-    if not (folder / TRACES).exists():
-        write_traces(folder / TRACES, read_traces(part) if part.exists() else [], stream=stream)
+    if not (folder / TRACES_FILE).exists():
+        write_traces(folder / TRACES_FILE, read_traces(part) if part.exists() else [], stream=stream)
         part.unlink(missing_ok=True)
-    return TraceTable.read(folder / TRACES)
+    return TraceTable.read(folder / TRACES_FILE)
 
 
 def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
@@ -63,11 +64,35 @@ def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
 
 
 def verdict_of(folder: Path, gates: Sequence[str] | None = None) -> tuple[Verdict, TraceTable, tuple[Gate, ...]]:
-    """Judge the run in `folder` under its own gates, or under `gates`."""
+    """Judge the run in `folder` under its own gates, or under `gates`; sends nothing."""
     profile = stored_profile(folder)
-    parsed = tuple(parse_gate(text) for text in (profile["gates"] if gates is None else gates))
+    parsed = parse_gates(profile["gates"] if gates is None else gates)
     table = stored_table(folder, stream=profile["contract"]["stream"])
     return judge(table, parsed, stored_facts(folder, profile)), table, parsed
+
+
+def conclude(folder: Path) -> Record:
+    """Judge the run in `folder` under its own gates, write run.json and return it."""
+    verdict, table, gates = verdict_of(folder)
+    manifest = evidence.read_json(folder, evidence.MANIFEST)
+    if manifest is None:
+        raise UsageError(f"{folder} holds no run that began", hint="hxp perf --model NAME makes one below reports/")
+    wanted = demands(gates)
+    record = from_parts(
+        manifest,
+        verdict,
+        summarise(table, wanted),
+        replicates=replicates_of(table, wanted),
+        certificates=(
+            evidence.read_json(folder, evidence.CERTIFICATE_BEFORE),
+            evidence.read_json(folder, evidence.CERTIFICATE_AFTER),
+        ),
+        profile=stored_profile(folder),
+        load=_summary(folder),
+        server=evidence.read_json(folder, evidence.SERVER),
+    )
+    write_record(folder, record)
+    return record
 
 
 def _certified(folder: Path) -> Certified | None:

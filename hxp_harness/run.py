@@ -6,27 +6,31 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hxp_harness import evidence
+from hxp_harness import evidence, interrupt
 from hxp_harness.certify.certificate import certify
 from hxp_harness.conclude import conclude
 from hxp_harness.errors import ExitCode, NotReady
-from hxp_harness.gates.gate import Gate, check_supported, parse_gate
+from hxp_harness.gates.gate import Gate, check_supported, parse_gates
 from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
 from hxp_harness.measure import measure
 from hxp_harness.metrics import scrape
 from hxp_harness.profile import Profile
 from hxp_harness.report.manifest import environment
+from hxp_harness.report.progress import Goal
 from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, refuse_without_hardware, resolve_profile, target_from_url
 from hxp_harness.run_folder import make_run_folder
 from hxp_harness.stack import Want, running
 from hxp_harness.target import Target
 from hxp_harness.watch import Watch
+
+LONGEST_CERTIFICATE_S = 5.0
+SHORTEST_CERTIFICATE_S = 1.0  # a short run is not proved at greater length than it is measured
 
 
 def perf(request: PerfRequest) -> int:
@@ -40,28 +44,35 @@ def perf(request: PerfRequest) -> int:
     refuse_without_hardware(request)
     folder = make_run_folder(request.out, f"{profile.name}-{'target' if request.target_url else request.engine}")
     evidence.write_profile(folder, profile)
-    with Screen(profile, gates) as screen:
-        interrupted = True
+    with screen_of(profile, gates) as screen:
         try:
             with opened_target(request, profile, folder, screen) as target:
                 begin(folder, profile, target)
                 run_load(folder, profile, gates, target, screen)
-                interrupted = False
+            interrupt.check()
+            evidence.write_json(folder, evidence.END, {"interrupted": False})
         except KeyboardInterrupt:
-            screen.say("stopped by hand: what was measured is kept")
-        finally:
-            if (folder / evidence.MANIFEST).exists():
-                evidence.write_json(folder, evidence.END, {"interrupted": interrupted})
+            interrupt.settle()
+            if not (folder / evidence.MANIFEST).exists():
+                raise
+            screen.say("stopped by hand: what was measured is kept, and judged INVALID")
+        screen.say("judging")
         record = conclude(folder)
-        screen.say("writing the report")
         write_views(folder)
         screen.end(record, folder)
     return ExitCode[record.verdict]
 
 
+def screen_of(profile: Profile, gates: tuple[Gate, ...]) -> Screen:
+    """Return where progress is shown; the first latency gate on a percentile is what it follows."""
+    followed = next((gate for gate in gates if gate.row.dimension == "time" and gate.quantile), None)
+    goal = Goal() if followed is None else Goal(followed.metric, followed.quantile or 0.95, followed.limit)
+    return Screen(profile.title, goal)
+
+
 def supported_gates(profile: Profile) -> tuple[Gate, ...]:
     """Return the profile's gates, parsed; raise UsageError for one that it could never decide."""
-    gates = tuple(parse_gate(text) for text in profile.gates)
+    gates = parse_gates(profile.gates)
     for gate in gates:
         check_supported(gate, profile.replicates, profile.contract)
     return gates
@@ -79,9 +90,7 @@ def opened_target(request: PerfRequest, profile: Profile, folder: Path, screen: 
     want = Want(str(folder / "stack"), services, request.engine, request.weights)
     with running(want, ready_s=600.0 if request.engine == "vllm" else 60.0) as stack:
         target = stack.target(judged)
-        if judged != profile.service and profile.service != "api_gateway":
-            target = target.called(profile.service)
-        yield target
+        yield target if judged == profile.service else replace(target, api_model=profile.service)
 
 
 def begin(folder: Path, profile: Profile, target: Target) -> None:
@@ -100,12 +109,14 @@ def begin(folder: Path, profile: Profile, target: Target) -> None:
 
 def run_load(folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, screen: Screen) -> None:
     """Certify, load, certify again; every result is a file in `folder`."""
+    interrupt.check()
     screen.say("asking the target a first question")
     plan = preflight(target, profile.contract)
     certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
     watch = Watch(profile.contract, profile.replicates, gates, screen)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     before = scrape.fetch(target.metrics_url)
+    screen.load(schedule)
     try:
         measure(folder, plan, schedule, api_key=target.api_key, on_traces=watch.see)
     finally:
@@ -117,10 +128,14 @@ def run_load(folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Ta
 
 def certify_into(folder: Path, name: str, profile: Profile, gates: tuple[Gate, ...], screen: Screen) -> None:
     """Prove that this machine can measure the profile's load now, and write the proof down."""
+    interrupt.check()
     screen.say("certificate: the same client against a server of known timing")
-    limit_s = min((gate.limit for gate in gates if gate.dimension == "time"), default=profile.contract.timeout_s)
-    work = folder / Path(name).stem
-    certificate = certify(work, profile.contract, limit_s=limit_s, seed=profile.seed)
+    limit_s = min((gate.limit for gate in gates if gate.row.dimension == "time"), default=profile.contract.timeout_s)
+    planned_s = profile.replicates.count * profile.replicates.requests / profile.contract.rate_rps
+    duration_s = min(LONGEST_CERTIFICATE_S, max(SHORTEST_CERTIFICATE_S, planned_s / 20))
+    certificate = certify(
+        folder / Path(name).stem, profile.contract, limit_s=limit_s, duration_s=duration_s, seed=profile.seed
+    )
     evidence.write_json(folder, name, certificate)
 
 
@@ -137,7 +152,7 @@ def certify_profile(name: str | None, file: Path | None, out: Path | None) -> in
     profile = resolve_profile(PerfRequest(profile_name=name, profile_file=file))
     gates = supported_gates(profile)
     folder = make_run_folder(out, f"certificate-{profile.name}")
-    with Screen(profile, gates) as screen:
+    with screen_of(profile, gates) as screen:
         certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
     found = evidence.read_json(folder, evidence.CERTIFICATE_BEFORE)
     if found is None:

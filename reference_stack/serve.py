@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from reference_stack.catalogue import load_catalogue
 from reference_stack.errors import NotReady, SettingsError, nearest
 
 _CONFIGURATION = "reference_stack.schemas.configuration"
@@ -112,6 +115,14 @@ def serve(name: str, settings: Any, *, host: str, port: int, fd: int | None = No
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, backlog=4096)
     with sock:
         uvicorn.Server(config).run(sockets=[sock])
+
+
+def serve_file(name: str, file: Path | None, assignments: tuple[str, ...] = (), **where: Any) -> None:
+    """Serve `name` with the settings in `file`; `where` is as in `serve`, the port being the documented one."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = read_settings(name, file, assignments)
+    host, port = where.get("host", "127.0.0.1"), where.get("port")
+    serve(name, settings, host=host, port=load_catalogue()[name].port if port is None else port, fd=where.get("fd"))
 
 
 def _listen(name: str, host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from hxp_harness.errors import ExitCode
+from hxp_harness.units import BASE_UNIT
 
 
 class Outcome(enum.StrEnum):
@@ -67,6 +68,11 @@ class GateResult:
     more_replicates: int | None = None  # what would decide an INCONCLUSIVE gate; None: more of the same would not
     more_minutes: float | None = None
 
+    @property
+    def dimension(self) -> str:
+        """The dimension of the numbers, as `hxp_harness.units` calls it."""
+        return next(dimension for dimension, unit in BASE_UNIT.items() if unit == self.unit)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -82,6 +88,11 @@ class Verdict:
     @property
     def exit_code(self) -> ExitCode:
         return self.outcome.exit_code
+
+    @property
+    def distrusted(self) -> tuple[Check, ...]:
+        """The checks that are not clean: failed, or not proven."""
+        return tuple(check for check in self.checks if check.outcome is not CheckOutcome.OK)
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-able values; an infinite number becomes the text "inf" or "-inf", since JSON has none."""

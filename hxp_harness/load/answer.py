@@ -16,10 +16,11 @@ from hxp_harness.load.sse import Event, split_events
 from hxp_harness.trace import ErrorKind
 
 DETAIL_CHARACTERS = 200
-_CONTENT_KEYS = ("content", "reasoning_content", "reasoning", "tool_calls", "text")
+_CONTENT_KEYS = ("content", "reasoning_content", "reasoning", "tool_calls")
 _BROKEN_FINISHES = ("abort", "error")
 
-_decode = msgspec.json.Decoder().decode
+_decoder = msgspec.json.Decoder()
+NO_JSON = (ValueError, msgspec.DecodeError, RecursionError)  # msgspec has one for bad UTF-8 and one for depth
 
 
 class Read(NamedTuple):
@@ -98,8 +99,8 @@ def read_whole(body: bytes, reads: Sequence[Read]) -> Answer:
     """Return what a response that is no stream says: one arrival, that of its last byte."""
     answer = Answer()
     try:
-        message = _decode(body)
-    except msgspec.DecodeError as error:
+        message = _decoder.decode(body)
+    except NO_JSON as error:
         answer.fail(ErrorKind.BAD_SSE, f"the body is not JSON: {error}")
         return answer
     if not isinstance(message, dict):
@@ -131,16 +132,16 @@ def said(message: object) -> str:
 def said_by(body: bytes) -> str:
     """Return the words of an error body, JSON or not."""
     try:
-        return said(_decode(body))
-    except msgspec.DecodeError:
+        return said(_decoder.decode(body))
+    except NO_JSON:
         return body[:DETAIL_CHARACTERS].decode("utf-8", "replace").strip()
 
 
 def _message(event: Event, answer: Answer) -> dict[str, object] | None:
     """Return the JSON object of an event, or None after a failure of the stream."""
     try:
-        message = _decode(event.data)
-    except msgspec.DecodeError as error:
+        message = _decoder.decode(event.data)
+    except NO_JSON as error:
         if event.name == b"error":
             answer.fail(ErrorKind.STREAM_ERROR, said_by(event.data))
         else:
@@ -177,10 +178,13 @@ def _tokens(message: dict[str, object], answer: Answer) -> int:
 
 
 def _has_content(choice: dict[str, object]) -> bool:
-    for place in (choice, choice.get("delta"), choice.get("message")):
-        if isinstance(place, dict) and any(place.get(key) for key in _CONTENT_KEYS):
-            return True
-    return False
+    for name in ("delta", "message"):
+        place = choice.get(name)
+        if isinstance(place, dict):
+            for key in _CONTENT_KEYS:
+                if place.get(key):
+                    return True
+    return bool(choice.get("text"))
 
 
 def _take_usage(message: dict[str, object], answer: Answer) -> None:

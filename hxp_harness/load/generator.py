@@ -73,8 +73,10 @@ def raise_descriptor_limit() -> None:
 
 def find_lifeline() -> int | None:
     """Return standard input where it is a pipe, whose other end goes when the parent does."""
-    number = sys.stdin.fileno()
-    return number if stat.S_ISFIFO(os.fstat(number).st_mode) else None
+    try:
+        return 0 if stat.S_ISFIFO(os.fstat(0).st_mode) else None
+    except OSError:  # closed
+        return None
 
 
 def run(folder: LoadFolder) -> LoadSummary:

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from hxp_harness.errors import NotReady, UsageError, nearest
-from hxp_harness.load.answer import Answer, Read, read_stream, read_whole, said_by
+from hxp_harness.load.answer import NO_JSON, Answer, Read, read_stream, read_whole, said_by
 from hxp_harness.load.plan import LoadPlan
 from hxp_harness.load.prompts import WORDS
 from hxp_harness.load.request import PATHS, body_of, headers_of
@@ -80,7 +80,7 @@ class _Examiner:
         self._refuse_wrong_key(reply)
         try:
             listing = msgspec.json.decode(reply.body, type=_Models) if reply.status == 200 else _Models()
-        except msgspec.DecodeError:
+        except NO_JSON:
             listing = _Models()
         return [model.id for model in listing.data]
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event: `end` is the offset in the body just behind the line end that completed it."""
 
     data: bytes
@@ -33,17 +32,16 @@ def split_events(body: bytes) -> Iterator[Event]:
 
 def _split_blocks(body: bytes) -> Iterator[Event]:
     """Split a body that has only LF: the usual case, at a third of the cost."""
-    start = len(_BOM) if body.startswith(_BOM) else 0
-    while (stop := body.find(b"\n\n", start)) >= 0:
-        block = body[start:stop]
-        end = stop + 2
+    end = len(_BOM) if body.startswith(_BOM) else 0
+    *blocks, _ = body[end:].split(b"\n\n")
+    for block in blocks:
+        end += len(block) + 2
         if block.startswith(b"data: ") and b"\n" not in block:
             yield Event(block[6:], end)
         else:
             event = _event(block.split(b"\n"), end)
             if event is not None:
                 yield event
-        start = end
 
 
 def _split_lines(body: bytes) -> Iterator[Event]:

@@ -57,10 +57,13 @@ class WallOffset:
     def learn(self, before_ns: int, wall_ns: int, after_ns: int) -> None:
         """Take a reading of the wall clock that lies between two of the monotonic clock.
 
-        An interrupted reading says little: it changes nothing unless it contradicts what is known.
+        The offset was between the two differences. An interrupted reading bounds it loosely and moves what is known no
+        further than those bounds demand; a tight one replaces it.
         """
-        if after_ns - before_ns > _TIGHT_NS and wall_ns - after_ns <= self.ns <= wall_ns - before_ns:
-            return
-        offset_ns = wall_ns - (before_ns + after_ns) // 2
+        lowest_ns, highest_ns = wall_ns - after_ns, wall_ns - before_ns
+        if after_ns - before_ns <= _TIGHT_NS:
+            offset_ns = (lowest_ns + highest_ns) // 2
+        else:
+            offset_ns = min(max(self.ns, lowest_ns), highest_ns)
         self.largest_step_ns = max(self.largest_step_ns, abs(offset_ns - self.ns))
         self.ns = offset_ns

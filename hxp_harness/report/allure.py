@@ -63,9 +63,9 @@ def performance(record: Record) -> list[dict[str, str | int | float]]:
 def _results(record: Record) -> Iterable[TestResult]:
     verdict = _STATUS_OF_GATE[record.verdict]
     yield _result(record, "verdict", "verdict", verdict, words.headline(record), {"verdict": record.verdict})
-    for gate, row in zip(record.gates, words.gate_rows(record), strict=True):
+    for row in words.gate_rows(record):
         facts = {"outcome": row.outcome, "estimate": row.estimate, "confidence": row.interval, "limit": row.limit}
-        yield _result(record, "gates", row.text, _STATUS_OF_GATE[gate.outcome], row.sentence, {**facts, "n": row.n})
+        yield _result(record, "gates", row.text, _STATUS_OF_GATE[row.outcome], row.sentence, {**facts, "n": row.n})
     for check in record.checks:
         facts = {"outcome": words.check_word(check)}
         yield _result(record, "checks", check.name, _STATUS_OF_CHECK[check.outcome], check.sentence, facts)

@@ -43,8 +43,9 @@ def _suite(name: str, cases: list[tuple[str, Markup]], record: Record) -> Markup
 
 
 def _gate(gate: GateResult, record: Record) -> tuple[str, Markup]:
-    tag = _TAG_OF_GATE.get(gate.outcome, "")
-    return tag, _case("gates", gate.text, tag, gate.outcome, words.gate_sentence(gate), record)
+    outcome = words.standing(gate, record)
+    tag = _TAG_OF_GATE.get(outcome, "")
+    return tag, _case("gates", gate.text, tag, outcome, words.gate_sentence(gate), record)
 
 
 def _verdict(record: Record) -> tuple[str, Markup]:

@@ -22,9 +22,6 @@ EVIDENCE: dict[Evidence, str] = {
     Evidence.TINY: "A real engine answered with a toy model: this says nothing about the real model's speed.",
     Evidence.SIMULATED: "A simulation answered: this says nothing about hardware.",
 }
-# Metrics about the harness itself; the rest are about the service.
-ABOUT_HARNESS = ("send_lag", "read_lag")
-
 _DIMENSIONS = {unit: dimension for dimension, unit in BASE_UNIT.items()}
 
 
@@ -90,11 +87,16 @@ def evidence_label(record: Record) -> str:
     return record.evidence.value.upper()
 
 
+def standing(gate: GateResult, record: Record) -> Outcome:
+    """Return what a gate counts for: nothing, in a run that cannot be trusted."""
+    return "INVALID" if record.verdict == "INVALID" else gate.outcome
+
+
 def gate_rows(record: Record) -> list[GateRow]:
     return [
         GateRow(
             text=one_line(gate.text),
-            outcome=gate.outcome,
+            outcome=standing(gate, record),
             estimate=value(gate.estimate, gate.unit),
             interval=interval(gate.low, gate.high, gate.unit),
             limit=value(gate.limit, gate.unit),
@@ -106,14 +108,17 @@ def gate_rows(record: Record) -> list[GateRow]:
 
 
 def gate_sentence(gate: GateResult) -> str:
-    """Return what the judge said of the gate, and for an undecided one what would decide it."""
-    parts = [one_line(gate.sentence)] if gate.sentence else []
-    if gate.outcome == "INCONCLUSIVE" and gate.detectable is not None:
-        parts.append(f"The run could have told a difference of {gate.detectable * 100:.3g} % of the limit.")
-    if gate.outcome == "INCONCLUSIVE" and gate.needed is not None:
-        took = "" if gate.needed_minutes is None else f" ({gate.needed_minutes:.3g} minutes)"
-        parts.append(f"About {gate.needed} further replicates{took} would decide.")
-    return " ".join(parts)
+    """Return what the judge said of the gate, and for an undecided one how small a difference the run could see."""
+    said = one_line(gate.sentence)
+    if gate.outcome != "INCONCLUSIVE" or gate.detectable is None:
+        return said
+    return f"{said} This run would have seen a distance of {gate.detectable * 100:.3g} % from the limit.".strip()
+
+
+def more_reasons(record: Record) -> list[str]:
+    """Return the reasons beside the headline that no gate's sentence repeats."""
+    told = {one_line(gate.sentence) for gate in record.gates}
+    return [line for reason in record.reasons[1:] if (line := one_line(reason)) not in told]
 
 
 def metric_rows(metrics: dict[str, Figures]) -> list[MetricRow]:
@@ -139,5 +144,4 @@ def commands(run_dir: str) -> list[tuple[str, str]]:
         (f"hxp judge {run_dir} --gate 'e2e p95 <= 1500 ms'", "judge them under another gate"),
         (f"hxp explain {run_dir}", "say how the verdict came about"),
         (f"hxp report {run_dir}", "write these views again"),
-        (f"hxp compare {run_dir} OTHER_RUN", "compare with another run"),
     ]

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -34,10 +35,24 @@ def die_with(parent: int) -> Callable[[], None]:
     return arm
 
 
+class Child(Protocol):
+    """A child of ours, or of a process that we started for having them."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    async def wait(self) -> int: ...
+
+    def send_signal(self, signal: int) -> None: ...
+
+
 class Process:
     """A started program. `log` is appended to; `pid` is the leader of a process group of its own."""
 
-    def __init__(self, name: str, child: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, name: str, child: Child, log: Path) -> None:
         self.name = name
         self.log = log
         self.pid = child.pid

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from reference_stack.errors import NotReady, StackError, nearest
 from reference_stack.orchestration import ports
+from reference_stack.orchestration.forked import Nursery
 from reference_stack.orchestration.process import Process
 from reference_stack.orchestration.readiness import Probe
 from reference_stack.schemas.common.program import Program
@@ -40,12 +41,14 @@ class Unit:
 
     It starts when all of `after` are ready, and is ready when `probe` says so within `ready_s`. With `listen_port` it
     inherits a socket that listens there (`--fd N` is added to its command line), so that a request sent before it
-    serves waits instead of being refused. `grace_s` is how long a polite stop may take.
+    serves waits instead of being refused. One that has `settings` is a service of ours, forked from the nursery.
+    `grace_s` is how long a polite stop may take.
     """
 
     name: str
     program: Program
     probe: Probe
+    settings: Path | None = None
     after: tuple[str, ...] = ()
     listen_port: int | None = None
     ready_s: float = 30.0
@@ -65,6 +68,7 @@ class Supervisor:
         self._processes: dict[str, Process] = {}
         self._states = dict.fromkeys(self._units, State.WAITING)
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._nursery = Nursery(folder)
 
     @property
     def states(self) -> Mapping[str, State]:
@@ -91,10 +95,10 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for unit in self._units.values():
                     group.create_task(bring_up(unit))
-        except* StackError as failures:
+        except BaseExceptionGroup as failures:
             await self.stop()
-            raise failures.exceptions[0] from None
-        except* asyncio.CancelledError:
+            raise failures.exceptions[0] from None  # the others were stopped because of it
+        except asyncio.CancelledError:
             await self.stop()
             raise
 
@@ -121,6 +125,7 @@ class Supervisor:
         started = [self._units[name] for name in self._processes]
         for ours in (True, False):
             await asyncio.gather(*(self._stop(unit) for unit in started if (unit.listen_port is not None) == ours))
+        await self._nursery.close()
 
     async def _start(self, unit: Unit) -> None:
         began = time.monotonic()
@@ -147,6 +152,8 @@ class Supervisor:
             raise ports.taken(unit.listen_port, unit.name, error) from None
         # Ours is closed as soon as the child has its own: were it kept, a dead service would still seem to listen.
         with sock:
+            if unit.settings is not None:
+                return await self._nursery.spawn(unit.name, unit.settings, sock, log_file)
             argv = (*unit.program.argv, "--fd", str(sock.fileno()))
             program = Program(argv, unit.program.environment, unit.program.stop_signal, unit.program.user_id)
             return await Process.start(unit.name, program, log_file, (sock.fileno(),))

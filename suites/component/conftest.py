@@ -34,7 +34,7 @@ def mocked(spec: ServiceSpec, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., RunningStack]]:
-    """Start a mocked service of the test's own, with settings: start("cache", "cache.port=1")."""
+    """Start a mocked service of the test's own."""
     with ExitStack() as started:
 
         def begin(name: str, **settings: str) -> RunningStack:

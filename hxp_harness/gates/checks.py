@@ -1,0 +1,201 @@
+"""Reasons to distrust the measurement itself: each one looked for, and each one that could not be, said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hxp_harness.gates.evaluate import Reading
+from hxp_harness.gates.facts import RunFacts
+from hxp_harness.gates.gate import Gate
+from hxp_harness.gates.ledgers import check_cache, check_lengths, check_restart, check_tokens
+from hxp_harness.gates.outcome import Check, CheckOutcome
+from hxp_harness.gates.saturation import fit, in_flight
+from hxp_harness.metrics.summary import percentile
+from hxp_harness.metrics.table import Bools, TraceTable
+from hxp_harness.units import format_quantity
+
+LEAST_SENT = 0.99
+LAG_SHARE, LAG_S = 0.01, 0.005  # send_lag p99 may be this share of the tightest latency limit, or this, if larger
+CLOCK_STEP_S = 0.001  # the error that a certificate forgives
+LITTLE_TOLERANCE = 0.05
+_ROWS = 8192
+DRIFT_SHARE, P_DRIFT, DRIFT_REPLICATES = 0.10, 0.001, 4
+
+OK, FAILED, NOT_PROVEN = CheckOutcome.OK, CheckOutcome.FAILED, CheckOutcome.NOT_PROVEN
+
+
+def check_run(
+    table: TraceTable, gates: Sequence[Gate], facts: RunFacts, readings: Sequence[Reading], *, saturated: bool
+) -> list[Check]:
+    """Return every check, failed ones too; `saturated` says that a trend is the service's doing."""
+    return [
+        _whole(facts),
+        _certificate(facts),
+        _all_traced(table, facts),
+        _sent(table),
+        _send_lag(table, gates),
+        _clock(facts),
+        _sane(table),
+        _little(table),
+        check_tokens(table, gates, facts),
+        *check_lengths(table, facts),
+        check_cache(table, facts),
+        check_restart(facts),
+        _stationary(readings, saturated=saturated),
+    ]
+
+
+def _whole(facts: RunFacts) -> Check:
+    if facts.interrupted:
+        return Check("not interrupted", FAILED, "The run was stopped by hand or by a signal before it was complete.")
+    return Check("not interrupted", OK, "The run ended by itself.")
+
+
+def _certificate(facts: RunFacts) -> Check:
+    name = "certificate"
+    if facts.certified is None:
+        return Check(name, FAILED, "The measuring client has no certificate: nothing says that its times are right.")
+    if not facts.certified.ok:
+        reasons = "; ".join(facts.certified.reasons) or "its certificate failed"
+        return Check(name, FAILED, f"The measuring client cannot be trusted: {reasons}.")
+    return Check(name, OK, "Before and after the run the client measured a server of known timing rightly.")
+
+
+def _all_traced(table: TraceTable, facts: RunFacts) -> Check:
+    name = "every request traced"
+    if len(table) == 0:
+        return Check(name, FAILED, "There is no trace of any request.")
+    if not table.replicates:
+        return Check(name, FAILED, "There is no trace of any measured request, only of the warm-up.")
+    if facts.load is None:
+        return Check(name, NOT_PROVEN, "The load generator left no word of how many requests were due.")
+    if len(table) < facts.load.due or bool((np.diff(np.sort(table.index)) == 0).any()):
+        return Check(name, FAILED, f"{facts.load.due} requests were due, but there are {len(table)} traces of them.")
+    return Check(name, OK, f"All {facts.load.due} requests that were due have a trace.")
+
+
+def _sent(table: TraceTable) -> Check:
+    name = "requests sent"
+    sent_s = table.sent_s[table.replicate >= 0]
+    if len(sent_s) == 0:
+        return Check(name, FAILED, "No measured request was due.")
+    share = 1.0 - float(np.isnan(sent_s).mean())
+    sentence = f"{share:.2%} of the requests that were due were sent; it takes {LEAST_SENT:.0%}."
+    return Check(name, OK if share >= LEAST_SENT else FAILED, sentence)
+
+
+def _send_lag(table: TraceTable, gates: Sequence[Gate]) -> Check:
+    """Judge those that were sent: requests that were not are the business of the check on them."""
+    name = "sent on time"
+    limits_s = [gate.limit for gate in gates if gate.row.dimension == "time"]
+    allowed_s = max(LAG_SHARE * min(limits_s, default=0.0), LAG_S)
+    lag_s = (table.sent_s - table.intended_s)[(table.replicate >= 0) & ~np.isnan(table.sent_s)]
+    if len(lag_s) == 0:
+        return Check(name, FAILED, "No measured request was sent.")
+    late_s = percentile(lag_s, 0.99)
+    most, seen = format_quantity(allowed_s, "time"), format_quantity(late_s, "time")
+    sentence = f"99 % of requests were sent within {seen} of their time; {most} is allowed."
+    return Check(name, OK if late_s <= allowed_s else FAILED, sentence)
+
+
+def _clock(facts: RunFacts) -> Check:
+    name = "clock steady"
+    if facts.load is None:
+        return Check(name, NOT_PROVEN, "The load generator left no word of the clock.")
+    step = format_quantity(abs(facts.load.clock_step_s), "time")
+    fine = abs(facts.load.clock_step_s) <= CLOCK_STEP_S
+    sentence = f"The wall clock moved by at most {step} against the monotonic clock."
+    return Check(name, OK if fine else FAILED, sentence)
+
+
+def _sane(table: TraceTable) -> Check:
+    """Look for traces that contradict themselves, and for e2e = ttft + tpot (n - 1) within the bounds of each."""
+    name = "times consistent"
+    done = table.where(table.ok & (table.tokens_seen > 0))
+    slip_s = 1e-6
+    wrong = (done.sent_s < done.intended_s - slip_s) | (done.first_hi_s < done.sent_s - slip_s)
+    wrong |= (done.last_hi_s < done.first_lo_s - slip_s) | (done.end_s < done.last_lo_s - slip_s)
+    wrong |= (done.first_lo_s > done.first_hi_s + slip_s) | (done.last_lo_s > done.last_hi_s + slip_s)
+    wrong |= np.isnan(done.sent_s) | np.isnan(done.end_s)
+    if table.stream:
+        wrong |= _identity_broken(done)
+    count = int(wrong.sum())
+    if count:
+        return Check(
+            name,
+            FAILED,
+            f"The times of {count} requests contradict themselves (the first: index {int(done.index[wrong][0])}).",
+        )
+    return Check(name, OK, "In every request sending, first token, last token and end follow each other.")
+
+
+def _identity_broken(done: TraceTable) -> Bools:
+    """e2e must lie between the least and the most that ttft and the gaps between tokens add up to."""
+    broken = np.zeros(len(done), np.bool_)
+    for start in range(0, len(done), _ROWS):  # a part at a time: sums in double precision need copies
+        rows = np.arange(len(done)) // _ROWS == start // _ROWS
+        part = done.where(rows & (done.gap_count > 0))
+        if len(part) == 0:
+            continue
+        starts = np.cumsum(part.gap_count) - part.gap_count
+        least_s, most_s = (np.add.reduceat(gaps, starts, dtype=np.float64) for gaps in part.gaps_s())
+        slip_s = 1e-6 + 1e-6 * most_s
+        wrong = least_s > part.last_hi_s - part.first_lo_s + slip_s
+        wrong |= most_s < part.last_lo_s - part.first_hi_s - slip_s
+        broken[rows & (done.gap_count > 0)] = wrong
+    return broken
+
+
+def _little(table: TraceTable) -> Check:
+    """L = lambda W: requests in flight on average = arrivals a second times the mean time that one is open.
+
+    Requests that were open when the measured time began or ended may be off by all of their time: that is allowed for.
+    """
+    name = "Little's law"
+    sent = table.where(~np.isnan(table.sent_s) & ~np.isnan(table.end_s))
+    due_s = sent.sent_s[sent.replicate >= 0]
+    if len(due_s) < 2:
+        return Check(name, NOT_PROVEN, "There are too few requests to compare arrivals with requests in flight.")
+    start_s, end_s = float(due_s.min()), float(due_s.max())
+    length_s = end_s - start_s
+    if length_s <= 0:
+        return Check(name, NOT_PROVEN, "All requests were sent at once.")
+    level = float(in_flight(sent, start_s, end_s, 1)[0])
+    inside = (sent.sent_s >= start_s) & (sent.sent_s <= end_s)
+    open_s = sent.end_s - sent.sent_s
+    expected = float(open_s[inside].sum()) / length_s
+    edge = (sent.sent_s < start_s) & (sent.end_s > start_s) | inside & (sent.end_s > end_s)
+    allowed = LITTLE_TOLERANCE * level + float(open_s[edge].sum()) / length_s
+    fine = abs(level - expected) <= allowed
+    sentence = f"{level:.1f} requests were in flight on average; arrivals times time open give {expected:.1f}."
+    return Check(name, OK if fine else FAILED, sentence)
+
+
+def _stationary(readings: Sequence[Reading], *, saturated: bool) -> Check:
+    """No latency may rise or fall through the run by more than 10 % and more than chance does."""
+    name = "stationary"
+    if saturated:
+        return Check(name, OK, "Latency changed through the run because requests piled up: that is a FAIL.")
+    looked = False
+    for reading in readings:
+        levels = [high for _, high in reading.values]
+        if reading.gate.row.dimension != "time" or len(levels) < DRIFT_REPLICATES or not _positive(levels):
+            continue
+        looked = True
+        logs = np.log(levels)
+        p = min(fit(logs.tolist()).p, fit((-logs).tolist()).p)
+        change = float(np.expm1(abs(fit(logs.tolist()).rise)))
+        if p < P_DRIFT / 2 and change > DRIFT_SHARE:
+            first, last = (format_quantity(levels[place], "time") for place in (0, -1))
+            subject = f"{reading.gate.metric} {reading.gate.statistic}"
+            sentence = f"{subject} drifted from {first} to {last} through the run: there is no one value to judge."
+            return Check(name, FAILED, sentence)
+    if not looked:
+        return Check(name, NOT_PROVEN, f"It takes {DRIFT_REPLICATES} replicates of a latency to see a trend.")
+    return Check(name, OK, "Latency neither rose nor fell through the run by more than chance does.")
+
+
+def _positive(levels: Sequence[float]) -> bool:
+    return all(0 < level < np.inf for level in levels)

@@ -1,0 +1,141 @@
+"""Numbers of a run for people and for `run.json`: mean and percentiles of every metric, each with its bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hxp_harness.metrics.definitions import METRICS, Demand, Kind, Metric, Sample, Values, good, rate, window
+from hxp_harness.metrics.table import TraceTable
+from hxp_harness.units import BASE_UNIT
+
+PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_MISS = 0.01  # chance that all samples lie below the true percentile
+_RADIX_FROM = 2**20  # samples from which selecting by buckets pays
+
+
+def needed_samples(q: float) -> int:
+    """Return the fewest samples that have, with 99 %, one above the true q-quantile (0 < q < 1): 90 for 0.95.
+
+    With fewer, the largest value seen may well lie below the percentile, so the percentile cannot be told.
+    """
+    return math.ceil(math.log(_MISS) / math.log(q))
+
+
+def percentile(values: Values, q: float, infinite: int = 0) -> float:
+    """Return the order statistic of rank ceil(q n) of `values` (>= 0) and so many infinite ones; no interpolation."""
+    total = len(values) + infinite
+    rank = max(math.ceil(q * total - 1e-9), 1)
+    if rank > len(values):
+        return math.inf
+    if len(values) >= _RADIX_FROM and values.dtype == np.float32:
+        return _by_buckets(values, rank)
+    return float(np.partition(values, rank - 1)[rank - 1])
+
+
+def _by_buckets(values: Values, rank: int) -> float:
+    """Select without a copy: singles >= 0 sort as their bit patterns do, so count patterns by their upper half."""
+    parts = [values[start : start + _RADIX_FROM] for start in range(0, len(values), _RADIX_FROM)]
+    counts = np.zeros(2**16, np.int64)
+    for part in parts:
+        counts += np.bincount(part.view(np.uint32) >> 16, minlength=2**16)
+    below = np.cumsum(counts)
+    bucket = int(np.searchsorted(below, rank))
+    inside = np.concatenate([part[part.view(np.uint32) >> 16 == bucket] for part in parts])
+    place = rank - 1 - int(below[bucket] - counts[bucket])
+    return float(np.partition(inside, place)[place])
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Mean and percentiles in a base unit; None: undefined, or too few samples. Failures are left out of a mean."""
+
+    mean: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One metric over some requests. The true numbers lie between `lo` and `hi`; a rate or ratio has only a mean."""
+
+    unit: str
+    n: int
+    lo: Numbers
+    hi: Numbers
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the row of `run.json`: the upper bounds, and the lower ones under `lo`; infinite becomes "inf"."""
+        row: dict[str, object] = {"unit": self.unit, "n": self.n}
+        row |= _row(self.hi)
+        row["lo"] = _row(self.lo)
+        return row
+
+
+def _row(numbers: Numbers) -> dict[str, object]:
+    values = {name: getattr(numbers, name) for name in ("mean", *PERCENTILES)}
+    return {name: "inf" if value == math.inf else value for name, value in values.items()}
+
+
+def summarise(table: TraceTable, demands: Sequence[Demand] = ()) -> dict[str, Summary]:
+    """Return every metric over the measured requests; `demands` are the latency gates, for goodput."""
+    measured = table.measured
+    return {name: _summary(table, measured, metric, demands) for name, metric in METRICS.items()}
+
+
+def summarise_replicates(table: TraceTable, demands: Sequence[Demand] = ()) -> dict[int, dict[str, Summary]]:
+    """Return the same for each replicate."""
+    found = {}
+    for replicate in table.replicates:
+        own = table.select(replicate)
+        found[replicate] = {
+            name: _rate_summary(table, metric, [replicate])
+            if metric.kind is Kind.RATE
+            else _summary(own, own, metric, demands)
+            for name, metric in METRICS.items()
+        }
+    return found
+
+
+def _summary(table: TraceTable, measured: TraceTable, metric: Metric, demands: Sequence[Demand]) -> Summary:
+    if metric.kind is Kind.RATE:
+        return _rate_summary(table, metric, table.replicates)
+    sample = good(measured, demands) if metric.name == "goodput" else metric.values(measured)
+    mean_lo, mean_hi = mean(measured, metric, sample)
+    if metric.kind is Kind.RATIO:
+        return Summary(BASE_UNIT[metric.dimension], sample.n, Numbers(mean_lo), Numbers(mean_hi))
+    lo, hi = ({name: _told(sample, side, q) for name, q in PERCENTILES.items()} for side in ("lo", "hi"))
+    return Summary(BASE_UNIT[metric.dimension], sample.n, Numbers(mean_lo, **lo), Numbers(mean_hi, **hi))
+
+
+def _rate_summary(table: TraceTable, metric: Metric, replicates: Sequence[int]) -> Summary:
+    spans = [window(table, replicate) for replicate in replicates]
+    length_s = sum(span.length_s for span in spans)
+    total = sum(rate(table, metric, span) * span.length_s for span in spans)
+    numbers = Numbers(total / length_s if length_s > 0 else None)
+    return Summary(BASE_UNIT[metric.dimension], sum(span.offered for span in spans), numbers, numbers)
+
+
+def _told(sample: Sample, side: str, q: float) -> float | None:
+    if sample.n < needed_samples(q):
+        return None
+    return percentile(sample.lo if side == "lo" else sample.hi, q, sample.infinite)
+
+
+def mean(table: TraceTable, metric: Metric, sample: Sample) -> tuple[float | None, float | None]:
+    """Return bounds of the mean over values that are finite; None when there are none.
+
+    Gaps of one request add up to last minus first token, so their mean is known better than each of them.
+    """
+    if len(sample.lo) == 0:
+        return None, None
+    if metric.name == "itl":
+        own = table.where(table.gap_count > 0)
+        gaps = len(sample.lo)
+        lo_s, hi_s = own.last_lo_s - own.first_hi_s, own.last_hi_s - own.first_lo_s
+        return float(np.maximum(lo_s, 0.0).sum()) / gaps, float(hi_s.sum()) / gaps
+    return float(sample.lo.mean(dtype=np.float64)), float(sample.hi.mean(dtype=np.float64))

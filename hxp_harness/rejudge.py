@@ -1,0 +1,65 @@
+"""A stored run judged again, under its own gates or others, and told in words: no traffic, no change of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hxp_harness.conclude import conclude, verdict_of
+from hxp_harness.errors import UsageError
+from hxp_harness.gates.explain import explain
+from hxp_harness.gates.outcome import CheckOutcome, Verdict
+from hxp_harness.report.record import RECORD_FILE
+from hxp_harness.units import BASE_UNIT, format_quantity
+
+_DIMENSION_OF = {unit: dimension for dimension, unit in BASE_UNIT.items()}
+
+
+def judge_again(folder: Path, sentences: tuple[str, ...], file: Path | None) -> int:
+    """Print the verdict on the run in `folder` under `sentences` and the gates in `file`; return its exit code.
+
+    Without either, the run's own gates hold; where run.json is missing (the run was killed) it is written.
+    """
+    gates = [*sentences, *(_gates_in(file) if file is not None else ())]
+    verdict, _, _ = verdict_of(folder, gates or None)
+    print(lines(verdict))
+    if not gates and not (folder / RECORD_FILE).exists():
+        conclude(folder)
+    return verdict.exit_code
+
+
+def tell(folder: Path) -> str:
+    """Return the story of the decision on the run in `folder`."""
+    verdict, _, _ = verdict_of(folder)
+    return explain(verdict)
+
+
+def lines(verdict: Verdict) -> str:
+    """Return the verdict as a few lines: the outcome, its reasons, each gate with its bounds."""
+    found = [verdict.outcome.value, *(f"  {reason}" for reason in verdict.reasons)]
+    for gate in verdict.gates:
+        dimension = _DIMENSION_OF[gate.unit]
+        shown = [
+            "unknown" if value is None else format_quantity(value, dimension)
+            for value in (gate.estimate, gate.low, gate.high)
+        ]
+        found.append(f"  {gate.outcome.value:<13}{gate.gate:<32}{shown[0]}  [{shown[1]}, {shown[2]}]  n={gate.n}")
+    found += [
+        f"  {check.outcome.value:<13}{check.name}: {check.sentence}"
+        for check in verdict.checks
+        if check.outcome is not CheckOutcome.OK
+    ]
+    return "\n".join(found)
+
+
+def _gates_in(file: Path) -> list[str]:
+    """Return the gates of a file: a profile's, or one sentence a line (# begins a comment)."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read the gates in {file}: {error.strerror}") from None
+    if file.suffix in {".yaml", ".yml"}:
+        from hxp_harness.profile import read_profile
+
+        return list(read_profile(file).gates)
+    found = [line.partition("#")[0].strip() for line in text.splitlines()]
+    return [line for line in found if line]

@@ -1,0 +1,91 @@
+"""Prometheus without an installation: found in PATH or unpacked from the distribution's package, no root needed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from reference_stack.errors import NotReady
+from reference_stack.schemas.common.program import Program
+
+_FETCH_S = 120.0
+_SCRAPE_S = 15
+TOOLS = "tools"
+
+
+def find(cache: Path) -> Path | None:
+    """Return the binary: the one in PATH, else the one that `fetch` left beside `cache`, else None."""
+    in_path = shutil.which("prometheus")
+    if in_path is not None:
+        return Path(in_path)
+    unpacked = cache.parent / TOOLS / "usr" / "bin" / "prometheus"
+    return unpacked if unpacked.exists() else None
+
+
+def fetch(cache: Path, limit_s: float = _FETCH_S) -> Path:
+    """Download the distribution's package and unpack it beside `cache`; return the binary.
+
+    Raises NotReady with the reason: no apt, no network, no such package, not done in `limit_s`.
+    """
+    tools = cache.parent / TOOLS
+    tools.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise NotReady("Prometheus is fetched with apt-get, which is not here", hint="put `prometheus` into PATH")
+    with tempfile.TemporaryDirectory(dir=tools.parent) as folder:
+        _run(["apt-get", "download", "prometheus"], folder, limit_s)
+        package = next(Path(folder).glob("prometheus_*.deb"))
+        draft = Path(folder) / "unpacked"
+        _run(["dpkg-deb", "-x", str(package), str(draft)], folder, limit_s)
+        with contextlib.suppress(OSError):  # somebody else was faster, with the same
+            draft.rename(tools)
+    return tools / "usr" / "bin" / "prometheus"
+
+
+def _run(argv: list[str], folder: str, limit_s: float) -> None:
+    hint = "apt-get update, or put `prometheus` into PATH"
+    try:
+        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise NotReady(f"{argv[0]} took longer than {limit_s:g} s", hint=hint) from None
+    if done.returncode != 0:
+        raise NotReady(f"{argv[0]} failed: {done.stderr.strip()[-300:]}", hint=hint)
+
+
+class EmbeddedPrometheus:
+    """A Prometheus of this stack alone, its data in `folder`."""
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        self._binary = binary
+        self._folder = folder / "prometheus"
+
+    def prepare(self, port: int, scraped: Mapping[str, int]) -> Program:
+        """Write the configuration that scrapes `scraped` (service: port of its face); return the program."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._folder / "prometheus.yml"
+        file.write_text(json.dumps(configuration(scraped), indent=2), encoding="utf-8")  # JSON is YAML
+        flags = {
+            "config.file": file,
+            "storage.tsdb.path": self._folder / "tsdb",
+            "storage.tsdb.retention.time": "1d",
+            "web.listen-address": f"127.0.0.1:{port}",
+            "log.level": "warn",
+        }
+        words = [f"--{name}={value}" for name, value in flags.items()]
+        return Program((str(self._binary), *words), {"GOMAXPROCS": "2"})
+
+
+def configuration(scraped: Mapping[str, int], *, interval_s: int = _SCRAPE_S) -> dict[str, object]:
+    """Return Prometheus's configuration: one job a service, on its face."""
+    jobs = [
+        {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"service": name}}]}
+        for name, port in scraped.items()
+    ]
+    return {
+        "global": {"scrape_interval": f"{interval_s}s", "scrape_timeout": f"{min(interval_s, 5)}s"},
+        "scrape_configs": jobs,
+    }

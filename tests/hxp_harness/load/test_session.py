@@ -1,0 +1,192 @@
+"""A load session as the run sees it, through real Locust and hot-loop processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from hxp_harness.errors import InvalidRun
+from hxp_harness.load.folder import LoadFolder
+from hxp_harness.load.schedule import write_schedule
+from hxp_harness.load.session import LoadSession
+from hxp_harness.trace import ErrorKind, Trace
+from tests.hxp_harness.load.conftest import (
+    DEADLINE_S,
+    Peer,
+    ServerFactory,
+    answering,
+    dues,
+    events,
+    killed_at_the_end,
+    plan_for,
+    stream,
+)
+
+
+def drain(session: LoadSession) -> list[Trace]:
+    deadline_s = time.monotonic() + DEADLINE_S
+    traces: list[Trace] = []
+    while not session.finished:
+        assert time.monotonic() < deadline_s
+        traces += session.poll(0.5)
+    return traces
+
+
+def silent(peer: Peer) -> None:
+    peer.request()
+    peer.wait_until_gone()
+
+
+def load_processes() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def test_a_session_hands_out_every_trace_once(tmp_path: Path, serve: ServerFactory) -> None:
+    """Traces come as requests end, then the summary; afterwards nothing runs."""
+    server = serve(answering(stream(events(2))))
+    with LoadSession(tmp_path / "run", plan_for(server.base_url), dues(30, gap_s=0.02), api_key="k") as session:
+        with pytest.raises(InvalidRun, match="not ended"):
+            _ = session.summary
+        traces = drain(session)
+        assert session.poll(0.0) == []
+        assert session.summary.sent == 30
+    assert sorted(trace.index for trace in traces) == list(range(30))
+    assert all(trace.ok for trace in traces), traces
+    assert {request.headers["authorization"] for request in server.requests} == {"Bearer k"}
+    assert "Bearer" not in (tmp_path / "run" / "load.json").read_text()
+    assert load_processes() == []
+
+
+def test_a_session_stops_early_when_asked(tmp_path: Path, serve: ServerFactory) -> None:
+    """After stop the open requests are unfinished and the rest was never due."""
+    server = serve(silent)
+    schedule = [*dues(2), replace(dues(1)[0], index=2, intended_s=60.0)]
+    with LoadSession(tmp_path, plan_for(server.base_url), schedule) as session:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while len(server.requests) < 2 and time.monotonic() < deadline_s:
+            assert session.poll(0.05) == []
+        session.stop()
+        traces = drain(session)
+        session.stop()
+    assert [trace.error for trace in traces] == [ErrorKind.UNFINISHED] * 2
+    assert session.summary.stopped_early
+
+
+def test_a_stop_right_after_the_start_is_not_lost(tmp_path: Path, serve: ServerFactory) -> None:
+    """A child that is still starting stops as soon as it can, in good order."""
+    server = serve(silent)
+    with LoadSession(tmp_path, plan_for(server.base_url), [replace(dues(1)[0], intended_s=60.0)]) as session:
+        session.stop()
+        assert drain(session) == []
+        assert session.summary.due == 0
+
+
+def test_leaving_a_session_leaves_nothing_running(tmp_path: Path, serve: ServerFactory) -> None:
+    """An exception in the run stops the children."""
+    server = serve(silent)
+    with pytest.raises(ZeroDivisionError), LoadSession(tmp_path, plan_for(server.base_url), dues(1)):
+        raise ZeroDivisionError
+    assert load_processes() == []
+
+
+def test_a_crash_of_the_hot_loop_is_an_invalid_run(tmp_path: Path) -> None:
+    """What the child said last is in the message."""
+    with (
+        LoadSession(tmp_path, plan_for("http://no-such-host.invalid/v1"), dues(1)) as session,
+        pytest.raises(InvalidRun, match=r"failed \(exit status 1\)") as caught,
+    ):
+        drain(session)
+    assert "load.log" in caught.value.hint
+
+
+def test_a_killed_hot_loop_is_an_invalid_run(tmp_path: Path, serve: ServerFactory) -> None:
+    """A child that dies without a word is not taken for one that was done."""
+    server = serve(silent)
+    with LoadSession(tmp_path, plan_for(server.base_url), dues(1)) as session:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while not server.requests and time.monotonic() < deadline_s:
+            session.poll(0.05)
+        (hot_loop,) = [child for child in load_processes() if "hxp_harness.load.generator" in child.cmdline()]
+        hot_loop.kill()
+        with pytest.raises(InvalidRun, match="failed"):
+            drain(session)
+
+
+def test_a_folder_that_cannot_be_written_is_an_invalid_run(tmp_path: Path) -> None:
+    """No room and no right to write are said before anything starts."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidRun, match="cannot write"), LoadSession(tmp_path / "file", plan_for("http://h/v1"), []):
+        pass
+
+
+def test_a_session_that_was_not_started_has_nothing(tmp_path: Path) -> None:
+    """Polling before the start is an error, not an endless wait."""
+    session = LoadSession(tmp_path, plan_for("http://h/v1"), [])
+    session.stop()
+    with pytest.raises(InvalidRun, match="never started"):
+        session.poll(0.0)
+    session.__exit__()
+
+
+def test_children_die_with_a_killed_parent(tmp_path: Path, serve: ServerFactory) -> None:
+    """A SIGKILL of the run leaves no orphan, and the traces so far stay readable."""
+    server = serve(silent)
+    program = textwrap.dedent(f"""
+        import time
+        from pathlib import Path
+        from hxp_harness.load.plan import Due, LoadPlan
+        from hxp_harness.load.session import LoadSession
+        plan = LoadPlan({server.base_url!r}, "m", "chat", True, 30.0)
+        with LoadSession(Path({str(tmp_path)!r}), plan, [Due(0, 0, 0.0, 16, 4, 1)]) as session:
+            while True:
+                session.poll(1.0)
+    """)
+    with subprocess.Popen([sys.executable, "-c", program]) as parent, killed_at_the_end(parent):
+        deadline_s = time.monotonic() + DEADLINE_S
+        while not server.requests and time.monotonic() < deadline_s:
+            time.sleep(0.02)  # polls another process
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) == 2
+        os.kill(parent.pid, signal.SIGKILL)
+    deadline_s = time.monotonic() + DEADLINE_S
+    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+        assert time.monotonic() < deadline_s, "an orphan goes on"
+        time.sleep(0.02)  # polls other processes
+    assert LoadFolder(tmp_path).read_summary().stopped_early
+
+
+def test_locusts_page_shows_the_load(tmp_path: Path, serve: ServerFactory) -> None:
+    """With a port for it, Locust's own page counts the requests; its numbers are used for nothing."""
+    server = serve(answering(stream(events(2))))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder = LoadFolder(tmp_path)
+    folder.write_plan(plan_for(server.base_url))
+    write_schedule(folder.schedule, [*dues(3), replace(dues(1)[0], index=3, intended_s=60.0)])
+    command = [sys.executable, "-m", "hxp_harness.load.locust_worker", str(tmp_path), "--web-port", str(port)]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker,
+        killed_at_the_end(worker),
+    ):
+        deadline_s = time.monotonic() + DEADLINE_S
+        rows: list[dict[str, object]] = []
+        while not rows and time.monotonic() < deadline_s:
+            with contextlib.suppress(httpx.HTTPError):
+                rows = httpx.get(f"http://127.0.0.1:{port}/stats/requests", trust_env=False).json()["stats"]
+                rows = [row for row in rows if row["name"] == "replicate 0"]
+            time.sleep(0.05)  # polls another process
+        worker.terminate()
+        assert worker.wait(DEADLINE_S) == 0
+    assert [(row["num_requests"], row["num_failures"]) for row in rows] == [(3, 0)]

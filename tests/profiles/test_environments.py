@@ -1,0 +1,53 @@
+"""The environments that the project ships are valid, and production is what the founding document says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reference_stack.schemas.configuration.layers import Effective, lay, read_file
+
+FOLDER = Path(__file__).parents[2] / "profiles" / "environments"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def _read(name: str) -> Effective:
+    return lay([read_file(FOLDER / f"{name}.yaml")])
+
+
+def test_the_four_environments_are_there() -> None:
+    """A laptop, the pipeline, the GPU server and production each have a file."""
+    assert [file.stem for file in FILES] == ["ci", "gpu-server", "local", "production"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_an_environment_is_valid(file: Path) -> None:
+    """Every key of an environment is a setting of a service, with a value that it may have."""
+    assert len(_read(file.stem).services) == 12
+
+
+def test_production_is_as_the_founding_document_has_it() -> None:
+    """Hosts, ports and sizes of production are the founding document's."""
+    services = {name: settings.model_dump() for name, settings in _read("production").services.items()}
+    told: dict[str, dict[str, object]] = {
+        "database": {
+            "host": "192.168.10.35",
+            "port": 5433,
+            "database": "citadel_ai",
+            "connection_pool_size": 20,
+            "backend": "external",
+        },
+        "vector_database": {"host": "192.168.10.30", "port": 6333, "grpc_port": 6334, "prefer_grpc": True},
+        "metrics": {"prometheus_host": "192.168.10.37", "prometheus_port": 9090, "grafana_port": 3000},
+        "monitoring": {"interval_s": 30, "deadline_s": 30},
+        "api_gateway": {"timeout_s": 300},
+    }
+
+    for name, facts in told.items():
+        assert facts.items() <= services[name].items(), name
+
+
+def test_production_addresses_stand_in_one_file() -> None:
+    """No other environment names a host but 127.0.0.1."""
+    assert [file.stem for file in FILES if "192.168." in file.read_text(encoding="utf-8")] == ["production"]
