@@ -155,9 +155,8 @@ def main() -> int:
             os.waitpid(model, 0)
     cpu_us = (after.user + after.system - before.user - before.system) / options.requests * 1e6
     p99_ms = took_s[int(0.99 * len(took_s))] * 1e3
-    print(
-        f"{cpu_us:.0f} us CPU a request, {options.requests / wall_s:.0f} requests/s, p99 {p99_ms:.1f} ms at {options.open} open"
-    )
+    rate_rps = options.requests / wall_s
+    print(f"{cpu_us:.0f} us CPU a request, {rate_rps:.0f} requests/s, p99 {p99_ms:.1f} ms at {options.open} open")
     return 0
 
 
