@@ -106,7 +106,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = run(options)
         sys.stdout.flush()
-        return code
     except HxpError as error:
         print(f"hxp: {error}", file=sys.stderr)
         return error.exit_code
@@ -116,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hxp: stopped before there was anything to judge", file=sys.stderr)
         return ExitCode.INVALID
+    return code
 
 
 def _run_perf(options: argparse.Namespace) -> int:
