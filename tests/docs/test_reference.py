@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from pydantic import BaseModel
 
 import hxp_harness.cli
 import reference_stack.__main__
+from hxp_harness import pytest_plugin
 from hxp_harness.errors import ExitCode
+from hxp_harness.faults.toxic import KINDS
 from hxp_harness.gates.facts import Asked, RunFacts
 from hxp_harness.gates.gate import parse_gate
 from hxp_harness.gates.verdict import judge
@@ -173,6 +176,28 @@ def test_dependencies_have_a_reason(root: Path, reference: Reference, first_cell
     names = {re.split(r"[\[><=; ]", line)[0] for line in wanted}
 
     assert set(first_cells(reference("dependencies"))) == names
+
+
+def test_toxics_are_told(reference: Reference, first_cells: FirstCells) -> None:
+    """The page names every toxic and each of its attributes."""
+    text = reference("plugin", "## Faults")
+
+    assert list(first_cells(text)) == list(KINDS)
+    assert [name for kind in KINDS.values() for name in kind if f"`{name}`" not in text] == []
+
+
+def test_options_of_the_plugin_are_told(reference: Reference, first_cells: FirstCells) -> None:
+    """The page names every option that the plugin adds to pytest, and every fixture."""
+    parser = pytest.Parser(_ispytest=True)
+    pytest_plugin.pytest_addoption(parser)
+    options = {name for group in parser._groups for option in group.options for name in option.names()}
+    told = {
+        match[0] for cell in first_cells(reference("plugin", "## Options of pytest")) if (match := _OPTION.match(cell))
+    }
+    fixtures = set(re.findall(r"^@pytest\.fixture.*\ndef (\w+)", inspect.getsource(pytest_plugin), re.MULTILINE))
+
+    assert told == options
+    assert set(first_cells(reference("plugin").split("## Faults")[0])) == fixtures
 
 
 def test_words_of_the_architecture_are_explained(root: Path, reference: Reference) -> None:

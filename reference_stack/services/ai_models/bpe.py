@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -62,25 +62,35 @@ def split(text: str) -> list[str]:
 
 
 def train(text: str, specials: tuple[str, ...], size: int) -> Vocabulary:
-    """Merge the most frequent pair (the first in order among equals) until `size` tokens or no pair is left."""
-    words = {tuple(word): count for word, count in Counter(split(text)).items()}
+    """Merge the most frequent pair (the last in order among equals) until `size` tokens or no pair is left."""
+    counts = Counter(split(text))
+    words = [tuple(word) for word in counts]
+    times = list(counts.values())
+    pairs: Counter[tuple[str, str]] = Counter()
+    places: dict[tuple[str, str], set[int]] = defaultdict(set)  # in which words a pair was seen
+
+    def count(place: int, sign: int) -> None:
+        for pair in pairwise(words[place]):
+            pairs[pair] += sign * times[place]
+            places[pair].add(place)
+
+    for place in range(len(words)):
+        count(place, 1)
     merges: list[tuple[str, str]] = []
     while len(specials) + len(_LETTERS) + len(merges) < size:
-        pairs: Counter[tuple[str, str]] = Counter()
-        for word, count in words.items():
-            for pair in pairwise(word):
-                pairs[pair] += count
-        if not pairs:
+        best = max(pairs, key=lambda pair: (pairs[pair], pair), default=("", ""))
+        if not pairs[best]:
             break
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
-        words = {_merge(word, best): count for word, count in words.items()}
+        for place in places.pop(best):
+            count(place, -1)
+            words[place] = _merge(words[place], best)
+            count(place, 1)
+        del pairs[best]
     return Vocabulary(specials, tuple(merges))
 
 
 def _merge(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
-    if pair[0] not in word:
-        return word
     merged = []
     i = 0
     while i < len(word):

@@ -233,7 +233,11 @@ def _check_temperature(temperature: float | None) -> None:
 
 
 def _check_bias(body: GenerationRequest, vocab: int) -> None:
-    unknown = [int(key) for key in body.logit_bias or {} if not (key.isdecimal() and int(key) < vocab)]
+    keys = list(body.logit_bias or {})
+    odd = [key for key in keys if not (key.isascii() and key.isdecimal() and len(key) < 20)]
+    if odd:
+        raise ApiError(f"logit_bias keys must be token ids, got {odd[0][:40]!r}.", param="logit_bias")
+    unknown = [int(key) for key in keys if int(key) >= vocab]
     if unknown:
         message = f"token_id(s) {unknown} in logit_bias contain out-of-vocab token ids. Vocabulary size: {vocab}"
         raise bad_value(message, "logit_bias", unknown)

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from reference_stack.errors import SettingsError
 from reference_stack.schemas.api.openai import TokenizeChatRequest, TokenizePromptRequest
 from reference_stack.schemas.configuration.model import ModelSettings
-from reference_stack.services.ai_models.api_error import ApiError
+from reference_stack.services.ai_models.api_error import ApiError, invalid
 from reference_stack.services.ai_models.model_spec import ModelSpec, load_spec
 from reference_stack.services.ai_models.physics import find_device, kv_capacity_tokens
 from reference_stack.services.ai_models.reply import token_id, tokenize
@@ -175,7 +175,7 @@ class SimServer:
                 output_tokens=len(reply.tokens),
                 arrival_s=arrival_s,
                 deliver=answer.deliver,
-                ended=Ended(reply.finish_reason, asked.max_tokens, asked.n),
+                ended=Ended(reply.finish_reason, asked.max_tokens, 0 if i else asked.n),
                 choice=i,
             )
             for i, reply in enumerate(asked.replies)
@@ -271,7 +271,10 @@ class SimServer:
     def _tokenize(self, scope: Scope, body: bytes) -> tuple[int, bytes, bytes]:
         _check_json(scope)
         value = decode(body)
-        if isinstance(value, dict) and "messages" in value and "prompt" not in value:
+        if isinstance(value, dict) and not value.keys() & {"prompt", "messages"}:
+            missing = {"type": "missing", "msg": "Field required", "input": value}
+            raise invalid([{**missing, "loc": ("prompt",)}, {**missing, "loc": ("messages",)}])
+        if isinstance(value, dict) and "prompt" not in value:
             chat = read(body, TokenizeChatRequest)
             check_model(chat.model, self._spec.name)
             words = [token for message in chat.messages for text in message_texts(message) for token in tokenize(text)]

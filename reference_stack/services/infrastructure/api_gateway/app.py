@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -17,6 +18,7 @@ from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
 from reference_stack.services.infrastructure.api_gateway.call import call_of
+from reference_stack.services.infrastructure.api_gateway.database import database_at
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
 from reference_stack.services.infrastructure.api_gateway.keys import KeyRing
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
@@ -46,9 +48,16 @@ def create_app(
     key_repository: KeyRepository | None = None,
     usage_repository: UsageRepository | None = None,
 ) -> FastAPI:
-    """Return the gateway. The repositories are those of `database_dsn` unless given."""
+    """Return the gateway. The repositories are those of the database at `database_dsn` unless given.
+
+    Raises SettingsError when that is no URL of a database.
+    """
     measures = Measures(settings.upstreams)
     upstreams = Upstreams(settings)
+    database = None if settings.database_dsn is None else database_at(settings.database_dsn.get_secret_value())
+    if database is not None:
+        key_repository = key_repository or database.keys
+        usage_repository = usage_repository or database.usage
     usage = UsageLog(usage_repository, measures, most_held=settings.usage_rows_held)
     ring = KeyRing(
         (ApiKey(key.id, bytes.fromhex(key.hash), frozenset(key.models), key.tenant) for key in settings.keys),
@@ -70,6 +79,8 @@ def create_app(
                 await writer
             await usage.close()
             await upstreams.close()
+            if database is not None:
+                await database.close()
 
     app = FastAPI(
         title="API gateway",
@@ -84,22 +95,44 @@ def create_app(
     app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, measures=measures, usage=usage)
 
     async def check() -> Mapping[str, str]:
-        found = await upstreams.health()
+        found, out = await asyncio.gather(upstreams.health(), _nothing() if database is None else database.ping())
         measures.healthy(found)
-        return found or {"upstreams": "none is configured"}
+        return {**(found or {"upstreams": "none is configured"}), **({} if database is None else {"database": out})}
 
-    # One model out of four is no reason to take the other three away.
-    add_face(app, "api_gateway", check, measures.registry, enough=_one_model)
+    def one_model(found: Mapping[str, str]) -> bool:
+        # One model out of four, or the database, is no reason to take the others away.
+        return any(found[name] == "" for name in settings.upstreams)
+
+    add_face(app, "api_gateway", check, measures.registry, enough=one_model)
     return app
 
 
-def _api(settings: ApiGatewaySettings, ring: KeyRing, relay: Relay) -> APIRouter:
-    async def authenticate(request: Request) -> None:
-        given = [value for name, value in request.scope["headers"] if name == b"authorization"]
-        call_of(request.scope).key = await ring.admit(given)
+async def _nothing() -> str:
+    return ""
 
-    # Authentication belongs to the router: a route that is added here cannot be without it.
-    api = APIRouter(dependencies=[Depends(authenticate)])
+
+def _guarded(ring: KeyRing) -> type[APIRoute]:
+    """Return the class of routes that let nobody in without a key.
+
+    Authentication belongs to the class, so that a route of the router that uses it cannot be without.
+    """
+
+    class Guarded(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[None, None, Response]]:
+            handle = super().get_route_handler()
+
+            async def admit_first(request: Request) -> Response:
+                given = [value for name, value in request.scope["headers"] if name == b"authorization"]
+                call_of(request.scope).key = await ring.admit(given)
+                return await handle(request)
+
+            return admit_first
+
+    return Guarded
+
+
+def _api(settings: ApiGatewaySettings, ring: KeyRing, relay: Relay) -> APIRouter:
+    api = APIRouter(route_class=_guarded(ring))
     relayed = _Relayed(relay)
 
     @api.post(CHAT, tags=["completions"])
@@ -118,10 +151,6 @@ def _api(settings: ApiGatewaySettings, ring: KeyRing, relay: Relay) -> APIRouter
         return JSONResponse({"object": "list", "data": rows})
 
     return api
-
-
-def _one_model(found: Mapping[str, str]) -> bool:
-    return "" in found.values()
 
 
 async def _refuse_route(_request: Request, error: Exception) -> Response:

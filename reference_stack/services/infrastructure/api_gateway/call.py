@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -20,7 +21,10 @@ _SLOT = "hxp.call"
 
 @dataclass(slots=True)
 class Call:
-    """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else ""."""
+    """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else "".
+
+    `stop_watching` is called before the last of an answer is sent: from then on a client may go.
+    """
 
     id: str
     client_id: str
@@ -36,6 +40,7 @@ class Call:
     outcome: Outcome | None = None
     usage: Usage | None = None
     texts: int = 0
+    stop_watching: Callable[[], object] = lambda: None
 
     @property
     def shown_id(self) -> str:
@@ -46,6 +51,11 @@ class Call:
     def started(self) -> bool:
         """Whether the client has been told a status."""
         return self.status != 0
+
+    @property
+    def output_tokens(self) -> int:
+        """The model's own figure if it gave one, else the events with text that were relayed."""
+        return self.texts if self.usage is None else self.usage.completion_tokens
 
     def row(self) -> UsageRow | None:
         """Return the usage row, or None when the request was never accepted."""
@@ -62,7 +72,7 @@ class Call:
             status=self.status,
             stream=self.stream,
             prompt_tokens=None if self.usage is None else self.usage.prompt_tokens,
-            output_tokens=self.texts if self.usage is None else self.usage.completion_tokens,
+            output_tokens=self.output_tokens,
             exact=self.usage is not None,
             accepted_at_s=self.accepted_at_s,
             took_s=time.perf_counter() - self.began_s,

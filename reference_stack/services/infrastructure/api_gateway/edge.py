@@ -120,7 +120,7 @@ def _line(call: Call, took_s: float) -> str:
             "error": call.error,
             "outcome": call.outcome,
             "prompt_tokens": None if usage is None else usage.prompt_tokens,
-            "output_tokens": call.texts if usage is None else usage.completion_tokens,
+            "output_tokens": call.output_tokens,
             "first_byte_s": first_byte_s,
             "took_s": round(took_s, 6),
         }

@@ -23,7 +23,7 @@ from reference_stack.services.infrastructure.api_gateway.refusal import (
     overloaded,
     upstream_timeout,
 )
-from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams, refusal_from
+from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams, refusal_from, told_of_loss
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Relay:
     async def _relay(self, asked: Asked, receive: Receive, send: Send, call: Call) -> None:
         call.outcome = "failed"
         try:
-            async with while_present(receive), asyncio.timeout(self._timeout_s):
+            async with while_present(receive) as call.stop_watching, asyncio.timeout(self._timeout_s):
                 await self._exchange(asked, send, call)
         except ClientGone:
             call.outcome = "cancelled"
@@ -92,12 +92,13 @@ class Relay:
 
     async def _exchange(self, asked: Asked, send: Send, call: Call) -> None:
         async with self._upstreams.post(asked.model, call.route, asked.body, call.id) as reply:
-            if reply.status != 200:
-                raise await refusal_from(reply)
-            if asked.stream:
-                await self._stream(asked, reply, send, call)
-            else:
-                await self._whole(reply, send, call)
+            with told_of_loss(reply):
+                if reply.status != 200:
+                    raise await refusal_from(reply)
+                if asked.stream:
+                    await self._stream(asked, reply, send, call)
+                else:
+                    await self._whole(reply, send, call)
 
     async def _whole(self, reply: aiohttp.ClientResponse, send: Send, call: Call) -> None:
         parts: list[bytes] = []
@@ -112,6 +113,7 @@ class Relay:
             call.usage = read_answer(body)
         except ValueError:
             raise bad_upstream() from None
+        call.stop_watching()
         headers = [(b"content-type", JSON), (b"content-length", str(size).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -153,7 +155,9 @@ class Relay:
 
 async def _pass_on(passage: Passage, data: bytes, send: Send, call: Call) -> None:
     finished = passage.state is State.FINISHED
-    if not data and not finished:
+    if finished:
+        call.stop_watching()
+    elif not data:
         return
     if not call.started:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -96,6 +97,35 @@ class Upstreams:
             return f"its /health does not answer within {self._health_s:g} s"
         except (aiohttp.ClientError, OSError):
             return "it cannot be reached"
+
+
+@contextmanager
+def told_of_loss(reply: aiohttp.ClientResponse) -> Iterator[None]:
+    """Make sure that who reads the body of `reply` hears of the connection's end.
+
+    aiohttp 3.14 closes a connection whose chunks cannot be parsed and leaves the body's reader waiting for ever.
+    """
+    protocol = None if reply.connection is None else reply.connection.protocol
+    if protocol is None:  # the body came whole, with the head
+        yield
+        return
+
+    def tell(lost: asyncio.Future[None] | None = None) -> None:
+        if lost is not None:
+            lost.exception()  # retrieved here, or asyncio complains that nobody did
+        if not reply.content.is_eof() and reply.content.exception() is None:
+            reply.content.set_exception(aiohttp.ClientPayloadError("the connection ended before the body"))
+
+    closed = protocol.closed
+    if closed is None:
+        tell()
+        yield
+        return
+    closed.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        closed.remove_done_callback(tell)
 
 
 async def refusal_from(reply: aiohttp.ClientResponse) -> Refusal:

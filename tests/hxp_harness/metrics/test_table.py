@@ -1,0 +1,172 @@
+"""Traces become columns and a file, and come back as they were."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hxp_harness.errors import UsageError
+from hxp_harness.metrics import columns
+from hxp_harness.metrics.table import TraceTable, write_traces
+from hxp_harness.trace import ErrorKind, Trace
+
+MakeTrace = Callable[..., Trace]
+
+
+def same(one: TraceTable, other: TraceTable) -> bool:
+    """Whether two tables hold the same values, NaN at the same places."""
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=getattr(one, name).dtype.kind == "f")
+        for name in (
+            "index",
+            "replicate",
+            "sent_s",
+            "end_s",
+            "first_lo_s",
+            "last_hi_s",
+            "error",
+            "tokens_seen",
+            "status",
+        )
+    ) and all(np.array_equal(a, b) for a, b in zip(one.gaps_s(), other.gaps_s(), strict=True))
+
+
+def test_a_file_holds_what_the_traces_were(trace: MakeTrace, tmp_path: Path) -> None:
+    """Writing and reading gives the table that the traces themselves give."""
+    traces = [trace(0), trace(1, 1.0, error=ErrorKind.RESET, tokens=()), trace(2, 2.0, tokens=((0.1, 0.2), 0.3))]
+
+    count = write_traces(tmp_path / "traces.parquet", traces)
+
+    assert count == 3
+    assert same(TraceTable.read(tmp_path / "traces.parquet"), TraceTable.from_traces(traces))
+    assert [path.name for path in tmp_path.iterdir()] == ["traces.parquet"]
+
+
+def test_columns_are_named_as_the_fields_of_a_trace(trace: MakeTrace, tmp_path: Path) -> None:
+    """Any Parquet reader finds every field of a Trace by its own name, None as null, token times as lists."""
+    write_traces(tmp_path / "t", [trace(0, tokens=((0.25, 0.5), 0.75)), trace(1, sent=False, error=ErrorKind.NOT_SENT)])
+
+    rows = pq.read_table(tmp_path / "t").to_pylist()
+
+    assert set(rows[0]) == set(Trace.__slots__)
+    assert rows[0]["token_lo_s"] == [0.25, 0.75]
+    assert rows[0]["token_hi_s"] == [0.5, 0.75]
+    assert rows[0]["request_id"] == "id-0"
+    assert rows[1]["sent_s"] is None
+    assert rows[1]["error"] == "not_sent"
+
+
+def test_what_is_unknown_is_nan_or_minus_one(trace: MakeTrace) -> None:
+    """A time that is None becomes NaN and a number that is None -1, never 0."""
+    table = TraceTable.from_traces([trace(tokens=(), sent=False, error=ErrorKind.NOT_SENT)])
+
+    assert np.isnan(table.sent_s[0])
+    assert np.isnan(table.first_lo_s[0])
+    assert np.isnan(table.last_hi_s[0])
+    assert table.output_tokens[0] == -1
+    assert not table.ok[0]
+
+
+def test_row_groups_stay_small(trace: MakeTrace, tmp_path: Path) -> None:
+    """A long run is written a few thousand requests at a time, so that memory does not grow with it."""
+    write_traces(tmp_path / "t", (trace(index) for index in range(columns.BATCH_ROWS + 1)))
+
+    with pq.ParquetFile(tmp_path / "t") as file:
+        assert file.metadata.num_row_groups == 2
+    assert len(TraceTable.read(tmp_path / "t")) == columns.BATCH_ROWS + 1
+
+
+def test_long_files_are_read_in_parts(trace: MakeTrace, tmp_path: Path) -> None:
+    """Every row arrives, however many batches the file is read in."""
+    write_traces(tmp_path / "t", (trace(index, tokens=(0.1,)) for index in range(columns.BATCH_ROWS * 9)))
+
+    assert TraceTable.read(tmp_path / "t").index.tolist() == list(range(columns.BATCH_ROWS * 9))
+
+
+def test_no_traces_make_an_empty_table(tmp_path: Path) -> None:
+    """A run without any trace can be stored and read: it is for the judge to call it INVALID."""
+    write_traces(tmp_path / "t", [])
+
+    table = TraceTable.read(tmp_path / "t")
+
+    assert len(table) == 0
+    assert table.replicates == []
+    assert len(table.measured) == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_file_tells_whether_it_streamed(trace: MakeTrace, tmp_path: Path, *, stream: bool) -> None:
+    """Without streaming tpot and itl are undefined, so the file remembers which it was."""
+    write_traces(tmp_path / "t", [trace()], stream=stream)
+
+    assert TraceTable.read(tmp_path / "t").stream is stream
+
+
+def test_replicates_are_told_apart_from_warm_up(trace: MakeTrace) -> None:
+    """Warm-up is replicate -1: selectable, and no part of what is measured."""
+    table = TraceTable.from_traces([trace(0, replicate=-1), trace(1), trace(2, replicate=1), trace(3)])
+
+    assert table.replicates == [0, 1]
+    assert table.select(0).index.tolist() == [1, 3]
+    assert table.select(-1).index.tolist() == [0]
+    assert table.measured.index.tolist() == [1, 2, 3]
+
+
+def test_gaps_follow_their_requests(trace: MakeTrace) -> None:
+    """Gaps are those within a request: at least and at most so long; none of failures or warm-up."""
+    table = TraceTable.from_traces(
+        [
+            trace(0, tokens=(0.5, (0.6, 0.7), 1.0)),
+            trace(1, 1.0, tokens=(0.2, 0.9), error=ErrorKind.TIMEOUT),
+            trace(2, 2.0, tokens=(0.1, 0.9), replicate=-1),
+            trace(3, 3.0, tokens=(0.4,), replicate=1),
+            trace(4, 4.0, tokens=(0.25, 0.5), replicate=1),
+        ]
+    )
+
+    lo_s, hi_s = table.gaps_s()
+
+    assert lo_s.tolist() == pytest.approx([0.1, 0.3, 0.25])
+    assert hi_s.tolist() == pytest.approx([0.2, 0.4, 0.25])
+    assert table.select(1).gaps_s()[0].tolist() == pytest.approx([0.25])
+    assert table.select(0).gaps_s()[1].tolist() == pytest.approx([0.2, 0.4])
+    assert table.select(-1).gaps_s()[1].tolist() == []
+
+
+@given(st.lists(st.lists(st.floats(0, 100), max_size=6).map(sorted), min_size=1, max_size=8))
+def test_first_last_and_gaps_agree(arrivals: list[list[float]]) -> None:
+    """First token plus all gaps is the last token, for any number of tokens in any request."""
+    traces = [
+        Trace(index, 0, 0.0, 1, 1, sent_s=0.0, end_s=200.0, token_lo_s=tuple(times), token_hi_s=tuple(times))
+        for index, times in enumerate(arrivals)
+    ]
+    table = TraceTable.from_traces(traces)
+
+    for number, times in enumerate(arrivals):
+        gaps = table.where(table.index == number).gaps_s()[1]
+        assert len(gaps) == max(len(times) - 1, 0)
+        if times:
+            assert table.first_lo_s[number] + gaps.sum() == pytest.approx(table.last_hi_s[number], abs=1e-4)
+
+
+def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
+    """What cannot be read is a usage error that names the file, not a stack trace."""
+    (tmp_path / "broken").write_bytes(b"PAR1 no more")
+
+    with pytest.raises(UsageError, match="is not there"):
+        TraceTable.read(tmp_path / "missing")
+    with pytest.raises(UsageError, match="cannot be read"):
+        TraceTable.read(tmp_path / "broken")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    """A Parquet file without our columns is named with the first that is missing."""
+    pq.write_table(pa.table({"index": [1, 2]}), tmp_path / "other.parquet")
+
+    with pytest.raises(UsageError, match="column index"):
+        TraceTable.read(tmp_path / "other.parquet")
