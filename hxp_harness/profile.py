@@ -67,7 +67,7 @@ class Profile(_Strict):
     """One workload contract, complete before anything starts. `gates` are sentences; `hxp_harness.gates` reads them."""
 
     schema_version: Literal[1] = Field(alias="schema")
-    name: str = Field(pattern=r"[a-z0-9_]+")
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
     title: str
     service: str  # the service of the stack that is judged
     contract: Contract

@@ -12,6 +12,7 @@ import math
 _TINY = 1e-300
 _CLOSE = 1e-15
 _MOST_STEPS = 100_000  # it takes about the square root of a + b
+_MOST_HALVINGS = 400
 
 
 @functools.lru_cache(4096)
@@ -50,12 +51,12 @@ def _not_zero(number: float) -> float:
 
 @functools.lru_cache(1024)
 def betaincinv(a: float, b: float, p: float) -> float:
-    """Return x with I_x(a, b) = p, by halving; right to about 1e-15 of its size."""
+    """Return x with I_x(a, b) = p, by halving; right to about 1e-13 of its size."""
     low, high = 0.0, 1.0
-    for _ in range(200):
-        middle = (low + high) / 2
-        if middle in {low, high}:
+    for _ in range(_MOST_HALVINGS):
+        if high - low <= 1e-13 * high:
             break
+        middle = (low + high) / 2
         if betainc(a, b, middle) < p:
             low = middle
         else:
@@ -70,7 +71,7 @@ def t_above(t: float, freedom: float) -> float:
 
 
 def t_point(alpha: float, freedom: float) -> float:
-    """Return the point above which Student's t lies with chance `alpha` (0 < alpha <= 0.5)."""
+    """Return the point above which Student's t lies with chance `alpha` (0 < alpha < 0.5)."""
     x = betaincinv(freedom / 2, 0.5, 2 * alpha)
     return math.sqrt(freedom * (1 - x) / x)
 

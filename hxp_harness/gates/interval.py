@@ -102,20 +102,38 @@ def _mirrored(bounded: _Bounded, limit: float) -> float:
 def share_interval(lo: Sequence[float], hi: Sequence[float], n: Sequence[int], limit: float) -> Interval:
     """Bound a share of requests: `lo` and `hi` are counts in each replicate of `n` requests.
 
-    Two answers, of which the wider counts: Clopper-Pearson on all requests together, exact if they were independent,
-    and Student's t over the shares of replicates, which sees when bad requests come in clusters.
+    Several answers, of which the widest counts. Clopper-Pearson on all requests together is exact if they are
+    independent. Bad requests come in clusters, though: so it is also taken with as many fewer requests as the counts
+    spread more than independent ones would, and beside it Student's t over replicates, plain and on the logarithm,
+    since counts of clusters lean to the right. What no method can see is a cluster so rare that none has come yet.
     """
-    total = sum(n)
+    total, few, many = sum(n), math.fsum(lo), math.fsum(hi)
     low = _Bounded.of([count / size for count, size in zip(lo, n, strict=True)])
     high = _Bounded.of([count / size for count, size in zip(hi, n, strict=True)])
-    few, many = math.fsum(lo), math.fsum(hi)
+    factor = _Bounded.of([math.log((count + 0.5) / size) for count, size in zip(hi, n, strict=True)]).above()
+    low_by, high_by = _dispersion(lo, n), _dispersion(hi, n)
+    above = [share_above(many / by, total / by, ALPHA) for by in {1.0, high_by}]
+    below = [share_below(few / by, total / by, ALPHA) for by in {1.0, low_by}]
+    over = [binomial_at_least(few / by, total / by, limit) for by in {1.0, low_by}]
+    under = [binomial_at_least((total - many) / by, total / by, 1 - limit) for by in {1.0, high_by}]
     return Interval(
-        low=max(min(low.below(), share_below(few, total, ALPHA)), 0.0),
-        high=min(max(high.above(), share_above(many, total, ALPHA)), 1.0),
-        p_over=max(low.p_over(limit), binomial_at_least(few, total, limit)),
-        p_under=max(_mirrored(high, limit), binomial_at_least(total - many, total, 1 - limit)),
+        low=max(min(low.below(), *below), 0.0),
+        high=min(max(high.above(), math.exp(min(factor, 0.0)), *above), 1.0),
+        p_over=max(low.p_over(limit), *over),
+        p_under=max(_mirrored(high, limit), *under),
         spread=max(low.error, high.error),
     )
+
+
+def _dispersion(counts: Sequence[float], n: Sequence[int]) -> float:
+    """Return how much more counts vary between replicates than independent requests would make them; at least 1."""
+    share = math.fsum(counts) / sum(n) if n else 0.0
+    if len(counts) < 2 or not 0.0 < share < 1.0:
+        return 1.0
+    squares = (
+        (count - size * share) ** 2 / (size * share * (1 - share)) for count, size in zip(counts, n, strict=True)
+    )
+    return max(math.fsum(squares) / (len(counts) - 1), 1.0)
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:

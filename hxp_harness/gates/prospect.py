@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 
 from hxp_harness.gates.beta import share_above, t_point
@@ -39,10 +40,10 @@ def more_replicates(reading: Reading) -> int | None:
     have = len(reading.values)
     if have < 2 or not math.isfinite(reading.interval.spread) or not math.isfinite(reading.estimate):
         return None
-    for total in range(have + 1, MOST_REPLICATES + 1):
-        if _decides(reading, total):
-            return total - have
-    return None
+    if not _decides(reading, MOST_REPLICATES):
+        return None
+    wanted = range(have + 1, MOST_REPLICATES + 1)  # bounds only narrow with more, so halving finds the first
+    return 1 + bisect.bisect_left(wanted, True, key=lambda total: _decides(reading, total))
 
 
 def _decides(reading: Reading, total: int) -> bool:

@@ -39,7 +39,7 @@ def test_its_inverse(a: float, b: float, p: float) -> None:
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 7, 31, 999])
-@pytest.mark.parametrize("alpha", [0.001, 0.01, 0.2, 0.5])
+@pytest.mark.parametrize("alpha", [0.001, 0.01, 0.2, 0.4])
 def test_points_of_t(freedom: int, alpha: float) -> None:
     """Quantiles of Student's t are scipy's, and its tail leads back."""
     point = t_point(alpha, freedom)

@@ -1,0 +1,271 @@
+"""Every reason for distrust is found when it is there, silent when it is not, and said when it cannot be looked for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import pytest
+
+from hxp_harness.gates.facts import Certified, RunFacts
+from hxp_harness.gates.gate import parse_gates
+from hxp_harness.gates.outcome import CheckOutcome, Outcome, Verdict
+from hxp_harness.gates.verdict import judge
+from hxp_harness.load.plan import LoadSummary
+from hxp_harness.metrics.scrape import Scrape
+from hxp_harness.metrics.table import TraceTable
+from hxp_harness.trace import ErrorKind, Trace
+
+SIX = (1.0, 1.02, 0.98, 1.01, 0.99, 1.0)
+TWO = np.float32(2)
+OK, FAILED, NOT_PROVEN = CheckOutcome.OK, CheckOutcome.FAILED, CheckOutcome.NOT_PROVEN
+
+
+class Run(Protocol):
+    """A finished run (conftest)."""
+
+    traces: tuple[Trace, ...]
+    facts: RunFacts
+
+    @property
+    def table(self) -> TraceTable: ...
+    def told(self, **changes: object) -> "Run": ...
+    def changed(self, change: Callable[[Trace], Trace]) -> "Run": ...
+    def failing(self, every: int, kind: ErrorKind = ErrorKind.HTTP) -> "Run": ...
+
+
+MakeRun = Callable[..., Run]
+
+
+def verdict(run: Run, *gates: str) -> Verdict:
+    return judge(run.table, parse_gates([*gates, "e2e p95 <= 2 s", "error_rate <= 1 %"]), run.facts)
+
+
+def outcomes(found: Verdict) -> dict[str, CheckOutcome]:
+    return {check.name: check.outcome for check in found.checks if check.outcome is not OK}
+
+
+def load(run: Run, **changes: object) -> LoadSummary:
+    assert run.facts.load is not None
+    return replace(run.facts.load, **changes)  # type: ignore[arg-type]  # names checked by replace
+
+
+def after(run: Run, **changes: float | None) -> Scrape:
+    assert run.facts.after is not None
+    return replace(run.facts.after, **changes)
+
+
+def test_a_clean_run_has_nothing_against_it(run: MakeRun) -> None:
+    """No check cries wolf."""
+    found = verdict(run(*SIX))
+
+    assert found.outcome is Outcome.PASS
+    assert outcomes(found) == {}
+    assert len(found.checks) == 14
+
+
+def test_sources_that_are_missing_are_said(run: MakeRun) -> None:
+    """Without the target's page or the generator's summary the checks on them are not proven, and the run is judged."""
+    found = verdict(run(*SIX).told(load=None, before=None, after=None))
+
+    assert found.outcome is Outcome.PASS
+    assert outcomes(found) == {
+        "every request traced": NOT_PROVEN,
+        "clock steady": NOT_PROVEN,
+        "prefix cache": NOT_PROVEN,
+        "server not restarted": NOT_PROVEN,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("not interrupted", lambda run: run.told(interrupted=True)),
+        ("certificate", lambda run: run.told(certified=None)),
+        ("certificate", lambda run: run.told(certified=Certified(ok=False))),
+        ("every request traced", lambda run: run.told(load=load(run, due=1201))),
+        ("every request traced", lambda run: run.changed(lambda trace: replace(trace, index=trace.index // 2))),
+        ("every request traced", lambda run: run.changed(lambda trace: replace(trace, replicate=-1))),
+        ("clock steady", lambda run: run.told(load=load(run, clock_step_s=-0.01))),
+        ("tokens agree", lambda run: run.told(after=after(run, generation_tokens=4700.0))),
+        ("tokens agree", lambda run: run.told(after=after(run, generation_tokens=5000.0))),
+        ("tokens agree", lambda run: run.told(after=after(run, prompt_tokens=13000.0))),
+        ("tokens agree", lambda run: run.changed(lambda trace: replace(trace, output_tokens=3))),
+        ("prefix cache", lambda run: run.told(after=after(run, prefix_hits=1300.0))),
+        ("server not restarted", lambda run: run.told(after=after(run, process_start_s=1e9 + 60))),
+        ("server not restarted", lambda run: run.told(after=after(run, generation_tokens=7.0))),
+        ("prompt length", lambda run: run.told(asked=replace(run.facts.asked, prompt_tokens=12))),
+        ("output length", lambda run: run.told(asked=replace(run.facts.asked, output_tokens=3))),
+        ("times consistent", lambda run: run.changed(lambda trace: replace(trace, end_s=trace.intended_s))),
+        ("times consistent", lambda run: run.changed(lambda trace: replace(trace, sent_s=trace.intended_s - 0.1))),
+        ("times consistent", lambda run: run.changed(lambda trace: replace(trace, end_s=None))),
+    ],
+)
+def test_a_reason_for_distrust_is_found(run: MakeRun, name: str, change: Callable[[Run], Run]) -> None:
+    """Each defect makes its own check fail and the run INVALID, with the check's sentence as the reason."""
+    found = verdict(change(run(*SIX)))
+
+    failed = {check.name: check.sentence for check in found.checks if check.outcome is FAILED}
+    assert found.outcome is Outcome.INVALID
+    assert failed[name] in found.reasons
+
+
+def test_late_sending_is_found(run: MakeRun) -> None:
+    """A generator that sends 2 % of the requests 30 ms late cannot judge a limit of 2 s, of which 1 % is 20 ms."""
+
+    def late(trace: Trace) -> Trace:
+        return replace(trace, sent_s=trace.intended_s + 0.03) if trace.index % 50 == 0 else trace
+
+    assert outcomes(verdict(run(*SIX).changed(late))) == {"sent on time": FAILED}
+    assert outcomes(judge_with(run(*SIX).changed(late), "e2e p95 <= 4 s")) == {}
+
+
+def judge_with(run: Run, gate: str) -> Verdict:
+    return judge(run.table, parse_gates([gate, "error_rate <= 1 %"]), run.facts)
+
+
+def test_unsent_requests_are_found(run: MakeRun) -> None:
+    """When more than 1 % of what was due was never sent, another load was measured."""
+
+    def unsent(trace: Trace) -> Trace:
+        if trace.index % 50:
+            return trace
+        return replace(trace, sent_s=None, end_s=None, token_lo_s=(), token_hi_s=(), error=ErrorKind.NOT_SENT)
+
+    assert outcomes(verdict(run(*SIX).changed(unsent)))["requests sent"] is FAILED
+
+
+def test_nothing_sent_at_all(run: MakeRun) -> None:
+    """A run of which nothing was sent is INVALID and breaks no arithmetic."""
+
+    def unsent(trace: Trace) -> Trace:
+        return replace(
+            trace, sent_s=None, end_s=None, token_lo_s=(), token_hi_s=(), output_tokens=None, error=ErrorKind.NOT_SENT
+        )
+
+    found = verdict(run(*SIX).changed(unsent))
+
+    assert found.outcome is Outcome.INVALID
+    assert outcomes(found)["sent on time"] is FAILED
+    assert outcomes(found)["Little's law"] is NOT_PROVEN
+    assert outcomes(found)["prompt length"] is NOT_PROVEN
+
+
+def test_a_drift_is_found(run: MakeRun) -> None:
+    """Latency that rises through the run by a half, without a queue, leaves no one value to judge."""
+    found = verdict(run(0.5, 0.56, 0.61, 0.66, 0.7, 0.76))
+
+    assert outcomes(found) == {"stationary": FAILED}
+    assert "drifted from 500 ms to 760 ms" in found.reasons[0]
+
+
+@pytest.mark.parametrize("levels", [(0.5, 0.6, 0.5, 0.6, 0.5, 0.6), (0.5, 0.501, 0.502, 0.503, 0.504, 0.505)])
+def test_noise_and_a_hair_are_no_drift(run: MakeRun, levels: tuple[float, ...]) -> None:
+    """Scatter without a trend is no drift, nor is a trend of one percent."""
+    assert outcomes(verdict(run(*levels))) == {}
+
+
+def test_a_trend_needs_four_replicates(run: MakeRun) -> None:
+    """Three replicates do not show a trend: not proven."""
+    assert outcomes(verdict(run(0.5, 0.6, 0.7))) == {"stationary": NOT_PROVEN}
+
+
+def test_a_queue_is_no_drift(run: MakeRun) -> None:
+    """When requests pile up the trend is the service's doing: a FAIL, not INVALID."""
+    found = verdict(run(*(0.5 + 0.7 * number for number in range(6)), pace=lambda index: 1 + index / 1200))
+
+    assert found.outcome is Outcome.FAIL
+    assert "stationary" not in outcomes(found)
+
+
+def test_chunks_of_unknown_size_prove_nothing(run: MakeRun) -> None:
+    """Where chunks carry several tokens and no counter tells, usage stands alone: not proven, or failed if gated."""
+
+    def merged(trace: Trace) -> Trace:
+        return replace(trace, token_lo_s=trace.token_lo_s[::2], token_hi_s=trace.token_hi_s[::2], chunks=2)
+
+    alone = run(*SIX).changed(merged).told(before=None, after=None)
+
+    assert outcomes(verdict(alone))["tokens agree"] is NOT_PROVEN
+    found = verdict(alone, "tpot p95 <= 1 s")
+    assert outcomes(found)["tokens agree"] is FAILED
+    assert "tpot p95 <= 1 s needs it" in found.reasons[0]
+
+
+def test_chunks_of_unknown_size_beside_a_counter(run: MakeRun) -> None:
+    """The server's own counter confirms its usage where chunks cannot."""
+
+    def merged(trace: Trace) -> Trace:
+        return replace(trace, token_lo_s=trace.token_lo_s[::2], token_hi_s=trace.token_hi_s[::2], chunks=2)
+
+    assert "tokens agree" not in outcomes(verdict(run(*SIX).changed(merged), "tpot p95 <= 1 s"))
+
+
+def test_what_failed_requests_cost_is_allowed_for(run: MakeRun) -> None:
+    """A failed request may have made the server count up to what it asked for, and no more."""
+    broken = run(*SIX).failing(100)
+    assert outcomes(verdict(broken)) == {}
+
+    few = broken.told(after=after(broken, generation_tokens=50.0 + 4 * 1188))
+    assert outcomes(verdict(few)) == {}
+
+
+def test_cached_tokens_by_usage(run: MakeRun) -> None:
+    """Without the counters, usage may tell how much of the prompts was cached."""
+
+    def cached(count: int) -> Callable[[Trace], Trace]:
+        return lambda trace: replace(trace, cached_tokens=count)
+
+    blind = run(*SIX).told(before=None, after=None)
+    assert outcomes(verdict(blind.changed(cached(0)))).get("prefix cache") is None
+    assert outcomes(verdict(blind.changed(cached(5))))["prefix cache"] is FAILED
+
+
+def test_lengths_are_not_proven_without_usage(run: MakeRun) -> None:
+    """Where no request tells its prompt's length it is not proven."""
+    silent = run(*SIX).changed(lambda trace: replace(trace, prompt_tokens=None)).told(before=None, after=None)
+
+    assert outcomes(verdict(silent))["prompt length"] is NOT_PROVEN
+
+
+def test_gaps_that_contradict_the_whole_are_found(run: MakeRun) -> None:
+    """e2e = ttft + tpot (n - 1): gaps that do not add up to last minus first token are found."""
+    table = run(*SIX).table
+    wrong = replace(table, all_gap_lo_s=table.all_gap_lo_s * TWO, all_gap_hi_s=table.all_gap_hi_s * TWO)
+    short = replace(table, all_gap_lo_s=table.all_gap_lo_s / TWO, all_gap_hi_s=table.all_gap_hi_s / TWO)
+    gates, facts = parse_gates(["e2e p95 <= 2 s"]), run(*SIX).facts
+
+    for broken in (wrong, short):
+        assert outcomes(judge(broken, gates, facts))["times consistent"] is FAILED
+
+
+def test_without_streaming_all_is_well(run: MakeRun) -> None:
+    """A run without streaming has one arrival a request and every check holds."""
+
+    def whole(trace: Trace) -> Trace:
+        return replace(trace, token_lo_s=trace.token_lo_s[-1:], token_hi_s=trace.token_hi_s[-1:], chunks=1)
+
+    plain = replace(run(*SIX).changed(whole), stream=False)  # type: ignore[type-var]  # the Run of conftest is a dataclass
+
+    assert outcomes(verdict(plain)) == {}
+
+
+def test_one_token_answers_have_no_gaps(run: MakeRun) -> None:
+    """Answers of one token pass the check on gaps, having none."""
+
+    def single(trace: Trace) -> Trace:
+        return replace(
+            trace, token_lo_s=trace.token_lo_s[-1:], token_hi_s=trace.token_hi_s[-1:], chunks=1, output_tokens=1
+        )
+
+    short = run(*SIX).changed(single)
+    told = short.told(asked=replace(short.facts.asked, output_tokens=1), before=None, after=None)
+
+    assert "times consistent" not in outcomes(verdict(told))
+
+
+def test_littles_law_needs_time(run: MakeRun) -> None:
+    """Requests that were all sent at once have no rate of arrival."""
+    found = verdict(run(*SIX).changed(lambda trace: replace(trace, sent_s=1.0, intended_s=1.0)))
+
+    assert outcomes(found)["Little's law"] is NOT_PROVEN
