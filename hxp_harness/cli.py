@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
+from hxp_harness import interrupt
 from hxp_harness.errors import ExitCode, HxpError, UsageError
 
 _EXIT_CODES = "exit codes: 0 PASS, 1 FAIL, 2 usage, 3 INCONCLUSIVE, 4 INVALID, 5 stack not ready"
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `hxp`; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(words)
-    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    interrupt.install()
     run: Callable[[argparse.Namespace], int] = {
         "perf": _run_perf,
         "judge": _run_judge,
@@ -105,17 +104,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "certify": _run_certify,
     }[options.command]
     try:
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()
     except HxpError as error:
         print(f"hxp: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader of a pipe had enough: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.USAGE
     except KeyboardInterrupt:
         print("hxp: stopped before there was anything to judge", file=sys.stderr)
         return ExitCode.INVALID
-
-
-def _as_ctrl_c(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    return code
 
 
 def _run_perf(options: argparse.Namespace) -> int:

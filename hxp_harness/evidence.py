@@ -25,7 +25,7 @@ END = "end.json"  # how the measurement ended; missing: it did not
 
 
 def write_json(folder: Path, name: str, value: object) -> None:
-    """Write a dataclass or mapping into `folder`, whole or not at all; raise InvalidRun when the disk does not take it."""
+    """Write a dataclass or mapping into `folder`, whole or not at all; raise InvalidRun when the disk is full."""
     tree = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     write_whole(folder / name, json.dumps(tree, indent=2, default=str) + "\n")
 
@@ -38,7 +38,7 @@ def read_json(folder: Path, name: str) -> Mapping[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UsageError(f"{file} is damaged: {error}", hint="this run cannot be judged; run the profile again") from None
+        raise UsageError(f"{file} is damaged: {error}", hint="run the profile again") from None
     return tree
 
 
@@ -52,7 +52,7 @@ def read_yaml(folder: Path, name: str) -> dict[str, Any] | None:
     """Return the mapping that stands in `folder`; None when there is no such file."""
     file = folder / name
     try:
-        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except yaml.YAMLError as error:

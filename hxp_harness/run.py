@@ -10,10 +10,11 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hxp_harness import evidence
+from hxp_harness import evidence, interrupt
 from hxp_harness.certify.certificate import certify
 from hxp_harness.conclude import conclude
 from hxp_harness.errors import ExitCode, NotReady
+from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import Gate, check_supported, parse_gates
 from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
@@ -23,7 +24,7 @@ from hxp_harness.profile import Profile
 from hxp_harness.report.manifest import environment
 from hxp_harness.report.progress import Goal
 from hxp_harness.report.terminal import Screen
-from hxp_harness.request import PerfRequest, refuse_without_hardware, resolve_profile, target_from_url
+from hxp_harness.request import PerfRequest, refuse_evidence, refuse_without_hardware, resolve_profile, target_from_url
 from hxp_harness.run_folder import make_run_folder
 from hxp_harness.stack import Want, running
 from hxp_harness.target import Target
@@ -47,10 +48,13 @@ def perf(request: PerfRequest) -> int:
     with screen_of(profile, gates) as screen:
         try:
             with opened_target(request, profile, folder, screen) as target:
+                refuse_evidence(request, target)
                 begin(folder, profile, target)
                 run_load(folder, profile, gates, target, screen)
+            interrupt.check()
             evidence.write_json(folder, evidence.END, {"interrupted": False})
         except KeyboardInterrupt:
+            interrupt.settle()
             if not (folder / evidence.MANIFEST).exists():
                 raise
             screen.say("stopped by hand: what was measured is kept, and judged INVALID")
@@ -72,7 +76,7 @@ def supported_gates(profile: Profile) -> tuple[Gate, ...]:
     """Return the profile's gates, parsed; raise UsageError for one that it could never decide."""
     gates = parse_gates(profile.gates)
     for gate in gates:
-        check_supported(gate, profile.replicates, profile.contract)
+        check_supported(gate, Asked.of(profile.contract, profile.replicates))
     return gates
 
 
@@ -107,6 +111,7 @@ def begin(folder: Path, profile: Profile, target: Target) -> None:
 
 def run_load(folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, screen: Screen) -> None:
     """Certify, load, certify again; every result is a file in `folder`."""
+    interrupt.check()
     screen.say("asking the target a first question")
     plan = preflight(target, profile.contract)
     certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
@@ -125,6 +130,7 @@ def run_load(folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Ta
 
 def certify_into(folder: Path, name: str, profile: Profile, gates: tuple[Gate, ...], screen: Screen) -> None:
     """Prove that this machine can measure the profile's load now, and write the proof down."""
+    interrupt.check()
     screen.say("certificate: the same client against a server of known timing")
     limit_s = min((gate.limit for gate in gates if gate.row.dimension == "time"), default=profile.contract.timeout_s)
     planned_s = profile.replicates.count * profile.replicates.requests / profile.contract.rate_rps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from hxp_harness import interrupt
 from hxp_harness.gates.early import EarlyJudge
 from hxp_harness.gates.gate import Gate
 from hxp_harness.metrics.table import TraceTable
@@ -34,7 +35,11 @@ class Watch:
         self._open: dict[int, list[Trace]] = {}
 
     def see(self, traces: Sequence[Trace]) -> bool:
-        """Take new traces; return True when some gate has failed for certain, so that more load would tell nothing."""
+        """Take new traces; return True when some gate has failed for certain, so that more load would tell nothing.
+
+        Raises KeyboardInterrupt when a stop was asked for.
+        """
+        interrupt.check()
         self._display.see(traces)
         for trace in traces:
             if trace.replicate >= 0:

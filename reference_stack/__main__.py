@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="hxp-stack", description="Runs the reference stack, or one service of it.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="start the stack; return when it serves"))
+    commands.add_parser("tools", help="fetch what cannot come with the package: Prometheus")
     down = commands.add_parser("down", help="stop the stack")
     status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
     status.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
@@ -57,25 +58,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(words)
     try:
-        match options.command:
-            case "serve":
-                return _serve(options)
-            case "up":
-                return _up(options, words[1:])
-            case "down":
-                from reference_stack.orchestration.operational import down
-
-                return down(options.folder)
-            case _:
-                from reference_stack.orchestration.operational import status
-
-                return status(options.folder, as_json=options.json)
+        return _run(options, words[1:])
     except StackError as error:
         print(f"hxp-stack: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("hxp-stack: stopped", file=sys.stderr)
         return 130
+
+
+def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
+    if options.command == "serve":
+        return _serve(options)
+    if options.command == "up":
+        return _up(options, words)
+    if options.command == "tools":
+        from reference_stack.services.integration.metrics.embedded import fetch
+
+        print(f"Prometheus is at {fetch(CACHE.absolute())}")
+        return 0
+    from reference_stack.orchestration.operational import down, status
+
+    return down(options.folder) if options.command == "down" else status(options.folder, as_json=options.json)
 
 
 def _up(options: argparse.Namespace, words: Sequence[str]) -> int:

@@ -12,9 +12,11 @@ from hxp_harness.metrics.definitions import METRICS, Sample, Values
 from hxp_harness.metrics.table import Floats, TraceTable
 from hxp_harness.report.figure import AMBER, BLUE, GREEN, INK, PURPLE, RED, SKY, above, plain_axes, svg
 from hxp_harness.report.record import GateResult, Record
+from hxp_harness.report.text import one_line
 from hxp_harness.report.words import standing
 
 STEPS = 400  # points of a drawn curve
+LONGEST_LABEL = 48  # characters: beyond it there is no room for the picture
 VISIBLE = 0.002  # share of the picture's width from which a band can be seen
 COLOURS = {"PASS": GREEN, "FAIL": RED, "INCONCLUSIVE": AMBER, "INVALID": PURPLE}
 
@@ -35,7 +37,7 @@ def cdf(gate: GateResult, table: TraceTable, number: int) -> str | None:
         axes.set_xlim(left=0)
         axes.set_ylabel("share of requests" if gate.metric != "itl" else "share of gaps")
         axes.set_xlabel(f"{gate.metric}, ms")
-        above(axes, columns=6)
+        above(axes)
 
     return svg(f"cdf{number}", f"Cumulative distribution of {gate.metric} with the limit of: {gate.text}", paint)
 
@@ -69,7 +71,7 @@ def replicate_estimates(record: Record) -> str | None:
         axes.axvline(1.0, color=RED, linewidth=1.8, label="limit")
         axes.set_xlim(0, top)
         axes.set_ylim(len(gates) - 0.4, -0.6)
-        axes.set_yticks(range(len(gates)), [gate.text for gate in gates])
+        axes.set_yticks(range(len(gates)), [one_line(gate.text, LONGEST_LABEL) for gate in gates])
         axes.xaxis.set_major_formatter(lambda share, _: f"{share * 100:g} %")
         axes.set_xlabel("of the limit")
         axes.grid(visible=False, axis="y")
@@ -109,7 +111,9 @@ def _histogram(axes: Axes, name: str, values: Values) -> None:
     values_ms = np.asarray(values, np.float64) * 1e3
     end_ms = float(np.quantile(values_ms, 0.999))
     shown = values_ms[values_ms <= end_ms]
-    axes.hist(shown, bins=60, weights=np.full(len(shown), 100.0 / len(values_ms)), color=BLUE, alpha=0.85)
+    counts, edges_ms = np.histogram(shown, bins=60)
+    axes.stairs(counts * (100.0 / len(values_ms)), edges_ms, fill=True, color=BLUE, alpha=0.85)
+    axes.set_ylim(bottom=0)
     axes.set_ylabel("% of requests" if name == "ttft" else "% of gaps")
     beyond = len(values_ms) - len(shown)
     axes.set_xlabel(f"{name}, ms" + (f" (up to p99.9; the longest is {values_ms.max():.4g} ms)" if beyond else ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -13,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+
+from hxp_harness.report.text import one_line
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and readable on white and on black
 BLUE, SKY, GREEN, AMBER, RED, PURPLE = "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7"
@@ -49,7 +52,9 @@ def svg(name: str, describes: str, paint: Painter, *, width: float = 9.0, height
 
     `name` keeps its ids apart from those of other pictures on the page; `describes` is read out to who cannot see it.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # the reader's browser has the glyph: text stays text in the file
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
         FigureCanvasSVG(figure)
         paint(figure)
@@ -66,7 +71,7 @@ def _for_page(text: str, name: str, describes: str) -> str:
     text = re.sub(r'(url\(|xlink:href=")#', rf"\1#{name}-", text)
     for ink, colour in _PAGE.items():
         text = text.replace(ink, colour)
-    opening = f'<svg role="img" aria-label="{escape(describes)}"'
+    opening = f'<svg role="img" aria-label="{escape(one_line(describes))}"'
     return re.sub(r'(<svg) width="[^"]*" height="[^"]*"', opening, text, count=1).strip()
 
 
@@ -80,13 +85,11 @@ def plain_axes(figure: Figure, rows: int = 1, columns: int = 1, **shape: object)
     return axes
 
 
-def above(axes: Axes, columns: int = 5) -> None:
+def above(axes: Axes) -> None:
     """Put the legend above the picture, where it hides no point; nothing where nothing is named."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        legend = axes.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1.4
-        )
+        legend = axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, columnspacing=1.4)
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):  # a point as small and pale as in the picture could not be seen
                 handle.set(sizes=[30.0], alpha=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def write_whole(file: Path, text: str) -> Path:
             os.fsync(sink.fileno())
         draft.replace(file)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing could be written there is nothing to take away
+            draft.unlink()
         raise InvalidRun(
             f"cannot write {file}: {error.strerror}", hint="make room or choose another folder with --out DIR"
         ) from None

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import JsonValue
 
+from hxp_harness.metrics.definitions import METRICS
 from hxp_harness.report import words
 from hxp_harness.report.record import Facts, Record
 from hxp_harness.report.text import one_line, shown
@@ -45,11 +46,16 @@ def html(record: Record, plots: dict[str, str], run_dir: str, *, remark: str = "
 
 
 def flat(facts: Facts, prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested facts as rows: the path of each value, and the value as people read it."""
+    """Return nested facts as rows: the path of each value, and the value as people read it.
+
+    Deeper than one level, an object of plain values is one row: a certificate has dozens of them.
+    """
     rows: list[tuple[str, str]] = []
     for key, held in facts.items():
         path = f"{prefix}{one_line(key)}"
-        if isinstance(held, dict):
+        if isinstance(held, dict) and prefix and not any(isinstance(one, dict) for one in held.values()):
+            rows.append((path, ", ".join(f"{one_line(name)} {fact(name, one)}" for name, one in held.items())))
+        elif isinstance(held, dict):
             rows += flat(held, f"{path} › ")  # noqa: RUF001 - the mark between levels
         else:
             rows.append((path, fact(key, held)))
@@ -82,10 +88,11 @@ def _number(key: str, number: float) -> str:
 
 def _metrics(record: Record) -> dict[str, list[words.MetricRow]]:
     """Return the rows about the service and those about the harness apart: a reader must not take one for the other."""
-    rows = words.metric_rows(record.metrics)
+    about_harness = {metric.name for metric in METRICS.values() if metric.about == "harness"}
+    rows = words.metric_rows({name: held for name, held in record.metrics.items() if held.n})
     return {
-        "of the service": [row for row in rows if row.name not in words.ABOUT_HARNESS],
-        "of the harness itself": [row for row in rows if row.name in words.ABOUT_HARNESS],
+        "of the service": [row for row in rows if row.name not in about_harness],
+        "of the harness itself": [row for row in rows if row.name in about_harness],
     }
 
 

@@ -56,9 +56,10 @@ def _checks(record: Record) -> list[str]:
 
 
 def _metrics(record: Record) -> list[str]:
-    if not record.metrics:
+    measured = {name: held for name, held in record.metrics.items() if held.n}
+    if not measured:
         return ["No request was measured."]
-    rows = ((f"`{_code(r.name)}`", *r.cells, r.n) for r in words.metric_rows(record.metrics))
+    rows = ((f"`{_code(r.name)}`", *r.cells, r.n) for r in words.metric_rows(measured))
     return ["## Metrics", _table(("metric", "mean", "p50", "p95", "p99", "n"), rows)]
 
 

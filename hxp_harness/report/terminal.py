@@ -154,7 +154,9 @@ def picture(title: str, phase: str, glance: Glance | None, goal: Goal) -> Group:
         Text(str(glance.in_flight)),
         Text(_clock_face(glance.left_s)),
     )
-    return Group(head, ProgressBar(total=max(glance.planned, 1), completed=glance.measured, width=60), cells)
+    bar = Table.grid()  # a bar by itself ends without a new line
+    bar.add_row(ProgressBar(total=max(glance.planned, 1), completed=glance.measured, width=60))
+    return Group(head, bar, cells)
 
 
 def result(record: Record, folder: Path) -> Group:
@@ -171,10 +173,10 @@ def result(record: Record, folder: Path) -> Group:
     ]
     if record.gates:
         parts += [_gates(record), *_sentences(record), Text()]
-    parts += [
-        Text(f"{words.check_word(c)}: {c.name}. {one_line(c.sentence)}") for c in record.checks if c.outcome != "ok"
-    ]
-    if record.metrics:
+    distrusted = [check for check in record.checks if check.outcome != "ok"]
+    if distrusted:
+        parts += [*(Text(f"{words.check_word(c)}: {c.name}. {one_line(c.sentence)}") for c in distrusted), Text()]
+    if any(figures.n for figures in record.metrics.values()):
         parts += [_metrics(record), Text()]
     parts += [Text(f"report: {folder / 'report.html'}"), Text(f"record: {folder / 'run.json'}")]
     return Group(*parts, Text(f"again:  hxp judge {folder}"))
@@ -189,9 +191,12 @@ def _gates(record: Record) -> Table:
 
 
 def _sentences(record: Record) -> list[Text]:
-    return [
-        Text(f"{row.text}: {row.sentence}") for row in words.gate_rows(record) if row.sentence and row.outcome != "PASS"
+    """Return what is said of the gates that do not hold, but for what the headline has said."""
+    told = words.headline(record)
+    rows = [
+        (row.text, row.sentence.removeprefix(told).strip()) for row in words.gate_rows(record) if row.outcome != "PASS"
     ]
+    return [Text(f"{gate}: {rest}") for gate, rest in rows if rest]
 
 
 def _metrics(record: Record) -> Table:

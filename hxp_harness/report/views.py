@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hxp_harness.errors import UsageError
 from hxp_harness.report.files import write_whole
 from hxp_harness.report.record import TRACES_FILE, Record, read_record
+from hxp_harness.report.text import one_line
 
 if TYPE_CHECKING:
     from hxp_harness.metrics.table import TraceTable
@@ -47,7 +48,7 @@ def pictures(record: Record, table: TraceTable) -> dict[str, str]:
     found["Latency over time"] = latency_over_time(record, table)
     for number, gate in enumerate(record.gates):
         if gate.unit == "s" and gate.metric in METRICS:
-            found[f"Distribution under the gate {gate.text}"] = cdf(gate, table, number)
+            found[f"Distribution under the gate {one_line(gate.text)}"] = cdf(gate, table, number)
     found["First token, and gaps between tokens"] = distributions(table)
     found["Rate offered and achieved, requests in flight"] = rates(table)
     return {heading: picture for heading, picture in found.items() if picture is not None}

@@ -22,9 +22,6 @@ EVIDENCE: dict[Evidence, str] = {
     Evidence.TINY: "A real engine answered with a toy model: this says nothing about the real model's speed.",
     Evidence.SIMULATED: "A simulation answered: this says nothing about hardware.",
 }
-# Metrics about the harness itself; the rest are about the service.
-ABOUT_HARNESS = ("send_lag", "read_lag")
-
 _DIMENSIONS = {unit: dimension for dimension, unit in BASE_UNIT.items()}
 
 
@@ -147,5 +144,4 @@ def commands(run_dir: str) -> list[tuple[str, str]]:
         (f"hxp judge {run_dir} --gate 'e2e p95 <= 1500 ms'", "judge them under another gate"),
         (f"hxp explain {run_dir}", "say how the verdict came about"),
         (f"hxp report {run_dir}", "write these views again"),
-        (f"hxp compare {run_dir} OTHER_RUN", "compare with another run"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ def run(want: Want, *, as_json: bool, until_eof: bool) -> int:
 
     Returns 0, or 5 when it did not come up; nothing is left running in either case.
     """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     return asyncio.run(_run(want, as_json=as_json, until_eof=until_eof))
 
 
@@ -39,7 +41,7 @@ async def _run(want: Want, *, as_json: bool, until_eof: bool) -> int:
     try:
         with Room(want) as room:
             states.write(want.folder, mine)
-            plan = draw(room)
+            plan = await asyncio.to_thread(draw, room)  # installs and initialises what is missing: signals are heard
             mine.notes = plan.notes
             await _serve(room, plan, mine, stop, as_json=as_json)
     except StackError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reference_stack.errors import NotReady
 from reference_stack.orchestration import readiness
 from reference_stack.orchestration.deployment.room import HOST, Room
 from reference_stack.orchestration.supervisor import Unit
@@ -10,6 +11,7 @@ from reference_stack.schemas.configuration.database import DatabaseSettings
 
 POSTGRES, VALKEY, PROMETHEUS = "postgres", "valkey", "prometheus"
 _BACKEND_GRACE_S = 5.0
+_FETCH_S = 20.0
 
 
 def database_settings(room: Room) -> DatabaseSettings:
@@ -59,13 +61,15 @@ def vector_database(room: Room) -> list[Unit]:
 
 def metrics(room: Room) -> list[Unit]:
     """Prometheus where there is one, then the service that asks it."""
-    from reference_stack.services.integration.metrics.embedded import EmbeddedPrometheus, find
+    from reference_stack.services.integration.metrics.embedded import EmbeddedPrometheus, fetch, find
 
     if room.want.mock:
         return [room.service("metrics", {"backend": "mock"})]
-    binary = find(room.want.cache)
-    if binary is None:
-        return [room.service("metrics", {"absent": "no Prometheus on this machine: hxp-stack tools fetches one"})]
+    try:
+        binary = find(room.want.cache) or fetch(room.want.cache, _FETCH_S)
+    except NotReady as error:
+        room.notes.append(f"no Prometheus: {error.message}; try: hxp-stack tools")
+        return [room.service("metrics", {"absent": f"no Prometheus: {error.message}"})]
     port = room.port(PROMETHEUS, 9090)
     scraped = {name: room.face_port(name) for name in room.want.names}
     program = EmbeddedPrometheus(binary, room.data).prepare(port, scraped)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import secrets
 
-from reference_stack.catalogue import load_catalogue
 from reference_stack.orchestration.deployment import backing
 from reference_stack.orchestration.deployment.offer import Offer
 from reference_stack.orchestration.deployment.room import HOST, Room
-from reference_stack.orchestration.deployment.want import MODELS
 from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.api.keys import digest_of
 
@@ -20,7 +18,7 @@ def api_gateway(room: Room) -> list[Unit]:
     pepper = room.secret("pepper", secrets.token_urlsafe(32))
     digest = digest_of(_key(room).encode(), pepper.read_bytes().strip())
     settings: dict[str, object] = {
-        "upstreams": {name: {"base_url": f"{room.face_url(name)}/v1"} for name in _models(room)},
+        "upstreams": {name: {"base_url": f"{room.face_url(name)}/v1"} for name in room.models},
         "keys": [{"id": "local", "hash": digest.hex()}],
         "pepper_file": str(pepper),
     }
@@ -34,8 +32,15 @@ def _key(room: Room) -> str:
     return room.secret("api_key", f"sk-local-{secrets.token_urlsafe(24)}").read_text(encoding="utf-8")
 
 
-def _models(room: Room) -> list[str]:
-    return [name for name in room.want.names if load_catalogue()[name].group == MODELS]
+def _evidence(room: Room) -> str:
+    """What a verdict on the gateway can stand for: no more than the models behind it."""
+    if room.want.engine == "sim":
+        return "simulated"
+    return "tiny" if room.want.weights == "tiny" else "measured"
+
+
+def _device(room: Room) -> str:
+    return "CPU" if _evidence(room) == "tiny" else room.want.device
 
 
 def monitoring(room: Room) -> list[Unit]:
@@ -60,11 +65,11 @@ def offer(room: Room, name: str) -> Offer:
             health_url=f"{url}/health",
             metrics_url=f"{url}/metrics",
             base_url=f"{url}/v1",
-            api_model=_models(room)[0],
+            api_model=room.models[0],
             api_key=_key(room),
             engine=room.want.engine,
-            evidence="simulated",
-            facts={"upstream": f"{room.want.device} (simulated)"},
+            evidence=_evidence(room),
+            facts={"upstream": f"{room.want.engine} on {_device(room)}"},
         )
     servers = {
         "database": lambda: backing.database_settings(room).dsn,

@@ -1,26 +1,64 @@
-"""The model services: an engine is a command line."""
+"""The model services: an engine is a command line, and what it can stand for goes into the offer."""
 
 from __future__ import annotations
 
+import logging
+
+import yaml
+
+from reference_stack.orchestration import readiness
 from reference_stack.orchestration.deployment.offer import Offer
 from reference_stack.orchestration.deployment.room import Room
 from reference_stack.orchestration.supervisor import Unit
 
-
-def model(room: Room, name: str) -> list[Unit]:
-    """Return the unit that serves model `name` on the wanted engine."""
-    settings = {key: value for key, value in room.want.options.items() if key != "device"}
-    return [room.service(name, {"service": name, "device": room.want.device, **settings}, health="/health")]
+log = logging.getLogger(__name__)
 
 
-def offer(room: Room, name: str) -> Offer:
-    url = room.face_url(name)
-    return Offer(
-        health_url=f"{url}/health",
+def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
+    """Return the unit that serves model `name` on the wanted engine, and what it offers.
+
+    The first real engine on a machine is installed here: minutes. Raises SettingsError or NotReady.
+    """
+    from reference_stack.services.ai_models.engine import READY_PATH, prepare
+    from reference_stack.services.ai_models.model_spec import load_spec
+
+    want, port, url = room.want, room.face_port(name), room.face_url(name)
+    served = _served(room, name)
+    prepared = prepare(
+        load_spec(name),
+        want.engine,
+        want.weights,
+        port=port,
+        settings_file=room.settings_file(name),
+        cache=want.cache.parent,
+        device=want.device,
+        say=log.info,
+    )
+    offer = Offer(
+        health_url=f"{url}{READY_PATH}",
         metrics_url=f"{url}/metrics",
         base_url=f"{url}/v1",
         api_model=name,
-        engine=room.want.engine,
-        evidence="simulated",
-        facts={"device": f"{room.want.device.upper()} (simulated)"},
+        engine=want.engine,
+        evidence=prepared.evidence,
+        facts=prepared.facts,
     )
+    if prepared.takes_fd:
+        return [served], offer
+    probe = readiness.http(f"{url}{READY_PATH}")
+    return [Unit(name, prepared.program, probe, after=_before(room, name), ready_s=prepared.ready_s)], offer
+
+
+def _served(room: Room, name: str) -> Unit:
+    """The simulated engine; its settings are written in any case."""
+    chosen = {key: yaml.safe_load(value) for key, value in room.want.options.items() if key != "device"}
+    return room.service(name, {"service": name, "device": room.want.device, **chosen}, health="/health")
+
+
+def _before(room: Room, name: str) -> tuple[str, ...]:
+    """Engines on one GPU start one after another: each measures what memory is free."""
+    if room.want.weights == "tiny":
+        return ()
+    models = room.models
+    place = models.index(name)
+    return models[place - 1 : place] if place else ()

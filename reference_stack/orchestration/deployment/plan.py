@@ -39,9 +39,9 @@ def draw(room: Room) -> Plan:
     offers: dict[str, Offer] = {}
     for name in room.want.names:
         if load_catalogue()[name].group == MODELS:
-            units += models.model(room, name)
-            offers[name] = models.offer(room, name)
+            started, offers[name] = models.model(room, name)
+            units += started
         else:
             units += _PARTS[name](room)
             offers[name] = infrastructure.offer(room, name)
-    return Plan(tuple(units), offers)
+    return Plan(tuple(units), offers, tuple(room.notes))

@@ -10,7 +10,7 @@ from typing import Self
 
 from reference_stack.catalogue import load_catalogue
 from reference_stack.orchestration import ports, readiness
-from reference_stack.orchestration.deployment.want import Want
+from reference_stack.orchestration.deployment.want import MODELS, Want
 from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.common.program import Program
 
@@ -22,6 +22,7 @@ class Room:
 
     def __init__(self, want: Want) -> None:
         self.want = want
+        self.notes: list[str] = []  # what a person should know of this stack
         self._reserved: dict[str, ports.Reservation] = {}
 
     def __enter__(self) -> Self:
@@ -67,6 +68,14 @@ class Room:
             file.write_text(value, encoding="utf-8")
         return file
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models of this stack."""
+        return tuple(name for name in self.want.names if load_catalogue()[name].group == MODELS)
+
+    def settings_file(self, name: str) -> Path:
+        return self.want.folder / "settings" / f"{name}.json"
+
     def service(
         self,
         name: str,
@@ -76,7 +85,7 @@ class Room:
         health: str = "/health/ready",
     ) -> Unit:
         """Return the unit that serves `name` with `settings`, ready when `health` answers 200."""
-        file = self.want.folder / "settings" / f"{name}.json"
+        file = self.settings_file(name)
         file.touch(mode=0o600)
         file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         argv = (sys.executable, "-m", "reference_stack", "serve", name, "--settings", str(file))

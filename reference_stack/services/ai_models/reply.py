@@ -59,8 +59,7 @@ def plan(
     natural = limit if ignore_eos else _natural_length(first, seed, min_tokens)
     count = min(limit, natural)
     words = [TOKENS[(first + i) % len(TOKENS)] for i in range(count)]
-    if words:
-        words[0] = words[0].lstrip()
+    words[0] = words[0].lstrip()
     ended = not ignore_eos and natural < limit
     if stop:
         cut = _cut(words, stop, min_tokens, include_stop=include_stop)
@@ -88,13 +87,12 @@ def _cut(words: list[str], stop: tuple[str, ...], min_tokens: int, *, include_st
         return None
     end, string = min(found)
     visible = end if include_stop else end - len(string)
-    kept = []
+    kept: list[str] = []
     at = 0
-    for word in words:
+    while at < end:
+        word = words[len(kept)]
         kept.append(word[: max(visible - at, 0)])
         at += len(word)
-        if at >= end:
-            break
     return Reply(tuple(kept), "stop", string)
 
 

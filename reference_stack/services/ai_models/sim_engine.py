@@ -64,7 +64,9 @@ class SimEngine:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def abort(self, live: Live) -> None:
-        """Stop making `live`; its blocks are free at once."""
+        """Stop making `live`; its blocks are free at once. One that is over stays so."""
+        if live.over:
+            return
         if live in self._incoming:
             self._incoming.remove(live)
         else:
@@ -101,6 +103,8 @@ class SimEngine:
         while self._incoming and self._ready_s(self._incoming[0]) <= at_s:
             self._scheduler.add(self._incoming.popleft())
         step = self._scheduler.step(at_s)
+        if not step.prefill_tokens + step.decode_seqs:
+            return at_s  # all that had arrived has left again
         duration_s = step_time_s(self._spec, self._device, step.prefill_tokens, step.decode_seqs, step.context_tokens)
         end_s = at_s + duration_s / self._speed
         await timer.until(end_s)

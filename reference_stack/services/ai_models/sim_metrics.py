@@ -52,7 +52,10 @@ _GAUGES = {
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is counted of a sequence when it ends: its reason and what its request had asked for."""
+    """What is counted of a sequence when it ends: its reason and what its request had asked for.
+
+    `n` is 0 for all but the first sequence of a request, so that the request counts once.
+    """
 
     finish_reason: str
     max_tokens: int
@@ -126,17 +129,16 @@ class SimMetrics:
 
     def ended(self, sequence: Sequence, request: Ended) -> None:
         """Count a sequence that reached its end."""
-        arrival, started = sequence.arrival_s, sequence.started_s
-        first, last = sequence.first_token_s, sequence.last_token_s
-        if started is None or first is None or last is None:
-            raise ValueError("the sequence has not ended")
+        arrival = sequence.arrival_s
+        started = sequence.started_s or arrival
+        first = sequence.first_token_s or started
+        last = sequence.last_token_s or first
         decode_s = last - first
         self._success[request.finish_reason].inc()
         readings = {
             "request_prompt_tokens": sequence.prompt_tokens,
             "request_generation_tokens": sequence.generated,
             "request_max_num_generation_tokens": sequence.generated,
-            "request_params_n": request.n,
             "request_params_max_tokens": request.max_tokens,
             "time_to_first_token_seconds": first - arrival,
             "request_time_per_output_token_seconds": decode_s / max(sequence.generated - 1, 1),
@@ -149,6 +151,8 @@ class SimMetrics:
         }
         for name, value in readings.items():
             self._histograms[name].observe(value)
+        if request.n:
+            self._histograms["request_params_n"].observe(request.n)
 
     def rejected(self) -> None:
         self._rejections.inc()

@@ -175,7 +175,7 @@ class SimServer:
                 output_tokens=len(reply.tokens),
                 arrival_s=arrival_s,
                 deliver=answer.deliver,
-                ended=Ended(reply.finish_reason, asked.max_tokens, asked.n),
+                ended=Ended(reply.finish_reason, asked.max_tokens, 0 if i else asked.n),
                 choice=i,
             )
             for i, reply in enumerate(asked.replies)

@@ -21,7 +21,7 @@ from reference_stack.services.ai_models.reply import TEXT
 
 VOCAB = 2048
 MAX_POSITIONS = 4096
-_FORMAT = "1"  # counts up when what is written changes, so that old folders are made again
+_FORMAT = "2"  # counts up when what is written changes, so that old folders are made again
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +127,10 @@ def make(spec: ModelSpec, root: Path) -> Path:
         part.chmod(0o755)
         os.rename(part, folder)  # noqa: PTH104 - fails, rather than nests, where another maker was first
     except OSError:
-        shutil.rmtree(part, ignore_errors=True)
         if not folder.exists():
             raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

@@ -63,7 +63,12 @@ def record_of(table: TraceTable, facts: RunFacts, gates: tuple[str, ...], eviden
     """Return the record that the judge's findings make."""
     parsed = parse_gates(gates)
     wanted = demands(parsed)
-    certificate = {"ok": True, "reasons": (), "bound_s": 0.02, "fidelity": {"achieved_rps": 75.2, "send_lag_p99_s": 4e-4}}
+    certificate = {
+        "ok": True,
+        "reasons": (),
+        "bound_s": 0.02,
+        "fidelity": {"achieved_rps": 75.2, "send_lag_p99_s": 4e-4},
+    }
     return from_parts(
         {
             "id": "20261120T100000Z-mixtral-sim",
@@ -91,8 +96,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         median_s: float = 1.2,
         failing: float = 0.0,
         count: int = 4,
-        requests: int = 400,
-        gates: tuple[str, ...] = ("e2e p95 <= 2000 ms", "ttft p95 <= 400 ms", "error_rate <= 0.5 %"),
+        requests: int = 200,
+        gates: tuple[str, ...] = ("e2e p95 <= 2000 ms", "ttft p95 <= 400 ms", "error_rate <= 1 %"),
         evidence: str = "simulated",
         title: str = "Mixtral-8x7B, chat, 128 tokens in, 64 out, 50 requests a second",
         sent: bool = True,

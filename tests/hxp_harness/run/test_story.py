@@ -7,7 +7,6 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from hxp_harness.metrics.table import TraceTable
-
 from tests.hxp_harness.run.conftest import Done, run_program, run_small, write_profile
 
 VIEWS = {"report.html", "report.md", "junit.xml", "allure-results", "run.json", "traces.parquet", "profile.yaml"}
@@ -35,8 +34,9 @@ def test_the_record_has_one_trace_for_every_due_request(passed: Done) -> None:
     assert len(table) == len(schedule)
     assert len(table.measured) == done.record["metrics"]["e2e"]["n"] == 200
     true_s = 0.02 + 7 * 0.002
-    assert true_s <= done.record["metrics"]["e2e"]["lo"]["p50"] + 0.001
-    assert done.record["metrics"]["e2e"]["p50"] < true_s + 0.05
+    upper_s, lower_s = done.record["metrics"]["e2e"]["p50"], done.record["metrics"]["e2e"]["lo"]["p50"]
+    assert lower_s <= upper_s
+    assert true_s - 0.0001 <= upper_s < true_s + 0.05
 
 
 def test_a_server_over_its_limit_fails(tmp_path: Path) -> None:
@@ -45,7 +45,8 @@ def test_a_server_over_its_limit_fails(tmp_path: Path) -> None:
 
     assert done.code == 1, done.err + done.out
     assert done.record["verdict"] == "FAIL"
-    assert "e2e p95 <= 5 s" in done.record["reasons"][0]
+    assert "breaks the limit of 5" in done.record["reasons"][0]
+    assert done.record["gates"][0]["outcome"] == "FAIL"
     tree = ET.parse(done.folder / "junit.xml")
     assert any(case.find("failure") is not None for case in tree.iter("testcase"))
 

@@ -64,3 +64,11 @@ def test_tied_embeddings_count_once() -> None:
     tied = plain.model_copy(update={"tied_embeddings": True})
 
     assert plain.params_total - tied.params_total == plain.vocab * plain.hidden
+
+
+def test_every_model_needs_a_limit() -> None:
+    """A model that the catalogue gives no memory limit cannot be sized."""
+    spec = load_spec("phi3").model_copy(update={"name": "api_gateway"})
+
+    with pytest.raises(SettingsError, match="no memory limit"):
+        _ = spec.memory_limit_bytes

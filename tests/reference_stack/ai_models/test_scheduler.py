@@ -120,7 +120,7 @@ WORK = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(WORK, st.integers(1, 6), st.integers(1, 48), st.integers(7, 20))
 def test_every_sequence_ends_whole(work: list[tuple[int, int, int, bool]], seqs: int, tokens: int, blocks: int) -> None:
     """Whatever arrives when, each sequence gets all its tokens or is aborted, limits hold, and all blocks come back."""

@@ -173,6 +173,8 @@ def test_metrics_move_as_tokens_do(start: Any) -> None:
     assert sim.metric("vllm:inter_token_latency_seconds_count") == 18
     assert sim.metric("vllm:request_generation_tokens_sum") == 21
     assert sim.metric("vllm:request_params_n_count") == 3
+    assert sim.chat(max_tokens=2, n=4).status == 200
+    assert sim.metric("vllm:request_params_n_sum") == 3 + 4
     assert sim.metric("vllm:num_requests_running") == 0
     assert sim.metric("vllm:kv_cache_usage_perc") == 0
     assert sim.metric("http_requests_total", handler="/v1/chat/completions", status="4xx") == 1

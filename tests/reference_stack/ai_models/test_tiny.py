@@ -14,7 +14,7 @@ from reference_stack.services.ai_models.bpe import byte_letters, split, train
 from reference_stack.services.ai_models.model_spec import load_spec, model_names
 from reference_stack.services.ai_models.reply import TEXT
 from reference_stack.services.ai_models.tiny import CONTROLS, chat_template, make, shrink, vocabulary
-from reference_stack.services.ai_models.tiny_weights import from_bf16, to_bf16
+from reference_stack.services.ai_models.tiny_weights import Matrix, from_bf16, to_bf16
 
 CONVERSATION = [
     {"role": "system", "content": "Be brief."},
@@ -53,7 +53,7 @@ def test_chat_template_is_the_models_own(name: str) -> None:
     assert text == RENDERED[name]
 
 
-def tensors(file: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]  # of floats
+def tensors(file: Path) -> dict[str, Matrix]:
     """Read safetensors as its description says, without the writer."""
     raw = file.read_bytes()
     size = int.from_bytes(raw[:8], "little")

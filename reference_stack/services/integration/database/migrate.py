@@ -12,7 +12,7 @@ import asyncpg
 
 from reference_stack.errors import StackError
 
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 FOLDER = Path(__file__).with_name("migrations")
 _LOCK = 0x68787031  # any number that nobody else in this database locks
 _TABLE = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -26,31 +27,33 @@ def find(cache: Path) -> Path | None:
     return unpacked if unpacked.exists() else None
 
 
-def fetch(cache: Path) -> Path:
+def fetch(cache: Path, limit_s: float = _FETCH_S) -> Path:
     """Download the distribution's package and unpack it beside `cache`; return the binary.
 
-    Raises NotReady with the reason: no apt, no network, no such package.
+    Raises NotReady with the reason: no apt, no network, no such package, not done in `limit_s`.
     """
     tools = cache.parent / TOOLS
     tools.parent.mkdir(parents=True, exist_ok=True)
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise NotReady("Prometheus is fetched with apt-get, which is not here", hint="put `prometheus` into PATH")
     with tempfile.TemporaryDirectory(dir=tools.parent) as folder:
-        _run(["apt-get", "download", "prometheus"], folder)
+        _run(["apt-get", "download", "prometheus"], folder, limit_s)
         package = next(Path(folder).glob("prometheus_*.deb"))
         draft = Path(folder) / "unpacked"
-        _run(["dpkg-deb", "-x", str(package), str(draft)], folder)
-        shutil.rmtree(tools, ignore_errors=True)
-        draft.rename(tools)
+        _run(["dpkg-deb", "-x", str(package), str(draft)], folder, limit_s)
+        with contextlib.suppress(OSError):  # somebody else was faster, with the same
+            draft.rename(tools)
     return tools / "usr" / "bin" / "prometheus"
 
 
-def _run(argv: list[str], folder: str) -> None:
-    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=_FETCH_S, check=False)
+def _run(argv: list[str], folder: str, limit_s: float) -> None:
+    hint = "apt-get update, or put `prometheus` into PATH"
+    try:
+        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise NotReady(f"{argv[0]} took longer than {limit_s:g} s", hint=hint) from None
     if done.returncode != 0:
-        raise NotReady(
-            f"{argv[0]} failed: {done.stderr.strip()[-300:]}", hint="apt-get update, or put `prometheus` into PATH"
-        )
+        raise NotReady(f"{argv[0]} failed: {done.stderr.strip()[-300:]}", hint=hint)
 
 
 class EmbeddedPrometheus:

@@ -1,0 +1,101 @@
+"""Real servers for the integration services, one of each a session, and the legs of the contract suites."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reference_stack.orchestration import ports, readiness
+from reference_stack.orchestration.process import die_with
+from reference_stack.orchestration.readiness import Probe
+from reference_stack.schemas.common.program import Program
+from reference_stack.schemas.configuration.cache import CacheSettings
+from reference_stack.schemas.configuration.database import DatabaseSettings
+from reference_stack.schemas.configuration.metrics import MetricsSettings
+from reference_stack.services.integration.cache import embedded as valkey
+from reference_stack.services.integration.database.embedded import EmbeddedPostgres
+from reference_stack.services.integration.metrics import embedded as metrics
+
+CACHE = Path(__file__).parents[3] / ".hxp" / "cache"
+
+
+@contextmanager
+def running(program: Program, probe: Probe, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server while the context lasts."""
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            program.argv,
+            stdout=output,
+            stderr=output,
+            user=program.user_id,
+            env={**os.environ, **program.environment},
+            preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - it only calls prctl
+        ) as server,
+    ):
+        try:
+            deadline = time.monotonic() + 30
+            while reason := _ask(probe):
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, reason
+                time.sleep(0.02)
+            yield server
+        finally:
+            server.send_signal(program.stop_signal)
+            server.wait(10)
+
+
+def _ask(probe: Probe) -> str:
+    """Ask in a thread: whoever wants the fixture may have an event loop running."""
+
+    async def ask() -> str:
+        return await probe()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(ask())).result()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseSettings]:
+    """A PostgreSQL of this session's own, and the settings that reach it."""
+    folder = tmp_path_factory.mktemp("postgres")
+    reservation = ports.reserve()
+    settings = DatabaseSettings(port=reservation.port, connection_pool_size=4)
+    program = EmbeddedPostgres(settings, folder, CACHE).prepare()
+    probe = readiness.postgres(settings.host, settings.port, settings.user, settings.database)
+    with running(program, probe, folder / "log"):
+        yield settings
+    reservation.close()
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CacheSettings]:
+    """A Valkey of this session's own, and the settings that reach it."""
+    folder = tmp_path_factory.mktemp("valkey")
+    reservation = ports.reserve()
+    settings = CacheSettings(port=reservation.port)
+    with running(valkey.program(settings, folder), readiness.redis(settings.host, settings.port), folder / "log"):
+        yield settings
+    reservation.close()
+
+
+@pytest.fixture(scope="session")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricsSettings]:
+    """A Prometheus of this session's own that scrapes nobody; skips where there is none."""
+    binary = metrics.find(CACHE)
+    if binary is None:
+        pytest.skip("no Prometheus here: hxp-stack tools fetches one")
+    folder = tmp_path_factory.mktemp("prometheus")
+    reservation = ports.reserve()
+    program = metrics.EmbeddedPrometheus(binary, folder).prepare(reservation.port, {})
+    with running(program, readiness.http(f"http://127.0.0.1:{reservation.port}/-/ready"), folder / "log"):
+        yield MetricsSettings(prometheus_port=reservation.port, timeout_s=10)
+    reservation.close()

@@ -1,0 +1,258 @@
+"""The contract of the database, held by the one in memory and by PostgreSQL alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.usage import UsageRow
+from reference_stack.schemas.configuration.database import DatabaseSettings
+from reference_stack.services.integration.database.memory import MemoryDatabase
+from reference_stack.services.integration.database.migrate import Migration, MigrationChanged, migrate, read
+from reference_stack.services.integration.database.port import (
+    Database,
+    RowsRefused,
+    StoredKey,
+    Unavailable,
+    UsageTotal,
+)
+from reference_stack.services.integration.database.postgres import PostgresDatabase
+
+EXTERNAL = "HXP_TEST_POSTGRES_URL"  # of a scratch database: it is emptied
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+DAY = (NOON - timedelta(hours=12), NOON + timedelta(hours=12))
+
+
+def external() -> DatabaseSettings:
+    url = os.environ.get(EXTERNAL)
+    if url is None:
+        pytest.skip(f"no external PostgreSQL: {EXTERNAL} is not set")
+    parts = urlsplit(url)
+    return DatabaseSettings.model_validate(
+        {
+            "backend": "external",
+            "host": parts.hostname,
+            "port": parts.port,
+            "database": parts.path.strip("/"),
+            "user": parts.username,
+            "password": parts.password or "",
+        }
+    )
+
+
+@pytest.fixture(params=["memory", "embedded", "external"])
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """An empty database on each leg."""
+    if request.param == "memory":
+        yield MemoryDatabase()
+        return
+    settings = external() if request.param == "external" else request.getfixturevalue("postgres")
+    store = PostgresDatabase(settings)
+    assert await store.ping() == ""
+    connection = await asyncpg.connect(settings.dsn)
+    await connection.execute("TRUNCATE api_key, usage")
+    await connection.close()
+    yield store
+    await store.close()
+
+
+def key(key_id: str = "k1", **changes: object) -> StoredKey:
+    stored = StoredKey(ApiKey(key_id, key_id.encode().ljust(32, b"."), frozenset({"*"}), "acme"), name="first")
+    return replace(stored, **changes)  # type: ignore[arg-type]  # fields of the dataclass, by name
+
+
+def row(number: int = 1, **changes: object) -> UsageRow:
+    accepted_at_s = NOON.timestamp() + number
+    base = UsageRow(
+        f"r{number:04}", "", "k1", "acme", "mixtral", "chat", "complete", 200, True, 10, 5, True, accepted_at_s, 0.5
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]  # fields of the dataclass, by name
+
+
+async def test_a_key_is_found_by_its_digest(database: Database) -> None:
+    """A key that was put is found by its digest, and only by it."""
+    await database.keys.put(key())
+    assert await database.keys.find_key(key().key.digest) == key().key
+    assert await database.keys.find_key(b"?" * 32) is None
+
+
+async def test_a_revoked_key_is_not_found(database: Database) -> None:
+    """A revoked key is invalid from then on, and still listed."""
+    await database.keys.put(key())
+    assert await database.keys.revoke("k1")
+    assert not await database.keys.revoke("k2")
+    assert await database.keys.find_key(key().key.digest) is None
+    assert [stored.revoked for stored in await database.keys.all_keys()] == [True]
+
+
+@pytest.mark.parametrize(("left_s", "found"), [(3600, True), (-1, False)])
+async def test_an_expired_key_is_not_found(database: Database, left_s: int, found: bool) -> None:
+    """A key is valid until its expiry and not after."""
+    await database.keys.put(key(expires=datetime.now(UTC) + timedelta(seconds=left_s)))
+    assert (await database.keys.find_key(key().key.digest) is not None) == found
+
+
+async def test_putting_a_key_again_replaces_it(database: Database) -> None:
+    """The same id twice is one key, the later one."""
+    await database.keys.put(key())
+    changed = key(name="second", expires=NOON + timedelta(days=36500))
+    await database.keys.put(changed)
+    assert await database.keys.all_keys() == [changed]
+
+
+async def test_keys_are_listed_in_order(database: Database) -> None:
+    """Keys come in the order of their ids, upper case before lower."""
+    for name in ("b", "a", "B"):
+        await database.keys.put(key(name))
+    stored = [StoredKey(ApiKey(n, n.encode().ljust(32, b"."), frozenset({"*"}), "acme"), "first") for n in "Bab"]
+    assert await database.keys.all_keys() == stored
+
+
+async def test_rows_are_stored_once(database: Database) -> None:
+    """Adding a row again, with others or alone, changes nothing."""
+    await database.usage.add([row(1), row(2)])
+    await database.usage.add([row(2, model="other"), row(3)])
+    await database.usage.add([])
+    assert await database.usage.request_ids(*DAY) == ["r0001", "r0002", "r0003"]
+    totals = await database.usage.totals(*DAY)
+    assert totals == [UsageTotal("k1", "mixtral", 3, 30, 15)]
+
+
+async def test_totals_are_per_key_and_model_and_time(database: Database) -> None:
+    """Sums are by key and model, take unknown prompts as none, and hold only rows of the time asked for."""
+    rows = [row(1), row(2, key_id="k0"), row(3, model="phi3", prompt_tokens=None), row(90_000)]
+    await database.usage.add(rows)
+    assert await database.usage.totals(*DAY) == [
+        UsageTotal("k0", "mixtral", 1, 10, 5),
+        UsageTotal("k1", "mixtral", 1, 10, 5),
+        UsageTotal("k1", "phi3", 1, 0, 5),
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [row(2, client_request_id="nul\0"), row(2, output_tokens=-1), row(2, request_id=""), row(2, outcome="lost")],
+)
+async def test_a_bad_row_costs_no_good_one(database: Database, bad: UsageRow) -> None:
+    """Of many rows with a bad one among them all good ones are stored, and the bad one is named."""
+    with pytest.raises(RowsRefused) as caught:
+        await database.usage.add([row(1), bad, row(3)])
+    assert caught.value.rows == (bad,)
+    assert await database.usage.request_ids(*DAY) == ["r0001", "r0003"]
+
+
+async def test_a_thousand_rows_at_once(database: Database) -> None:
+    """Rows come in any number."""
+    await database.usage.add([row(number) for number in range(1000)])
+    assert len(await database.usage.request_ids(*DAY)) == 1000
+
+
+async def test_an_outage_is_said_to_be_one() -> None:
+    """The database in memory, told to be out, raises what the real one raises."""
+    database = MemoryDatabase()
+    database.outage = True
+    assert "out" in await database.ping()
+    with pytest.raises(Unavailable):
+        await database.keys.find_key(b"")
+
+
+async def test_nobody_there_is_unavailable_within_the_deadline(postgres: DatabaseSettings) -> None:
+    """Without a server every call raises Unavailable, soon."""
+    database = PostgresDatabase(postgres.model_copy(update={"port": 1}))
+    assert await database.ping() == "PostgreSQL cannot be asked: ConnectionRefusedError"
+    with pytest.raises(Unavailable):
+        await database.usage.add([row()])
+    await database.close()
+
+
+async def test_a_silent_server_is_unavailable_within_the_deadline(postgres: DatabaseSettings) -> None:
+    """A server that takes connections and says nothing costs the deadline, no more."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        changes = {"port": silent.getsockname()[1], "connect_s": 0.1, "acquire_s": 0.1}
+        database = PostgresDatabase(postgres.model_copy(update=changes))
+        assert await database.ping() == "PostgreSQL did not answer in time"
+        await database.close()
+
+
+async def test_a_wrong_database_is_refused_in_words(postgres: DatabaseSettings) -> None:
+    """A server that refuses us is no outage, and says what is wrong."""
+    database = PostgresDatabase(postgres.model_copy(update={"user": "stranger"}))
+    assert (await database.ping()).startswith("PostgreSQL refuses: ")
+    await database.close()
+
+
+async def test_lost_connections_are_healed_within_the_call(postgres: DatabaseSettings) -> None:
+    """When the server ends our connections, the next call connects again."""
+    database = PostgresDatabase(postgres)
+    assert await database.ping() == ""
+    connection = await asyncpg.connect(postgres.dsn)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE usename = current_user AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
+    assert await database.ping() == ""
+    await database.close()
+
+
+async def test_all_connections_busy_is_unavailable(postgres: DatabaseSettings) -> None:
+    """A pool that is used up refuses within its deadline; close does not wait for who holds a connection."""
+    import asyncio
+
+    from reference_stack.services.integration.database.migrate import Connection
+    from reference_stack.services.integration.database.pool import Pool
+
+    pool = Pool(postgres.model_copy(update={"connection_pool_size": 1, "acquire_s": 0.1}))
+    held = asyncio.Event()
+
+    async def hold(_connection: Connection) -> None:
+        held.set()
+        await asyncio.Event().wait()
+
+    async def nothing(_connection: Connection) -> None: ...
+
+    holding = asyncio.create_task(pool.run(hold))
+    await held.wait()
+    with pytest.raises(Unavailable, match="in time"):
+        await pool.run(nothing)
+    await pool.close()
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+
+
+async def test_migrations_are_applied_once_and_never_changed(postgres: DatabaseSettings) -> None:
+    """A second run applies nothing; a file changed after it was applied is refused by name."""
+    connection = await asyncpg.connect(postgres.dsn)
+    try:
+        await connection.execute("CREATE SCHEMA IF NOT EXISTS scratch; SET search_path TO scratch")
+        assert await migrate(connection) == [1, 2]
+        assert await migrate(connection) == []
+        first, *others = read()
+        with pytest.raises(MigrationChanged, match=r"0001 \(keys\)"):
+            await migrate(connection, [replace(first, statements="SELECT 1"), *others])
+    finally:
+        await connection.execute("DROP SCHEMA scratch CASCADE")
+        await connection.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing(postgres: DatabaseSettings) -> None:
+    """Migrations are applied all or none."""
+    connection = await asyncpg.connect(postgres.dsn)
+    try:
+        await connection.execute("CREATE SCHEMA IF NOT EXISTS half; SET search_path TO half")
+        steps = [Migration(1, "good", "CREATE TABLE good (x int)"), Migration(2, "bad", "CREATE TABLE bad (")]
+        with pytest.raises(asyncpg.PostgresSyntaxError):
+            await migrate(connection, steps)
+        assert await connection.fetchval("SELECT to_regclass('half.good')") is None
+    finally:
+        await connection.execute("DROP SCHEMA half CASCADE")
+        await connection.close()
