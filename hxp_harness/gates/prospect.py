@@ -60,7 +60,8 @@ def _decides(reading: Reading, total: int) -> bool:
         most = share_above(bad * n, n, ALPHA)
         low, high = (low, max(high, most)) if reading.gate.upper else (min(low, 1.0 - most), high)
     if reading.gate.upper:
-        return high <= reading.pass_limit or low > reading.limit
+        over = reading.over_seen + (reading.over - reading.over_seen) * math.sqrt(have / total)
+        return (high <= reading.pass_limit and over <= reading.over_allowed) or low > reading.limit
     return low >= reading.pass_limit or high < reading.limit
 
 
