@@ -27,7 +27,9 @@ EVENT = b'data: {"choices":[{"index":0,"delta":{"content":" word"},"finish_reaso
 LAST = b'data: {"choices":[{"index":0,"delta":{"content":" end"},"finish_reason":"length"}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":64,"completion_tokens":16}}\n\n'
 EVENTS = (*[EVENT] * 15, LAST, USAGE, b"data: [DONE]\n\n")
-WHOLE = b'{"id":"x","choices":[{"index":0,"message":{"content":"%s"}}],"usage":{"prompt_tokens":64,"completion_tokens":16}}'
+WHOLE = (
+    b'{"id":"x","choices":[{"index":0,"message":{"content":"%s"}}],"usage":{"prompt_tokens":64,"completion_tokens":16}}'
+)
 
 
 class Model(asyncio.Protocol):
@@ -43,15 +45,22 @@ class Model(asyncio.Protocol):
         head, found, body = self._held.partition(b"\r\n\r\n")
         if not found:
             return
-        length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+        length = next(
+            (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+        )
         if len(body) < length:
             return
         self._held = body[length:]
         if b'"stream": true' not in body:
             answer = WHOLE % (b"word " * 16)
-            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer) + answer)
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
+                + answer
+            )
             return
-        self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
         for event in EVENTS:
             self._transport.write(b"%x\r\n%s\r\n" % (len(event), event))
         self._transport.write(b"0\r\n\r\n")
@@ -114,7 +123,12 @@ def main() -> int:
     parser.add_argument("--stream", action="store_true")
     options = parser.parse_args()
     body = json.dumps(
-        {"model": "mixtral", "messages": [{"role": "user", "content": "word " * 180}], "max_tokens": 16, "stream": options.stream}
+        {
+            "model": "mixtral",
+            "messages": [{"role": "user", "content": "word " * 180}],
+            "max_tokens": 16,
+            "stream": options.stream,
+        }
     ).encode()
     request = (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n"
@@ -141,7 +155,8 @@ def main() -> int:
             os.waitpid(model, 0)
     cpu_us = (after.user + after.system - before.user - before.system) / options.requests * 1e6
     p99_ms = took_s[int(0.99 * len(took_s))] * 1e3
-    print(f"{cpu_us:.0f} us CPU a request, {options.requests / wall_s:.0f} requests/s, p99 {p99_ms:.1f} ms at {options.open} open")
+    rate_rps = options.requests / wall_s
+    print(f"{cpu_us:.0f} us CPU a request, {rate_rps:.0f} requests/s, p99 {p99_ms:.1f} ms at {options.open} open")
     return 0
 
 

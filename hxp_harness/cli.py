@@ -104,13 +104,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "certify": _run_certify,
     }[options.command]
     try:
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()
     except HxpError as error:
         print(f"hxp: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader of a pipe had enough: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.USAGE
     except KeyboardInterrupt:
         print("hxp: stopped before there was anything to judge", file=sys.stderr)
         return ExitCode.INVALID
+    return code
 
 
 def _run_perf(options: argparse.Namespace) -> int:

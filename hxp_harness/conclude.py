@@ -11,7 +11,7 @@ import msgspec
 from hxp_harness import evidence
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.facts import Asked, Certified, RunFacts
-from hxp_harness.gates.gate import Gate, demands, parse_gates
+from hxp_harness.gates.gate import Gate, check_supported, demands, parse_gates
 from hxp_harness.gates.verdict import Verdict, judge
 from hxp_harness.load.folder import LoadFolder
 from hxp_harness.load.plan import LoadSummary
@@ -64,11 +64,17 @@ def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
 
 
 def verdict_of(folder: Path, gates: Sequence[str] | None = None) -> tuple[Verdict, TraceTable, tuple[Gate, ...]]:
-    """Judge the run in `folder` under its own gates, or under `gates`; sends nothing."""
+    """Judge the run in `folder` under its own gates, or under `gates`; sends nothing.
+
+    Raises UsageError for a gate that a run of this size cannot decide.
+    """
     profile = stored_profile(folder)
     parsed = parse_gates(profile["gates"] if gates is None else gates)
+    facts = stored_facts(folder, profile)
+    for gate in parsed:
+        check_supported(gate, facts.asked)
     table = stored_table(folder, stream=profile["contract"]["stream"])
-    return judge(table, parsed, stored_facts(folder, profile)), table, parsed
+    return judge(table, parsed, facts), table, parsed
 
 
 def conclude(folder: Path) -> Record:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from hxp_harness.errors import UsageError
 from hxp_harness.profile import Profile, Replicates, find_profile, read_profile
-from hxp_harness.target import Target, check_base_url
+from hxp_harness.target import Evidence, Target, check_base_url
 from hxp_harness.units import parse_quantity
 
 QUICK_COUNT = 4
@@ -96,3 +96,9 @@ def refuse_without_hardware(request: PerfRequest) -> None:
         raise UsageError(
             "--require-hardware: a tiny model is no evidence about hardware", hint="--weights real or dummy"
         )
+
+
+def refuse_evidence(request: PerfRequest, target: Target) -> None:
+    """Raise UsageError when --require-hardware was asked for and the target says that it is something else."""
+    if request.require_hardware and target.evidence is not Evidence.MEASURED:
+        raise UsageError(f"--require-hardware: this target's evidence is {target.evidence}, not measured")

@@ -14,6 +14,7 @@ from hxp_harness import evidence, interrupt
 from hxp_harness.certify.certificate import certify
 from hxp_harness.conclude import conclude
 from hxp_harness.errors import ExitCode, NotReady
+from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import Gate, check_supported, parse_gates
 from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
@@ -23,7 +24,7 @@ from hxp_harness.profile import Profile
 from hxp_harness.report.manifest import environment
 from hxp_harness.report.progress import Goal
 from hxp_harness.report.terminal import Screen
-from hxp_harness.request import PerfRequest, refuse_without_hardware, resolve_profile, target_from_url
+from hxp_harness.request import PerfRequest, refuse_evidence, refuse_without_hardware, resolve_profile, target_from_url
 from hxp_harness.run_folder import make_run_folder
 from hxp_harness.stack import Want, running
 from hxp_harness.target import Target
@@ -47,6 +48,7 @@ def perf(request: PerfRequest) -> int:
     with screen_of(profile, gates) as screen:
         try:
             with opened_target(request, profile, folder, screen) as target:
+                refuse_evidence(request, target)
                 begin(folder, profile, target)
                 run_load(folder, profile, gates, target, screen)
             interrupt.check()
@@ -74,7 +76,7 @@ def supported_gates(profile: Profile) -> tuple[Gate, ...]:
     """Return the profile's gates, parsed; raise UsageError for one that it could never decide."""
     gates = parse_gates(profile.gates)
     for gate in gates:
-        check_supported(gate, profile.replicates, profile.contract)
+        check_supported(gate, Asked.of(profile.contract, profile.replicates))
     return gates
 
 

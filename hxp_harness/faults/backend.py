@@ -159,15 +159,15 @@ class _Wire:
             return "left"
         finally:
             gone.cancel()
+            await asyncio.wait([gone])  # only one may read at a time
+            if not gone.cancelled() and gone.exception() is None:
+                self._early = gone.result()
         return "end"
 
     async def _left(self, gone: asyncio.Future[bytes], wait_s: float | None) -> bool:
         """Return whether the client leaves within `wait_s`, None for ever."""
         await asyncio.wait([gone], timeout=wait_s)
-        if not gone.done():
-            return False
-        self._early = gone.result()  # raises what the connection raised
-        return not self._early
+        return gone.done() and not gone.result()  # raises what the connection raised
 
     def _end(self, then: str) -> None:
         if then == "reset":

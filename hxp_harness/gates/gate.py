@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from hxp_harness.errors import UsageError, nearest
+from hxp_harness.gates.facts import Asked
 from hxp_harness.metrics.definitions import METRICS, Demand, Kind, Metric
 from hxp_harness.metrics.summary import needed_samples
 from hxp_harness.units import UNITS, example, format_quantity
-
-if TYPE_CHECKING:  # pydantic costs a quarter of a second that re-judging a stored run does not have
-    from hxp_harness.profile import Contract, Replicates
 
 STATISTICS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 OPERATORS = ("<=", "<", ">=", ">")
@@ -90,20 +88,20 @@ def parse_gates(texts: Iterable[str]) -> tuple[Gate, ...]:
     return tuple(gates)
 
 
-def check_supported(gate: Gate, replicates: Replicates, contract: Contract) -> None:
+def check_supported(gate: Gate, asked: Asked) -> None:
     """Raise UsageError when no run of this size and contract could ever decide the gate."""
-    if gate.row.streaming and not contract.stream:
+    if gate.row.streaming and not asked.stream:
         raise UsageError(f"{gate}: {gate.metric} is undefined without streaming", hint="gate e2e, or set stream: true")
     if gate.quantile is not None:
-        per_request = max(contract.output_tokens - 1, 0) if gate.metric == "itl" else 1
-        samples, needed = replicates.requests * per_request, needed_samples(gate.quantile)
+        per_request = max(asked.output_tokens - 1, 0) if gate.metric == "itl" else 1
+        samples, needed = asked.requests * per_request, needed_samples(gate.quantile)
         if samples < needed:
             raise UsageError(
                 f"{gate}: {samples} samples a replicate cannot tell a {gate.statistic}, which needs {needed}",
                 hint=_smaller_statistic(samples) or f"set replicates.requests to {needed} or more",
             )
     if gate.row.kind is Kind.RATE:
-        offered = contract.rate_rps * (contract.output_tokens if gate.metric == "output_throughput" else 1)
+        offered = asked.rate_rps * (asked.output_tokens if gate.metric == "output_throughput" else 1)
         if gate.limit > offered:
             most = format_quantity(offered, gate.row.dimension)
             raise UsageError(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import numpy as np
-
 from hxp_harness.gates.checks import check_run
 from hxp_harness.gates.early import ALPHA_EARLY, EarlyJudge
 from hxp_harness.gates.evaluate import Observed, Reading, met, observe, read_gate
@@ -56,13 +54,8 @@ def _read(
 
 def complete_replicates(table: TraceTable, facts: RunFacts) -> list[int]:
     """Return the replicates of which every request was sent and ended by itself; the others are not judged."""
-    cut = set(np.unique(table.replicate[table.error == ErrorKind.UNFINISHED.value]).tolist())
-    numbers, counts = np.unique(table.replicate, return_counts=True)
-    return [
-        int(number)
-        for number, count in zip(numbers, counts, strict=True)
-        if number >= 0 and count >= facts.asked.requests and number not in cut
-    ]
+    cut = set(table.replicate[table.error == ErrorKind.UNFINISHED.value].tolist())
+    return [number for number, count in table.requests.items() if count >= facts.asked.requests and number not in cut]
 
 
 def _results(

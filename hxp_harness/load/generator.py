@@ -27,7 +27,7 @@ from hxp_harness.load.folder import KEY_VARIABLE, LoadFolder
 from hxp_harness.load.plan import LoadPlan, LoadSummary
 from hxp_harness.load.request import Renderer
 from hxp_harness.load.schedule import read_schedule
-from hxp_harness.load.stamps import WallOffset, ask_for_stamps
+from hxp_harness.load.stamps import WallOffset, stamping
 from hxp_harness.load.stop_signals import STOP_SIGNALS, let_through
 from hxp_harness.load.trace_file import TraceWriter
 
@@ -86,9 +86,7 @@ def run(folder: LoadFolder) -> LoadSummary:
     requests = render(folder, plan)
     address = find_address(plan)
     receipts = Receipts(WallOffset())
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as keeper, TraceWriter(folder.traces) as writer:
-        # The kernel stamps packets only while some socket asks for it, and takes a moment to begin.
-        ask_for_stamps(keeper)
+    with stamping(), TraceWriter(folder.traces) as writer:
         client = Client(
             address,
             requests,

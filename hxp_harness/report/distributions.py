@@ -37,7 +37,7 @@ def cdf(gate: GateResult, table: TraceTable, number: int) -> str | None:
         axes.set_xlim(left=0)
         axes.set_ylabel("share of requests" if gate.metric != "itl" else "share of gaps")
         axes.set_xlabel(f"{gate.metric}, ms")
-        above(axes, columns=6)
+        above(axes)
 
     return svg(f"cdf{number}", f"Cumulative distribution of {gate.metric} with the limit of: {gate.text}", paint)
 

@@ -85,13 +85,11 @@ def plain_axes(figure: Figure, rows: int = 1, columns: int = 1, **shape: object)
     return axes
 
 
-def above(axes: Axes, columns: int = 5) -> None:
+def above(axes: Axes) -> None:
     """Put the legend above the picture, where it hides no point; nothing where nothing is named."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        legend = axes.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1.4
-        )
+        legend = axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, columnspacing=1.4)
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):  # a point as small and pale as in the picture could not be seen
                 handle.set(sizes=[30.0], alpha=1.0)

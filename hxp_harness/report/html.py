@@ -46,11 +46,16 @@ def html(record: Record, plots: dict[str, str], run_dir: str, *, remark: str = "
 
 
 def flat(facts: Facts, prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested facts as rows: the path of each value, and the value as people read it."""
+    """Return nested facts as rows: the path of each value, and the value as people read it.
+
+    Deeper than one level, an object of plain values is one row: a certificate has dozens of them.
+    """
     rows: list[tuple[str, str]] = []
     for key, held in facts.items():
         path = f"{prefix}{one_line(key)}"
-        if isinstance(held, dict):
+        if isinstance(held, dict) and prefix and not any(isinstance(one, dict) for one in held.values()):
+            rows.append((path, ", ".join(f"{one_line(name)} {fact(name, one)}" for name, one in held.items())))
+        elif isinstance(held, dict):
             rows += flat(held, f"{path} › ")  # noqa: RUF001 - the mark between levels
         else:
             rows.append((path, fact(key, held)))

@@ -193,8 +193,10 @@ def _gates(record: Record) -> Table:
 def _sentences(record: Record) -> list[Text]:
     """Return what is said of the gates that do not hold, but for what the headline has said."""
     told = words.headline(record)
-    rows = [row for row in words.gate_rows(record) if row.outcome != "PASS" and row.sentence not in {"", told}]
-    return [Text(f"{row.text}: {row.sentence}") for row in rows]
+    rows = [
+        (row.text, row.sentence.removeprefix(told).strip()) for row in words.gate_rows(record) if row.outcome != "PASS"
+    ]
+    return [Text(f"{gate}: {rest}") for gate, rest in rows if rest]
 
 
 def _metrics(record: Record) -> Table:

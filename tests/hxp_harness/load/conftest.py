@@ -7,9 +7,11 @@ import json
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -208,3 +210,15 @@ def plan_for(base_url: str, *, stream: bool = True, timeout_s: float = 10.0, api
 def dues(count: int, gap_s: float = 0.0, tokens: int = 4) -> list[Due]:
     """Return a schedule of `count` requests, `gap_s` seconds apart."""
     return [Due(index, 0, index * gap_s, 16, tokens, seed=index) for index in range(count)]
+
+
+DEADLINE_S = 60.0  # for what takes a second on an idle machine
+
+
+@contextlib.contextmanager
+def killed_at_the_end(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Leave no process behind when a test fails."""
+    try:
+        yield
+    finally:
+        process.kill()

@@ -21,7 +21,17 @@ from hxp_harness.load.plan import Due, LoadPlan
 from hxp_harness.load.schedule import write_schedule
 from hxp_harness.load.trace_file import read_traces
 from hxp_harness.trace import ErrorKind
-from tests.hxp_harness.load.conftest import Peer, ServerFactory, answering, dues, events, plan_for, stream
+from tests.hxp_harness.load.conftest import (
+    DEADLINE_S,
+    Peer,
+    ServerFactory,
+    answering,
+    dues,
+    events,
+    killed_at_the_end,
+    plan_for,
+    stream,
+)
 
 
 def prepare(path: Path, plan: LoadPlan, schedule: list[Due]) -> LoadFolder:
@@ -43,16 +53,16 @@ def start(folder: LoadFolder) -> subprocess.Popen[str]:
 
 def run_to_end(folder: LoadFolder, *, descriptors: int = 0) -> tuple[int, str]:
     """Return exit status and standard error of a run that nobody stops, with at most so many open files."""
-    with start(folder) as process:
+    with start(folder) as process, killed_at_the_end(process):
         if descriptors:
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (descriptors, descriptors))
-        status = process.wait(30)
+        status = process.wait(DEADLINE_S)
         assert process.stderr is not None
         return status, process.stderr.read()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 10.0
+    deadline_s = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline_s, "it never happened"
         time.sleep(0.01)  # polls another process
@@ -88,14 +98,14 @@ def test_it_stops_when_told(tmp_path: Path, serve: ServerFactory, how: str) -> N
     """An early stop leaves whole traces of what was open, a summary, and exit status 0."""
     server = serve(silent)
     folder = prepare(tmp_path, plan_for(server.base_url), [*dues(2), replace(dues(1)[0], index=2, intended_s=60.0)])
-    with start(folder) as process:
+    with start(folder) as process, killed_at_the_end(process):
         wait_until(lambda: len(server.requests) == 2)
         if how == "parent gone":
             assert process.stdin is not None
             process.stdin.close()
         else:
             process.send_signal(signal.Signals[how])
-        assert process.wait(10) == 0
+        assert process.wait(DEADLINE_S) == 0
     assert [trace.error for trace in read_traces(folder.traces)] == [ErrorKind.UNFINISHED] * 2
     summary = folder.read_summary()
     assert (summary.due, summary.sent, summary.stopped_early) == (2, 2, True)

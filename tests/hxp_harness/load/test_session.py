@@ -22,11 +22,21 @@ from hxp_harness.load.folder import LoadFolder
 from hxp_harness.load.schedule import write_schedule
 from hxp_harness.load.session import LoadSession
 from hxp_harness.trace import ErrorKind, Trace
-from tests.hxp_harness.load.conftest import Peer, ServerFactory, answering, dues, events, plan_for, stream
+from tests.hxp_harness.load.conftest import (
+    DEADLINE_S,
+    Peer,
+    ServerFactory,
+    answering,
+    dues,
+    events,
+    killed_at_the_end,
+    plan_for,
+    stream,
+)
 
 
 def drain(session: LoadSession) -> list[Trace]:
-    deadline_s = time.monotonic() + 30.0
+    deadline_s = time.monotonic() + DEADLINE_S
     traces: list[Trace] = []
     while not session.finished:
         assert time.monotonic() < deadline_s
@@ -64,7 +74,7 @@ def test_a_session_stops_early_when_asked(tmp_path: Path, serve: ServerFactory) 
     server = serve(silent)
     schedule = [*dues(2), replace(dues(1)[0], index=2, intended_s=60.0)]
     with LoadSession(tmp_path, plan_for(server.base_url), schedule) as session:
-        deadline_s = time.monotonic() + 20.0
+        deadline_s = time.monotonic() + DEADLINE_S
         while len(server.requests) < 2 and time.monotonic() < deadline_s:
             assert session.poll(0.05) == []
         session.stop()
@@ -105,7 +115,7 @@ def test_a_killed_hot_loop_is_an_invalid_run(tmp_path: Path, serve: ServerFactor
     """A child that dies without a word is not taken for one that was done."""
     server = serve(silent)
     with LoadSession(tmp_path, plan_for(server.base_url), dues(1)) as session:
-        deadline_s = time.monotonic() + 20.0
+        deadline_s = time.monotonic() + DEADLINE_S
         while not server.requests and time.monotonic() < deadline_s:
             session.poll(0.05)
         (hot_loop,) = [child for child in load_processes() if "hxp_harness.load.generator" in child.cmdline()]
@@ -143,14 +153,14 @@ def test_children_die_with_a_killed_parent(tmp_path: Path, serve: ServerFactory)
             while True:
                 session.poll(1.0)
     """)
-    with subprocess.Popen([sys.executable, "-c", program]) as parent:
-        deadline_s = time.monotonic() + 20.0
+    with subprocess.Popen([sys.executable, "-c", program]) as parent, killed_at_the_end(parent):
+        deadline_s = time.monotonic() + DEADLINE_S
         while not server.requests and time.monotonic() < deadline_s:
             time.sleep(0.02)  # polls another process
         children = psutil.Process(parent.pid).children(recursive=True)
         assert len(children) == 2
         os.kill(parent.pid, signal.SIGKILL)
-    deadline_s = time.monotonic() + 10.0
+    deadline_s = time.monotonic() + DEADLINE_S
     while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
         assert time.monotonic() < deadline_s, "an orphan goes on"
         time.sleep(0.02)  # polls other processes
@@ -166,8 +176,11 @@ def test_locusts_page_shows_the_load(tmp_path: Path, serve: ServerFactory) -> No
     folder.write_plan(plan_for(server.base_url))
     write_schedule(folder.schedule, [*dues(3), replace(dues(1)[0], index=3, intended_s=60.0)])
     command = [sys.executable, "-m", "hxp_harness.load.locust_worker", str(tmp_path), "--web-port", str(port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker:
-        deadline_s = time.monotonic() + 20.0
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker,
+        killed_at_the_end(worker),
+    ):
+        deadline_s = time.monotonic() + DEADLINE_S
         rows: list[dict[str, object]] = []
         while not rows and time.monotonic() < deadline_s:
             with contextlib.suppress(httpx.HTTPError):
@@ -175,5 +188,5 @@ def test_locusts_page_shows_the_load(tmp_path: Path, serve: ServerFactory) -> No
                 rows = [row for row in rows if row["name"] == "replicate 0"]
             time.sleep(0.05)  # polls another process
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert worker.wait(DEADLINE_S) == 0
     assert [(row["num_requests"], row["num_failures"]) for row in rows] == [(3, 0)]

@@ -15,7 +15,7 @@ from hxp_harness.certify.golden_process import golden
 from hxp_harness.load.folder import LoadFolder
 from hxp_harness.load.schedule import write_schedule
 from hxp_harness.load.trace_file import read_traces
-from tests.hxp_harness.load.conftest import dues, plan_for
+from tests.hxp_harness.load.conftest import dues, killed_at_the_end, plan_for
 
 # The server notes times around its call into the kernel; the kernel stamps the segment a little later, and both are
 # brought together over two clocks.
@@ -30,7 +30,7 @@ def test_the_truth_lies_within_every_interval(tmp_path: Path) -> None:
         folder.write_plan(plan_for(server.base_url))
         write_schedule(folder.schedule, dues(120, gap_s=0.01, tokens=16))
         command = [sys.executable, "-m", "hxp_harness.load.generator", str(tmp_path)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as hot_loop:
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as hot_loop, killed_at_the_end(hot_loop):
             while hot_loop.poll() is None:
                 time.sleep(pauses.uniform(0.01, 0.1))  # runs in between
                 os.kill(hot_loop.pid, signal.SIGSTOP)

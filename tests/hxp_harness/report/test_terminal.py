@@ -142,6 +142,7 @@ def test_the_result_is_told_with_its_evidence(make_run: MakeRun, median_s: float
     assert "e2e p95 <= 2000 ms" in text
     assert str(folder / "report.html") in text.replace("\n", "")
     assert "not proven: tokens agree" in text
+    assert text.count("e2e p95 was") == 1
     assert "\x1b" not in text
 
 

@@ -211,5 +211,6 @@ def test_facts_are_said_in_the_unit_of_their_name(key: str, held: str | float | 
 
 
 def test_nested_facts_become_paths() -> None:
-    """A fact inside another is shown with the way to it."""
-    assert [row[0] for row in flat({"a": {"b": {"c": 1}, "d": 2}})] == ["a › b › c", "a › d"]  # noqa: RUF001
+    """A fact inside another is shown with the way to it, and deep ones together in one row."""
+    found = flat({"a": {"b": {"c": 1, "d_s": 2.0}, "e": {"f": {"g": 3}}, "h": 4}})
+    assert found == [("a › b", "c 1, d_s 2000 ms"), ("a › e › f", "g 3"), ("a › h", "4")]  # noqa: RUF001

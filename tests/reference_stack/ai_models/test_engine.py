@@ -62,6 +62,7 @@ def test_tiny_runs_on_the_cpu(name: str) -> None:
     assert flags(program.argv)["--kv-cache-memory-bytes"] == "67108864"
     assert program.environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
     assert program.environment["HF_HUB_OFFLINE"] == "1"
+    assert program.environment["HXP_DIE_WITH_PARENT"] == "1"
 
 
 def test_shown_can_be_typed() -> None:

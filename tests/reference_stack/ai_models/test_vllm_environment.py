@@ -40,6 +40,19 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, str], command:
     return f"{name}=={version} --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}\n"
 
 
+TORCH = """
+class cpu:
+    _is_amx_tile_supported = staticmethod(lambda: True)
+    _init_amx = staticmethod(lambda: print("AMX"))
+"""
+# What the kernel says of the signal that comes when the parent dies.
+PLUGIN = """
+import ctypes, hxp_vllm_amx
+hxp_vllm_amx.register()
+number = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(number))
+print(number.value)
+"""
 MAIN = "from importlib.metadata import version\n\n\ndef main():\n    print(version('vllm'))\n"
 
 
@@ -50,7 +63,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     wheels.mkdir()
     torch = tmp_path / "torch.txt"
     rest = tmp_path / "rest.txt"
-    torch.write_text(wheel(wheels, "hxp-stand-in-torch", "1.0", {"hxp_torch.py": ""}), encoding="utf-8")
+    torch.write_text(wheel(wheels, "hxp-stand-in-torch", "1.0", {"torch.py": TORCH}), encoding="utf-8")
     line = wheel(wheels, "hxp-stand-in-vllm", "1.0", {"hxp_vllm.py": MAIN}, "vllm = hxp_vllm:main")
     rest.write_text(line, encoding="utf-8")
     for tool in ("PIP", "UV"):
@@ -72,6 +85,9 @@ def test_installs_whole_and_once(tmp_path: Path, recipe: Recipe) -> None:
 
     assert subprocess.check_output([command, "--version"], text=True).strip() == "0.32.0+cpu"
     assert "hxp_vllm_amx:register" in subprocess.check_output([python, "-c", look], text=True)
+    tied = subprocess.check_output([python, "-c", PLUGIN], text=True, env={"HXP_DIE_WITH_PARENT": "1"})
+    assert tied.split() == ["AMX", "9"]
+    assert subprocess.check_output([python, "-c", PLUGIN], text=True).split() == ["AMX", "0"]
     assert [text.split(":")[0][-3:] for text in said] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
     assert is_installed(folder, recipe)
     assert install(folder, said.append, recipe) == command

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ from reference_stack.schemas.api.keys import ApiKey, KeyRepository, digest_of
 from reference_stack.schemas.api.usage import UsageRepository, UsageRow
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.app import create_app
+from reference_stack.services.integration.database.port import RowsRefused
 
 DEADLINE_S = 10.0
 PEPPER = "a pepper for tests alone"
@@ -68,6 +70,7 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: bytes
+    client_port: int
     gone_at_s: float | None = None
 
     @property
@@ -80,8 +83,11 @@ class Asked:
 class Wire:
     """The open connection of one request, for a script to write on."""
 
-    def __init__(self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, keeps: bool
+    ) -> None:
         self.asked = asked
+        self.keeps = keeps
         self._reader = reader
         self._writer = writer
 
@@ -90,7 +96,8 @@ class Wire:
         await self._writer.drain()
 
     async def head(self, status: int = 200, kind: str = "application/json", *more: str) -> None:
-        lines = [f"HTTP/1.1 {status} X", f"content-type: {kind}", *more]
+        closes = () if self.keeps else ("connection: close",)
+        lines = [f"HTTP/1.1 {status} X", f"content-type: {kind}", *more, *closes]
         await self.send("\r\n".join([*lines, "", ""]).encode())
 
     async def answer(self, body: bytes, status: int = 200, kind: str = "application/json", *more: str) -> None:
@@ -167,7 +174,7 @@ class Backend:
         self._thread = threading.Thread(target=self._run)
         self.url = ""
 
-    def __enter__(self) -> Backend:
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._started.wait(DEADLINE_S)
         return self
@@ -217,25 +224,33 @@ class Backend:
         if path == "/health":
             writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % (200 if self.healthy else 503))
             return True
-        asked = Asked(path, headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+        asked = Asked(
+            path,
+            headers,
+            await reader.readexactly(int(headers.get("content-length", "0"))),
+            writer.get_extra_info("peername")[1],
+        )
         self.asked.append(asked)
         script = self.script
-        await script(Wire(asked, reader, writer))
+        await script(Wire(asked, reader, writer, keeps=script is well))
         return script is well
 
 
 @dataclass
 class Rows(UsageRepository):
-    """Keeps usage rows in memory; refuses all while `out`, and always the ids in `bad`."""
+    """Keeps usage rows in memory; raises while `out`, and refuses those of the client ids in `bad`."""
 
     rows: list[UsageRow] = field(default_factory=list)
     out: bool = False
     bad: set[str] = field(default_factory=set)
 
     async def add(self, rows: Sequence[UsageRow]) -> None:
-        if self.out or any(row.request_id in self.bad for row in rows):
+        if self.out:
             raise ConnectionError("the database is out")
-        self.rows.extend(rows)
+        self.rows.extend(row for row in rows if row.client_request_id not in self.bad)
+        refused = [row for row in rows if row.client_request_id in self.bad]
+        if refused:
+            raise RowsRefused(refused, "told to")
 
     def last(self, count: int = 1) -> UsageRow:
         eventually(lambda: len(self.rows) >= count)
@@ -253,6 +268,28 @@ class Gateway:
 
     def post(self, body: object, path: str = "/v1/chat/completions", **headers: str) -> httpx.Response:
         return self.http.post(path, content=body if isinstance(body, bytes) else json.dumps(body), headers=headers)
+
+
+@contextmanager
+def raw(gateway: Gateway) -> Iterator[socket.socket]:
+    """A connection to the gateway that a test reads and writes by hand."""
+    parts = urlsplit(gateway.url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=DEADLINE_S) as sock:
+        yield sock
+
+
+def exchange(gateway: Gateway, head: list[bytes], body: bytes = b"") -> tuple[int, dict[str, object]]:
+    """Send these lines as they are; return the status and the error of the answer."""
+    with raw(gateway) as sock:
+        lines = [*head, b"connection: close", b"content-length: %d" % len(body)]
+        sock.sendall(b"\r\n".join([*lines, b"", body]))
+        answer = b""
+        while part := sock.recv(65536):
+            answer += part
+    assert b"content-type: application/json\r\n" in answer
+    found = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert isinstance(found, dict)
+    return int(answer.split(b" ")[1]), found
 
 
 def chat(**more: object) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.reference_stack.infrastructure.conftest import (
     ALICE,
     DONE,
@@ -53,7 +54,17 @@ def test_a_stream_comes_back_byte_for_byte(gateway: Gateway) -> None:
 
     assert reply.headers["content-type"].startswith("text/event-stream")
     assert reply.content == b"".join((*TEXTS, USAGE_EVENT, DONE))
-    assert gateway.usage.last().output_tokens == 3
+    row = gateway.usage.last()
+    assert (row.output_tokens, row.outcome, row.status) == (3, "complete", 200)
+
+
+def test_a_finished_stream_leaves_its_connection_for_the_next(gateway: Gateway) -> None:
+    """The model's server is not reconnected to for each request, streams included."""
+    for _ in range(5):
+        assert gateway.post(chat(stream=True)).content.endswith(DONE)
+
+    # A second one may open while the first still reads the end of its stream.
+    assert len({asked.client_port for asked in gateway.backend.asked}) <= 2
 
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": None}, {"stream_options": {"include_usage": False}}])

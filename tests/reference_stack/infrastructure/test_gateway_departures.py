@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import pytest
+from starlette.types import Message
+
+from reference_stack.services.infrastructure.api_gateway.presence import ClientGone, while_present
 from tests.reference_stack.infrastructure.conftest import (
-    DEADLINE_S,
     KEY,
     ROLE,
     Gateway,
@@ -19,18 +18,11 @@ from tests.reference_stack.infrastructure.conftest import (
     Wire,
     chat,
     eventually,
+    raw,
     text_event,
 )
 
 CANCELLED_S = 0.1
-
-
-@contextmanager
-def raw(gateway: Gateway) -> Iterator[socket.socket]:
-    """A connection to the gateway that a test reads and writes by hand."""
-    parts = urlsplit(gateway.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=DEADLINE_S) as sock:
-        yield sock
 
 
 def request(body: bytes, *, length: int | None = None) -> bytes:
@@ -120,3 +112,37 @@ def test_a_slow_body_is_told_so(make_gateway: MakeGateway) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"body_timeout" in answer
     assert gateway.usage.rows == []
+
+
+async def test_a_cancellation_that_is_not_the_clients_passes_through() -> None:
+    """At shutdown the work is cancelled, and nothing mistakes that for a client that left."""
+    entered = asyncio.Event()
+
+    async def quiet() -> Message:
+        await asyncio.sleep(60)
+        return {"type": "http.request"}
+
+    async def work() -> None:
+        async with while_present(quiet):
+            entered.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.ensure_future(work())
+    await entered.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_only_the_disconnect_is_a_departure() -> None:
+    """Other messages that may still come are read past."""
+    messages: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request"}]
+
+    async def receive() -> Message:
+        return messages.pop()
+
+    with pytest.raises(ClientGone):
+        async with while_present(receive):
+            await asyncio.sleep(60)
+    assert messages == []

@@ -10,6 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
+
+from reference_stack.services.infrastructure.api_gateway.edge import Edge
+from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 from tests.reference_stack.infrastructure.conftest import (
     ALICE,
     DONE,
@@ -26,10 +30,6 @@ from tests.reference_stack.infrastructure.conftest import (
     serving,
     text_event,
 )
-
-from reference_stack.services.infrastructure.api_gateway.edge import Edge
-from reference_stack.services.infrastructure.api_gateway.measures import Measures
-from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 
 
 def error_of(reply: httpx.Response) -> dict[str, object]:
@@ -221,6 +221,35 @@ def test_done_without_its_blank_line_counts(gateway: Gateway) -> None:
 
     gateway.backend.script = streams(*TEXTS, DONE, b"data: more\n\n", DONE)
     assert gateway.post(chat(stream=True)).content == b"".join((*TEXTS, DONE))
+
+
+async def lingers(wire: Wire) -> None:
+    await wire.stream(*TEXTS, DONE)
+    await wire.wait_gone()
+
+
+@pytest.mark.parametrize("timeout_s", [0.1, 60])
+def test_a_server_that_lingers_behind_done_costs_nothing(make_gateway: MakeGateway, timeout_s: float) -> None:
+    """The answer is complete with [DONE]; the connection is given up soon after, and nothing is told of it."""
+    gateway = make_gateway(timeout_s=timeout_s)
+    gateway.backend.script = lingers
+
+    assert gateway.post(chat(stream=True)).content == b"".join((*TEXTS, DONE))
+    eventually(lambda: gateway.backend.asked[0].gone_at_s)
+    assert gateway.usage.last().outcome == "complete"
+
+
+def test_a_server_whose_health_hangs_is_named(make_gateway: MakeGateway) -> None:
+    """A server that accepts and never answers is out, and its silence does not hold the check."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
+        gateway = make_gateway(upstreams={"mixtral": {"base_url": url}}, key_rows=ALICE, health_s=0.1)
+
+        found = gateway.http.get("/health").json()["dependencies"]
+
+    assert found == {"mixtral": "its /health does not answer within 0.1 s"}
 
 
 async def hangs(wire: Wire) -> None:

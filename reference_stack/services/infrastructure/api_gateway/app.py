@@ -18,6 +18,7 @@ from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
 from reference_stack.services.infrastructure.api_gateway.call import call_of
+from reference_stack.services.infrastructure.api_gateway.database import database_at
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
 from reference_stack.services.infrastructure.api_gateway.keys import KeyRing
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
@@ -47,9 +48,16 @@ def create_app(
     key_repository: KeyRepository | None = None,
     usage_repository: UsageRepository | None = None,
 ) -> FastAPI:
-    """Return the gateway. The repositories are those of `database_dsn` unless given."""
+    """Return the gateway. The repositories are those of the database at `database_dsn` unless given.
+
+    Raises SettingsError when that is no URL of a database.
+    """
     measures = Measures(settings.upstreams)
     upstreams = Upstreams(settings)
+    database = None if settings.database_dsn is None else database_at(settings.database_dsn.get_secret_value())
+    if database is not None:
+        key_repository = key_repository or database.keys
+        usage_repository = usage_repository or database.usage
     usage = UsageLog(usage_repository, measures, most_held=settings.usage_rows_held)
     ring = KeyRing(
         (ApiKey(key.id, bytes.fromhex(key.hash), frozenset(key.models), key.tenant) for key in settings.keys),
@@ -71,6 +79,8 @@ def create_app(
                 await writer
             await usage.close()
             await upstreams.close()
+            if database is not None:
+                await database.close()
 
     app = FastAPI(
         title="API gateway",
@@ -85,13 +95,20 @@ def create_app(
     app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, measures=measures, usage=usage)
 
     async def check() -> Mapping[str, str]:
-        found = await upstreams.health()
+        found, out = await asyncio.gather(upstreams.health(), _nothing() if database is None else database.ping())
         measures.healthy(found)
-        return found or {"upstreams": "none is configured"}
+        return {**(found or {"upstreams": "none is configured"}), **({} if database is None else {"database": out})}
 
-    # One model out of four is no reason to take the other three away.
-    add_face(app, "api_gateway", check, measures.registry, enough=_one_model)
+    def one_model(found: Mapping[str, str]) -> bool:
+        # One model out of four, or the database, is no reason to take the others away.
+        return any(found[name] == "" for name in settings.upstreams)
+
+    add_face(app, "api_gateway", check, measures.registry, enough=one_model)
     return app
+
+
+async def _nothing() -> str:
+    return ""
 
 
 def _guarded(ring: KeyRing) -> type[APIRoute]:
@@ -134,10 +151,6 @@ def _api(settings: ApiGatewaySettings, ring: KeyRing, relay: Relay) -> APIRouter
         return JSONResponse({"object": "list", "data": rows})
 
     return api
-
-
-def _one_model(found: Mapping[str, str]) -> bool:
-    return "" in found.values()
 
 
 async def _refuse_route(_request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -20,7 +21,10 @@ _SLOT = "hxp.call"
 
 @dataclass(slots=True)
 class Call:
-    """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else ""."""
+    """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else "".
+
+    `stop_watching` is called before the last of an answer is sent: from then on a client may go.
+    """
 
     id: str
     client_id: str
@@ -36,6 +40,7 @@ class Call:
     outcome: Outcome | None = None
     usage: Usage | None = None
     texts: int = 0
+    stop_watching: Callable[[], object] = lambda: None
 
     @property
     def shown_id(self) -> str:

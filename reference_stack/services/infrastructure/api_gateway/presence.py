@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.types import Receive
@@ -14,10 +14,11 @@ class ClientGone(Exception):
 
 
 @asynccontextmanager
-async def while_present(receive: Receive) -> AsyncIterator[None]:
+async def while_present(receive: Receive) -> AsyncIterator[Callable[[], object]]:
     """Run the block while the client stays; when it leaves, cancel the block and raise ClientGone.
 
-    The request's body must have been read: from then on `receive` has only the disconnect to tell.
+    The request's body must have been read: from then on `receive` has only the disconnect to tell. It tells it as well
+    once an answer is complete, so call what the block is given before the last of the answer is sent.
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - an async function runs in a task
@@ -32,7 +33,7 @@ async def while_present(receive: Receive) -> AsyncIterator[None]:
 
     watcher = asyncio.ensure_future(watch())
     try:
-        yield
+        yield watcher.cancel
     except asyncio.CancelledError:
         if gone and task.uncancel() == 0:
             raise ClientGone from None

@@ -77,7 +77,7 @@ class Relay:
     async def _relay(self, asked: Asked, receive: Receive, send: Send, call: Call) -> None:
         call.outcome = "failed"
         try:
-            async with while_present(receive), asyncio.timeout(self._timeout_s):
+            async with while_present(receive) as call.stop_watching, asyncio.timeout(self._timeout_s):
                 await self._exchange(asked, send, call)
         except ClientGone:
             call.outcome = "cancelled"
@@ -113,6 +113,7 @@ class Relay:
             call.usage = read_answer(body)
         except ValueError:
             raise bad_upstream() from None
+        call.stop_watching()
         headers = [(b"content-type", JSON), (b"content-length", str(size).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -154,7 +155,9 @@ class Relay:
 
 async def _pass_on(passage: Passage, data: bytes, send: Send, call: Call) -> None:
     finished = passage.state is State.FINISHED
-    if not data and not finished:
+    if finished:
+        call.stop_watching()
+    elif not data:
         return
     if not call.started:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]

@@ -13,6 +13,7 @@ import msgspec
 
 from reference_stack.schemas.api.usage import UsageRepository, UsageRow
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.integration.database.port import RowsRefused
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ _LAST_TRY_S = 3.0
 class UsageLog:
     """Rows wait in memory for a background writer; without a repository they end in the log and metrics alone.
 
-    At `most_held` rows it is `full`, and the gateway refuses requests sooner than lose their rows. A row that the
-    repository refuses while it takes others is written to the log and given up, so that it holds nothing back.
+    At `most_held` rows it is `full`, and the gateway refuses requests sooner than lose their rows. Rows that the
+    repository refuses for good are written to the log and given up, so that they hold nothing back.
     """
 
     def __init__(self, repository: UsageRepository | None, measures: Measures, *, most_held: int) -> None:
@@ -78,30 +79,18 @@ class UsageLog:
                 _log_row(row)
 
     async def _write(self, repository: UsageRepository) -> bool:
-        """Write one batch; return whether the repository took anything."""
+        """Write one batch; return whether the repository is there."""
         batch = list(itertools.islice(self._rows, _BATCH_ROWS))
+        refused: Sequence[UsageRow] = ()
         try:
             await repository.add(batch)
+        except RowsRefused as error:
+            refused = error.rows
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the store, the rows stay
-            if not await self._one_by_one(repository, batch):
-                self._note_out(error)
-                return False
-        else:
-            self._take(len(batch), refused=())
-        self._note_back()
-        return True
-
-    async def _one_by_one(self, repository: UsageRepository, batch: Sequence[UsageRow]) -> bool:
-        """Find the rows that a repository refuses among those it takes; return False when it takes none."""
-        refused = []
-        for row in batch:
-            try:
-                await repository.add([row])
-            except Exception:  # noqa: BLE001 - see _write
-                refused.append(row)
-                if len(refused) == min(len(batch), 3) and len(refused) == batch.index(row) + 1:
-                    return False
+            self._note_out(error)
+            return False
         self._take(len(batch), refused)
+        self._note_back()
         return True
 
     def _take(self, count: int, refused: Sequence[UsageRow]) -> None:
