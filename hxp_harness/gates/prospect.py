@@ -5,9 +5,9 @@ from __future__ import annotations
 import bisect
 import math
 
-from hxp_harness.gates.beta import share_above, t_point
 from hxp_harness.gates.evaluate import Reading
 from hxp_harness.gates.interval import ALPHA, POWER_ALPHA
+from hxp_harness.gates.tails import share_above, t_point
 from hxp_harness.metrics.definitions import Kind
 
 MOST_REPLICATES = 1000

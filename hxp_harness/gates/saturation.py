@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hxp_harness.gates.beta import t_above
 from hxp_harness.gates.facts import RunFacts
+from hxp_harness.gates.tails import t_above
 from hxp_harness.metrics.definitions import window
 from hxp_harness.metrics.table import Floats, TraceTable
 

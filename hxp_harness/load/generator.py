@@ -6,6 +6,7 @@ load.done.json, or with load.error.json and exit status 1. SIGTERM, SIGINT and t
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import resource
@@ -33,6 +34,7 @@ from hxp_harness.load.trace_file import TraceWriter
 
 _LEAD_S = 0.1  # from the last preparation to t0
 _PROBE_TIMEOUT_S = 5.0
+NICENESS = -10
 
 
 def find_address(plan: LoadPlan) -> Address:
@@ -65,6 +67,12 @@ def render(folder: LoadFolder, plan: LoadPlan) -> list[Request]:
     return [(due, renderer.request(due), renderer.request_id(due)) for due in schedule]
 
 
+def go_first() -> None:
+    """Ask to be scheduled before others: a client that waits for a core sends late. Ignored where it is not allowed."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+
+
 def raise_descriptor_limit() -> None:
     """Allow as many open connections as this process may have."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -83,6 +91,7 @@ def run(folder: LoadFolder) -> LoadSummary:
     """Send the schedule of `folder` and return what the loop says of itself."""
     plan = folder.read_plan()
     raise_descriptor_limit()
+    go_first()
     requests = render(folder, plan)
     address = find_address(plan)
     receipts = Receipts(WallOffset())

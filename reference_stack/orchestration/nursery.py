@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reference_stack.errors import StackError
-from reference_stack.orchestration.process import die_with
 
 LARGEST_PACKET = 65536
 _PR_SET_NAME = 15
+_PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int) -> int:
@@ -62,7 +62,7 @@ def _fork(
     nursery = os.getpid()
     pid = os.fork()
     if pid == 0:
-        die_with(nursery)()
+        _die_with(nursery)
         os.setpgid(0, 0)
         for key in list(selector.get_map().values()):
             if key.fileobj is not requests:
@@ -78,6 +78,13 @@ def _fork(
     selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
     requests.send(json.dumps({"name": wanted["name"], "pid": pid}).encode())
     return None
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel kill us when `parent` is gone; it may have gone before we could ask."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _become(name: str, log: int) -> None:

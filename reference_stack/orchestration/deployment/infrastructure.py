@@ -77,4 +77,5 @@ def offer(room: Room, name: str) -> Offer:
         "vector_database": lambda: f"http://{HOST}:{room.port('qdrant', 6333)}",
     }
     behind = servers[name]() if name in servers and not room.want.mock else ""
-    return Offer(f"{url}/health", f"{url}/metrics", behind)
+    grpc_port = room.port("qdrant_grpc", 6334) if behind and name == "vector_database" else 0
+    return Offer(f"{url}/health", f"{url}/metrics", behind, grpc_port)

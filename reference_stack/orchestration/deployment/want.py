@@ -45,5 +45,6 @@ class Want:
 
     @property
     def device(self) -> str:
-        """The simulated device. A gateway wanted alone is what is measured, so its models must cost nothing."""
-        return self.options.get("device", "ideal" if self.services == ("api_gateway",) else "h200")
+        """The device. A gateway wanted alone is what is measured, so its simulated models must cost nothing."""
+        costless = self.engine == "sim" and self.services == ("api_gateway",)
+        return self.options.get("device", "ideal" if costless else "h200")

@@ -164,21 +164,18 @@ def test_the_entry_point_says_it_all() -> None:
         "mock": True,
         "options": {"speed": "2"},
     }
-    assert argv(wanted)[3:] == [
-        "up",
-        "--foreground",
-        "--json",
-        "--ports",
-        "free",
-        "--folder",
-        "/tmp/x",
-        "--engine",
-        "vllm",
-        "--weights",
-        "tiny",
-        "--only",
-        "mixtral",
-        "--mock",
-        "--set",
-        "speed=2",
-    ]
+    options = "--folder /tmp/x --engine vllm --weights tiny --only mixtral --mock --set speed=2"
+    assert " ".join(argv(wanted)[3:]) == f"up --foreground --json --ports free {options}"
+
+
+def test_engines_on_one_gpu_start_one_after_another(room: Path) -> None:
+    """Real engines wait for one another, are not forked, and make the gateway's evidence what theirs is."""
+    program = room / "vllm-gpu" / "bin" / "vllm"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    wishes = {"engine": "vllm", "weights": "dummy", "cache": room / "cache", "mock": True}
+    ((_, plan),) = drawn(want(room, services=("api_gateway",), **wishes))
+    models = plan.units[:4]
+    assert [unit.after for unit in models] == [(), ("mixtral",), ("hermes",), ("openchat",)]
+    assert all(unit.settings is None and unit.program.argv[0] == str(program) for unit in models)
+    assert {offer.evidence for offer in plan.offers.values() if offer.base_url} == {"measured"}

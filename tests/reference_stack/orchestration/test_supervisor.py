@@ -105,7 +105,7 @@ async def test_one_failure_stops_the_others(server: Unit, port: int, room: Path)
 async def test_a_missing_program_is_named(room: Path) -> None:
     """A program that does not exist is an error with its path, not a traceback."""
     unit = Unit("ghost", Program(("/no/such/program",)), readiness.http("http://127.0.0.1:9/"))
-    with pytest.raises(StackError, match="ghost: cannot start /no/such/program: No such file"):
+    with pytest.raises(StackError, match="ghost: cannot start /no/such/program: there is no such program"):
         await Supervisor([unit], room).start()
 
 
