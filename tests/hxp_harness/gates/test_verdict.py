@@ -269,6 +269,14 @@ def test_part_of_a_run_does_not_pass(run: MakeRun) -> None:
     assert "a PASS needs every replicate" in found.reasons[1]
 
 
+def test_part_of_a_run_fails_only_when_obvious(run: MakeRun) -> None:
+    """What would be a FAIL at the planned end is none before it: looking at every step must not add up chances."""
+    early = verdict(run(*EIGHT[:5], planned=8), "e2e p95 <= 950 ms")
+    at_the_end = verdict(run(*EIGHT[:5]), "e2e p95 <= 950 ms")
+
+    assert (first(early).outcome, first(at_the_end).outcome) == (Outcome.INCONCLUSIVE, Outcome.FAIL)
+
+
 def test_an_obvious_failure_needs_no_whole_run(run: MakeRun) -> None:
     """Three replicates of nothing but slow answers fail a run of eight."""
     found = verdict(run(*EIGHT[:3], planned=8), "e2e p95 <= 400 ms")
