@@ -208,9 +208,8 @@ async def test_a_cancelled_start_leaves_nothing(eventually: Eventually, gone: Go
 
     supervisor = Supervisor([replace(server, probe=probe)], room)
     starting = asyncio.create_task(supervisor.start())
-    children = psutil.Process().children
     await eventually(lambda: (room / "server.log").exists() and (room / "server.log").read_text())
-    pids = [child.pid for child in children()]
+    pids = [child.pid for child in psutil.Process().children() if server.program.argv[2] in child.cmdline()]
     assert pids
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
