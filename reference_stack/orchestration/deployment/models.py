@@ -12,6 +12,7 @@ from reference_stack.orchestration.deployment.room import Room
 from reference_stack.orchestration.supervisor import Unit
 
 log = logging.getLogger(__name__)
+_OURS = {"device", "upstream"}  # options that are no settings of the simulation
 
 
 def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
@@ -51,7 +52,7 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
 
 def _served(room: Room, name: str) -> Unit:
     """The simulated engine; its settings are written in any case."""
-    chosen = {key: yaml.safe_load(value) for key, value in room.want.options.items() if key != "device"}
+    chosen = {key: yaml.safe_load(value) for key, value in room.want.options.items() if key not in _OURS}
     return room.service(name, {"service": name, "device": room.want.device, **chosen}, health="/health")
 
 
