@@ -6,6 +6,7 @@ service (JSON, with its listening socket and its log as descriptors); the answer
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -17,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from reference_stack.errors import StackError
 
@@ -26,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int) -> int:
-    """Fork services as asked until the other end of the socket is gone; return the exit code of whoever we are then."""
+    """Fork services as asked until the other end of the socket is gone; a forked one ends in here."""
     requests = socket.socket(fileno=descriptor)
     _import_what_all_need()
     with selectors.DefaultSelector() as selector:
@@ -41,7 +43,7 @@ def main(descriptor: int) -> int:
                     return 0
                 service = _fork(requests, selector, json.loads(packet), *descriptors)
                 if service is not None:
-                    return service()
+                    _leave(service())
 
 
 def _import_what_all_need() -> None:
@@ -103,7 +105,17 @@ def _serve(name: str, settings: Path, listening: int) -> int:
     except StackError as error:
         print(f"hxp-stack: {error}", file=sys.stderr)
         return error.exit_code
+    except SystemExit as end:  # how `serve` ends when it is told to
+        return int(end.code or 0)
     return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """End as a forked process should: what was registered is done, and nothing that the parent shares is torn down."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way to end with these and without the rest
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _report_end(requests: socket.socket, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
