@@ -9,6 +9,7 @@ from typing import Literal
 
 from reference_stack.catalogue import closure, load_catalogue
 from reference_stack.errors import SettingsError, nearest
+from reference_stack.schemas.configuration.workload import Contract
 
 Engine = Literal["sim", "vllm"]
 Weights = Literal["real", "dummy", "tiny"]
@@ -21,7 +22,8 @@ class Want:
     """`services` empty: all twelve. `folder` gets logs, settings, data and state; `cache` what stacks share.
 
     With `mock` the integration services keep everything in memory and no server of theirs is started. `options`
-    are settings for the models (`device`, `speed`, ...).
+    are settings for the models (`device`, `speed`, ...). With a `contract` the wanted models say whether they can
+    meet it.
     """
 
     folder: Path
@@ -32,6 +34,7 @@ class Want:
     ports: Ports = "documented"
     mock: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    contract: Contract | None = None
 
     def __post_init__(self) -> None:
         for name in self.services:
