@@ -17,7 +17,7 @@ from reference_stack.services.ai_models.physics import Device, find_device
 from reference_stack.services.ai_models.simulate import Simulated, arrivals_s, simulate
 
 _GB = 1e9
-_HEAD = ("PROFILE", "WEIGHTS", "KV TOKENS", "BATCH", "STEP", "USED", "E2E", "LIMIT", "UP TO", "VERDICT", "BINDS")
+_HEAD = ("PROFILE", "WEIGHTS", "KV TOKENS", "BATCH", "STEP", "USED", "E2E", "LIMIT", "UP TO", "VERDICT", "BOUND BY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ def _page(device: Device, rows: Sequence[tuple[str, Feasibility, Nearest]]) -> I
     told = _together(device)
     limits = sum(load_spec(name).memory_limit_bytes for name in model_names())
     yield (
-        f"the limits are {limits / _GB:g} GB of {device.memory_bytes / _GB:.1f} GB: all of them "
-        f"{'fit' if told['fits'] else 'do not fit'} together"
+        f"their limits are {limits / _GB:g} GB, the device has {device.memory_bytes / _GB:.1f} GB: "
+        f"{'all fit' if told['fits'] else 'they do not all fit'}"
     )
 
 
@@ -134,7 +134,7 @@ def _cells(name: str, found: Feasibility, near: Nearest) -> tuple[str, ...]:
     need = "-" if found.kv_need_tokens is None else str(found.kv_need_tokens)
     return (
         name,
-        f"{found.precision} {found.weight_bytes / _GB:.1f} of {found.memory_limit_bytes / _GB:g} GB",
+        f"{found.precision} {found.weight_bytes / _GB:.1f} of {found.memory_limit_bytes / _GB:.3g} GB",
         f"{need} of {found.kv_room_tokens}",
         "-" if found.batch is None else str(found.batch),
         "-" if found.step_s is None else f"{found.step_s * 1e3:.1f} ms",
@@ -182,17 +182,18 @@ def write_traces(question: Question, out: Path, seed: int | None) -> int:
 
 def _trace(index: int, replicate: int, one: Simulated) -> dict[str, object]:
     """One request under the names that a load generator gives its readings; the network takes no time here."""
+    moments_s = [round(at_s, 7) for at_s in one.tokens_s]
     return {
         "index": index,
         "replicate": replicate,
-        "intended_s": one.arrival_s,
+        "intended_s": round(one.arrival_s, 7),
         "asked_prompt_tokens": one.prompt_tokens,
         "asked_output_tokens": one.output_tokens,
         "tag": "simulated",
-        "sent_s": one.arrival_s,
-        "end_s": one.end_s,
-        "token_lo_s": one.tokens_s,
-        "token_hi_s": one.tokens_s,
+        "sent_s": round(one.arrival_s, 7),
+        "end_s": moments_s[-1],
+        "token_lo_s": moments_s,
+        "token_hi_s": moments_s,
         "chunks": len(one.tokens_s),
         "prompt_tokens": one.prompt_tokens,
         "output_tokens": one.output_tokens,

@@ -163,8 +163,13 @@ def holds(steady: Steady, *, slower: float = 1.0) -> bool:
     """Whether the contract can be met by an engine whose steps are `slower` times as long."""
     if steady.rho * slower >= 1.0:
         return False
-    limit_s = steady.contract.limit_s
-    return limit_s is None or predict(steady.spec, steady.device, steady.contract, slower=slower).quantile_s <= limit_s
+    spec, device, contract = steady.spec, steady.device, steady.contract
+    if contract.limit_s is None:
+        return True
+    alone = simulate(spec, device, steady.limits, [Simulated(contract.prompt_tokens, contract.output_tokens, 0.0)])
+    if alone[0].e2e_s * slower > contract.limit_s:  # a search asks often, and this is soon answered
+        return False
+    return predict(spec, device, contract, slower=slower).quantile_s <= contract.limit_s
 
 
 def _overload_term(steady: Steady) -> Term:
@@ -175,7 +180,7 @@ def _overload_term(steady: Steady) -> Term:
 
 
 def _term(steady: Steady, latency: Latency) -> Term:
-    if latency.queued_s > latency.mean_s / 2:
+    if latency.queued_s > latency.mean_s / 4:
         return Term.KV if latency.preempted or steady.kv_need_tokens > steady.limits.kv_tokens else Term.QUEUEING
     return _binding(steady, lambda one: one.mean_step(one.batch).duration_s, steady.batch)
 

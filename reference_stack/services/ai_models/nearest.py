@@ -68,7 +68,7 @@ def sentence(found: Feasibility, nearest: Nearest) -> str:
         said += f": e2e p{c.quantile * 100:g} {found.latency.quantile_s:.2f} s{limit}"
     if found.rho is not None:
         said += f", {found.rho:.0%} of what it can serve"
-    said += f"; {found.term} binds"
+    said += f"; bound by {found.term}"
     if found.fit is Fit.INFEASIBLE:
         said += f"; {_alternatives(nearest)}"
     return f"{said} (predicted, not measured)"
