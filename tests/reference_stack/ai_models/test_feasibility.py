@@ -50,6 +50,7 @@ def test_a_higher_rate_never_lowers_the_predicted_tail(
     assert fast.quantile_s >= 0.98 * slow.quantile_s
 
 
+@settings(deadline=None)
 @given(SPECS, PROMPTS, OUTPUTS, RATES, st.integers(0, 500), st.floats(1.0, 3.0))
 def test_kv_need_and_use_grow_with_what_is_asked(
     spec: ModelSpec, prompt: int, output: int, rate: float, longer: int, faster: float

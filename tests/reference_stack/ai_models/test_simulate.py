@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_stack.services.ai_models.feasibility import limits_of
@@ -24,6 +24,7 @@ LENGTHS = st.lists(st.tuples(st.integers(1, 400), st.integers(1, 60)), min_size=
 Order = list[tuple[int, int]]
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.integers(0, 1000), st.floats(0.1, 5000))
 def test_every_request_gets_its_tokens_in_order(lengths: Sequence[tuple[int, int]], seed: int, rate: float) -> None:
     """Whatever arrives is served whole: as many tokens as asked, one after the other."""
