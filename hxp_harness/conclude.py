@@ -1,80 +1,16 @@
-"""The last stage of a run, on what the others wrote: traces to table, table to verdict, verdict to record."""
+"""The last stage of a run, on what the others wrote: verdict to record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from hxp_harness import evidence
 from hxp_harness.errors import UsageError
-from hxp_harness.gates.facts import Asked, Certified, RunFacts
-from hxp_harness.gates.gate import Gate, check_supported, demands, parse_gates
-from hxp_harness.gates.verdict import Verdict, judge
-from hxp_harness.load.folder import LoadFolder
-from hxp_harness.load.plan import LoadSummary
-from hxp_harness.load.trace_file import read_traces
-from hxp_harness.metrics.scrape import Scrape
+from hxp_harness.gates.gate import demands
 from hxp_harness.metrics.summary import summarise
-from hxp_harness.metrics.table import TraceTable, write_traces
 from hxp_harness.report.parts import from_parts, replicates_of
-from hxp_harness.report.record import TRACES_FILE, Record, write_record
-
-
-def stored_profile(folder: Path) -> dict[str, Any]:
-    """Return the resolved profile of a run in base units; raise UsageError when `folder` is no run."""
-    profile = evidence.read_yaml(folder, evidence.PROFILE)
-    if profile is None:
-        raise UsageError(f"{folder} holds no run", hint="hxp perf --model NAME makes one below reports/")
-    return profile
-
-
-def stored_table(folder: Path, *, stream: bool) -> TraceTable:
-    """Return the traces of a run, turning what an interrupted run left into traces.parquet first."""
-    part = LoadFolder(folder).traces
-    if not (folder / TRACES_FILE).exists():
-        write_traces(folder / TRACES_FILE, read_traces(part) if part.exists() else [], stream=stream)
-        part.unlink(missing_ok=True)
-    return TraceTable.read(folder / TRACES_FILE)
-
-
-def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
-    """Return what the stages before wrote beside the traces."""
-    contract, replicates = profile["contract"], profile["replicates"]
-    server = evidence.read_json(folder, evidence.SERVER) or {}
-    end = evidence.read_json(folder, evidence.END)
-    return RunFacts(
-        asked=Asked(
-            rate_rps=contract["rate"],
-            prompt_tokens=contract["prompt_tokens"],
-            output_tokens=contract["output_tokens"],
-            replicates=replicates["count"],
-            requests=replicates["requests"],
-            stream=contract["stream"],
-            cache=contract["cache"],
-        ),
-        certified=_certified(folder),
-        load=_summary(folder),
-        before=_scrape(server.get("before")),
-        after=_scrape(server.get("after")),
-        interrupted=end is None or bool(end["interrupted"]),
-    )
-
-
-def verdict_of(folder: Path, gates: Sequence[str] | None = None) -> tuple[Verdict, TraceTable, tuple[Gate, ...]]:
-    """Judge the run in `folder` under its own gates, or under `gates`; sends nothing.
-
-    Raises UsageError for a gate that a run of this size cannot decide.
-    """
-    profile = stored_profile(folder)
-    parsed = parse_gates(profile["gates"] if gates is None else gates)
-    facts = stored_facts(folder, profile)
-    for gate in parsed:
-        check_supported(gate, facts.asked)
-    table = stored_table(folder, stream=profile["contract"]["stream"])
-    return judge(table, parsed, facts), table, parsed
+from hxp_harness.report.record import Record, write_record
+from hxp_harness.stored import stored_profile, stored_summary, verdict_of
 
 
 def conclude(folder: Path) -> Record:
@@ -94,32 +30,8 @@ def conclude(folder: Path) -> Record:
             evidence.read_json(folder, evidence.CERTIFICATE_AFTER),
         ),
         profile=stored_profile(folder),
-        load=_summary(folder),
+        load=stored_summary(folder),
         server=evidence.read_json(folder, evidence.SERVER),
     )
     write_record(folder, record)
     return record
-
-
-def _certified(folder: Path) -> Certified | None:
-    found = [
-        (when, evidence.read_json(folder, name))
-        for when, name in (("before", evidence.CERTIFICATE_BEFORE), ("after", evidence.CERTIFICATE_AFTER))
-    ]
-    made = [(when, certificate) for when, certificate in found if certificate is not None]
-    if not made:
-        return None
-    reasons = [f"{when} the run: {reason}" for when, certificate in made for reason in certificate["reasons"]]
-    missing = [f"the certificate {when} the run was not made" for when, certificate in found if certificate is None]
-    return Certified(ok=not missing and all(certificate["ok"] for _, certificate in made), reasons=(*reasons, *missing))
-
-
-def _summary(folder: Path) -> LoadSummary | None:
-    try:
-        return LoadFolder(folder).read_summary()
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def _scrape(values: dict[str, float] | None) -> Scrape | None:
-    return None if values is None else Scrape(**values)

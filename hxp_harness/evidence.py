@@ -21,6 +21,8 @@ MANIFEST = "manifest.json"  # id, start, evidence, target, environment
 CERTIFICATE_BEFORE = "certificate-before.json"
 CERTIFICATE_AFTER = "certificate-after.json"
 SERVER = "server.json"  # the target's counters before and after the load
+TRACES = "traces.parquet"
+RECORD = "run.json"
 END = "end.json"  # how the measurement ended; missing: it did not
 
 

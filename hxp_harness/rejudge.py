@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hxp_harness.conclude import conclude, verdict_of
+from hxp_harness import evidence
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.explain import explain
 from hxp_harness.gates.outcome import CheckOutcome, Verdict
-from hxp_harness.report.record import RECORD_FILE
+from hxp_harness.stored import verdict_of
 from hxp_harness.units import BASE_UNIT, format_quantity
 
 _DIMENSION_OF = {unit: dimension for dimension, unit in BASE_UNIT.items()}
@@ -22,7 +22,9 @@ def judge_again(folder: Path, sentences: tuple[str, ...], file: Path | None) -> 
     gates = [*sentences, *(_gates_in(file) if file is not None else ())]
     verdict, _, _ = verdict_of(folder, gates or None)
     print(lines(verdict))
-    if not gates and not (folder / RECORD_FILE).exists():
+    if not gates and not (folder / evidence.RECORD).exists():
+        from hxp_harness.conclude import conclude
+
         conclude(folder)
     return verdict.exit_code
 

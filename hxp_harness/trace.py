@@ -38,7 +38,7 @@ class Trace:
     asked_prompt_tokens: int
     asked_output_tokens: int
     tag: str = ""
-    sent_s: float | None = None  # just before the first byte was handed to the kernel; None: never sent
+    sent_s: float | None = None  # just before the kernel was asked to connect or send; None: never sent
     end_s: float | None = None  # response complete, or the failure seen
     token_lo_s: tuple[float, ...] = ()
     token_hi_s: tuple[float, ...] = ()

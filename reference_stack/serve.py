@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -110,11 +111,18 @@ def serve(name: str, settings: Any, *, host: str, port: int, fd: int | None = No
     """
     import uvicorn
 
+    # uvicorn raises the signal again when it has stopped: that is an orderly end, as is one before it serves.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     app = load(ENTRIES[name].app)(settings)
     sock = socket.socket(fileno=fd) if fd is not None else _listen(name, host, port)
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, backlog=4096)
     with sock:
         uvicorn.Server(config).run(sockets=[sock])
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(0)
 
 
 def serve_file(name: str, file: Path | None, assignments: tuple[str, ...] = (), **where: Any) -> None:

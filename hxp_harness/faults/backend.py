@@ -140,34 +140,40 @@ class _Wire:
 
     async def play(self, acts: Iterator[Act]) -> str:
         """Do `acts`; return end, close, reset, or left when the client went before."""
-        self.tokens = 0
+        self.tokens, self.abort_seen_s = 0, 0.0
         gone = asyncio.ensure_future(self._reader.read(1))
         try:
-            for act in acts:
+            act = next(acts, None)
+            while act is not None:
                 if act.payload:
                     self._writer.write(act.payload)
                     await self._writer.drain()
                 self.tokens += act.tokens
                 written_s = self._loop.time()
-                if await self._left(gone, None if act.then == "hang" else act.pause_s):
-                    self.abort_seen_s = self._loop.time() - written_s
-                    return "left"
-                if act.then:
+                if act.then in {"close", "reset"}:
                     self._end(act.then)
                     return act.then
+                following = next(acts, None)
+                hangs = act.then == "hang"
+                if following is None and not hangs:
+                    return "end"  # a client that leaves with its whole answer did not leave early
+                if await self._left(gone, None if hangs else act.pause_s):
+                    self.abort_seen_s = self._loop.time() - written_s
+                    return "left"
+                act = following
         except OSError:
             return "left"
         finally:
             gone.cancel()
+            await asyncio.wait([gone])  # only one may read at a time
+            if not gone.cancelled() and gone.exception() is None:
+                self._early = gone.result()
         return "end"
 
     async def _left(self, gone: asyncio.Future[bytes], wait_s: float | None) -> bool:
         """Return whether the client leaves within `wait_s`, None for ever."""
         await asyncio.wait([gone], timeout=wait_s)
-        if not gone.done():
-            return False
-        self._early = gone.result()  # raises what the connection raised
-        return not self._early
+        return gone.done() and not gone.result()  # raises what the connection raised
 
     def _end(self, then: str) -> None:
         if then == "reset":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import Gate, demands
@@ -24,11 +24,16 @@ RATE_TOLERANCE = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One gate in one replicate: bounds of its statistic or, for a ratio, of the number of bad requests; of `n`."""
+    """One gate in one replicate: bounds of its statistic or, for a ratio, of the number of bad requests; of `n`.
+
+    For a percentile also how many of its `samples` are possibly `over` the limit.
+    """
 
     lo: float
     hi: float
     n: int
+    over: int = 0
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,9 @@ class Reading:
     n: int
     limit: float  # FAIL beyond it
     pass_limit: float  # PASS on this side of it
+    over_seen: float = 0.0  # share of values that are possibly over the limit
+    over: float = 0.0  # its upper bound, which a PASS needs within `over_allowed`
+    over_allowed: float = 1.0
 
 
 def observe(gate: Gate, gates: Sequence[Gate], table: TraceTable, replicate: TraceTable, asked: Asked) -> Observed:
@@ -55,7 +63,7 @@ def observe(gate: Gate, gates: Sequence[Gate], table: TraceTable, replicate: Tra
         return Observed(value, value, n)
     if gate.row.kind is Kind.RATIO:
         return Observed(*_bad(gate, gates, replicate), n)
-    return Observed(*_statistic(gate, replicate), n)
+    return _percentile_or_mean(gate, replicate)
 
 
 def read_gate(gate: Gate, observed: Sequence[Observed], asked: Asked) -> Reading:
@@ -73,11 +81,22 @@ def read_gate(gate: Gate, observed: Sequence[Observed], asked: Asked) -> Reading
     interval = (positive_interval if time else plain_interval)(lo, hi, limit)
     n = sum(one.n for one in observed)
     values = tuple(zip(lo, hi, strict=True))
-    return Reading(gate, values, _middle(hi, log=interval.log), interval, n, limit, pass_limit)
+    reading = Reading(gate, values, _middle(hi, log=interval.log), interval, n, limit, pass_limit)
+    if not time or gate.quantile is None:
+        return reading
+    # A percentile just before a jump in latency looks firm however many requests lie behind it: so they are counted.
+    over, samples, allowed = [one.over for one in observed], [one.samples for one in observed], 1.0 - gate.quantile
+    most = share_interval(over, over, samples, allowed).high
+    return replace(reading, over_seen=sum(over) / max(sum(samples), 1), over=most, over_allowed=allowed)
 
 
 def met(reading: Reading) -> bool:
-    """Whether the bound clears the limit with its guard band."""
+    """Whether the gate is surely met: its bound clears the limit, and few enough values lie beyond it."""
+    return clears(reading) and reading.over <= reading.over_allowed
+
+
+def clears(reading: Reading) -> bool:
+    """Whether the bound of the statistic clears the limit with its guard band."""
     if len(reading.values) < 2:
         return False
     gate, bound = reading.gate, reading.interval.high if reading.gate.upper else reading.interval.low
@@ -86,16 +105,16 @@ def met(reading: Reading) -> bool:
     return bound > reading.pass_limit if gate.strict else bound >= reading.pass_limit
 
 
-def _statistic(gate: Gate, replicate: TraceTable) -> tuple[float, float]:
+def _percentile_or_mean(gate: Gate, replicate: TraceTable) -> Observed:
     """Return bounds of the statistic; of nothing at all, nothing is known."""
-    sample = gate.row.values(replicate)
+    sample, n = gate.row.values(replicate), len(replicate)
     if gate.quantile is None:
         low, high = mean(replicate, gate.row, sample)
-        return (0.0, math.inf) if low is None or high is None else (low, high)
+        return Observed(0.0, math.inf, n) if low is None or high is None else Observed(low, high, n)
     if sample.n == 0:
-        return 0.0, math.inf
+        return Observed(0.0, math.inf, n, over=1, samples=1)
     lo, hi = (percentile(side, gate.quantile, sample.infinite) for side in (sample.lo, sample.hi))
-    return lo, hi
+    return Observed(lo, hi, n, int((sample.hi > gate.limit).sum()) + sample.infinite, sample.n)
 
 
 def _middle(upper: Sequence[float], *, log: bool) -> float:

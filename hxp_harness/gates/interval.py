@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hxp_harness.gates.beta import binomial_at_least, share_above, share_below, t_above, t_point
+from hxp_harness.gates.tails import binomial_at_least, share_above, share_below, t_above, t_point
 
 ALPHA = 0.01  # chance of each bound to lie on the wrong side of the true value
 POWER_ALPHA = 0.2  # what a run could have seen: in 80 of 100 such runs

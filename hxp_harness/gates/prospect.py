@@ -5,9 +5,9 @@ from __future__ import annotations
 import bisect
 import math
 
-from hxp_harness.gates.beta import share_above, t_point
 from hxp_harness.gates.evaluate import Reading
 from hxp_harness.gates.interval import ALPHA, POWER_ALPHA
+from hxp_harness.gates.tails import share_above, t_point
 from hxp_harness.metrics.definitions import Kind
 
 MOST_REPLICATES = 1000
@@ -60,7 +60,8 @@ def _decides(reading: Reading, total: int) -> bool:
         most = share_above(bad * n, n, ALPHA)
         low, high = (low, max(high, most)) if reading.gate.upper else (min(low, 1.0 - most), high)
     if reading.gate.upper:
-        return high <= reading.pass_limit or low > reading.limit
+        over = reading.over_seen + (reading.over - reading.over_seen) * math.sqrt(have / total)
+        return (high <= reading.pass_limit and over <= reading.over_allowed) or low > reading.limit
     return low >= reading.pass_limit or high < reading.limit
 
 

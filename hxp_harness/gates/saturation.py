@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hxp_harness.gates.beta import t_above
 from hxp_harness.gates.facts import RunFacts
+from hxp_harness.gates.tails import t_above
 from hxp_harness.metrics.definitions import window
 from hxp_harness.metrics.table import Floats, TraceTable
 
@@ -17,6 +17,7 @@ BLOCKS = 10
 LEAST_GROWTH_SHARE = 0.01  # of the requests that arrived: the part that the service falls behind
 LEAST_GROWTH = 20.0  # requests
 LEAST_RATIO = 2.0  # in flight at the end against the beginning
+LEAST_LATE_SHARE = 0.25  # of the growth that falls into the second half: a mere start levels off
 P_TREND = 0.001
 
 
@@ -66,7 +67,8 @@ def saturation(table: TraceTable, facts: RunFacts, replicates: Sequence[int]) ->
     arrived = sum(span.offered for span in spans)
     if line.p > P_TREND or line.rise < max(LEAST_GROWTH, LEAST_GROWTH_SHARE * arrived):
         return ""
-    if level[-1] < LEAST_RATIO * level[0]:
+    late = level[-1] - level[BLOCKS // 2 - 1]
+    if level[-1] < LEAST_RATIO * level[0] or late < LEAST_LATE_SHARE * (level[-1] - level[0]):
         return ""
     return (
         f"The service does not keep up with {facts.asked.rate_rps:.4g} requests a second: requests in flight grew from "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hxp_harness.gates.evaluate import GUARD, Reading, met
+from hxp_harness.gates.evaluate import GUARD, Reading, clears, met
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.metrics.definitions import Kind
 from hxp_harness.units import format_quantity
@@ -37,6 +37,11 @@ def gate_sentence(reading: Reading, outcome: Outcome, more: int | None, minutes:
         return f"{seen}; the true value is {worse} {quantity(other, reading)}, which breaks the limit of {limit}."
     if met(reading):
         return f"{seen}; the true value is {side} {quantity(bound, reading)} so far, but a PASS needs every replicate."
+    if clears(reading):
+        return (
+            f"{seen}; but up to {reading.over:.2%} of values may lie beyond the limit of {limit} (99 % sure), and "
+            f"{gate.statistic} allows {reading.over_allowed:.2%}."
+        )
     text = f"{seen}; the true value may lie anywhere from {_range(reading)}, which does not decide {_against(reading)}."
     return text + _advice(reading, more, minutes)
 

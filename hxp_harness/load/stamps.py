@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 # The number of SO_TIMESTAMPNS and of the control message it makes (asm-generic/socket.h); Python does not name it.
 _TIMESTAMPNS = 35
@@ -13,6 +14,7 @@ _TIMESPEC = struct.Struct("@qq")  # seconds, nanoseconds
 CONTROL_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 # Readings of both clocks within so short a time are as exact as they get.
 _TIGHT_NS = 1_000
+_BEGIN_S = 1.0
 
 ControlMessages = Iterable[tuple[int, int, bytes]]
 
@@ -32,6 +34,27 @@ def stamp_ns(control: ControlMessages) -> int:
             seconds, nanoseconds = _TIMESPEC.unpack_from(content)
             return int(seconds) * 1_000_000_000 + int(nanoseconds)
     return 0
+
+
+@contextmanager
+def stamping() -> Iterator[bool]:
+    """Keep the kernel stamping while the context lasts; say whether it does, having waited up to 1 s for it.
+
+    It stamps packets only while some socket asks for it, and begins a moment after the first one did.
+    """
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as asker,
+        listener.accept()[0] as sender,
+    ):
+        ask_for_stamps(asker)
+        stamped = False
+        until_s = time.monotonic() + _BEGIN_S
+        while not stamped and time.monotonic() < until_s:
+            sender.send(b".")
+            stamped = stamp_ns(asker.recvmsg(1, CONTROL_BYTES)[1]) != 0
+            time.sleep(0 if stamped else 0.001)
+        yield stamped
 
 
 class WallOffset:

@@ -16,6 +16,7 @@ from reference_stack.orchestration.process import Process
 from reference_stack.schemas.common.program import Program
 
 _FORK_S = 60.0
+_END_S = 2.0  # it ends by itself when its socket does
 
 
 class ForkedChild:
@@ -72,8 +73,7 @@ class Nursery:
             self._socket.close()
             self._socket = None
         if self._process is not None:
-            self._process.kill()
-            await self._process.wait()
+            await self._process.end(_END_S)
             self._process = None
 
     async def _open(self) -> socket.socket:

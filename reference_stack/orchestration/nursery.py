@@ -6,6 +6,7 @@ service (JSON, with its listening socket and its log as descriptors); the answer
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -17,16 +18,17 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from reference_stack.errors import StackError
-from reference_stack.orchestration.process import die_with
 
 LARGEST_PACKET = 65536
 _PR_SET_NAME = 15
+_PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int) -> int:
-    """Fork services as asked until the other end of the socket is gone; return the exit code of whoever we are then."""
+    """Fork services as asked until the other end of the socket is gone; a forked one ends in here."""
     requests = socket.socket(fileno=descriptor)
     _import_what_all_need()
     with selectors.DefaultSelector() as selector:
@@ -41,7 +43,7 @@ def main(descriptor: int) -> int:
                     return 0
                 service = _fork(requests, selector, json.loads(packet), *descriptors)
                 if service is not None:
-                    return service()
+                    _leave(service())
 
 
 def _import_what_all_need() -> None:
@@ -62,7 +64,7 @@ def _fork(
     nursery = os.getpid()
     pid = os.fork()
     if pid == 0:
-        die_with(nursery)()
+        _die_with(nursery)
         os.setpgid(0, 0)
         for key in list(selector.get_map().values()):
             if key.fileobj is not requests:
@@ -78,6 +80,13 @@ def _fork(
     selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
     requests.send(json.dumps({"name": wanted["name"], "pid": pid}).encode())
     return None
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel kill us when `parent` is gone; it may have gone before we could ask."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _become(name: str, log: int) -> None:
@@ -96,7 +105,17 @@ def _serve(name: str, settings: Path, listening: int) -> int:
     except StackError as error:
         print(f"hxp-stack: {error}", file=sys.stderr)
         return error.exit_code
+    except SystemExit as end:  # how `serve` ends when it is told to
+        return int(end.code or 0)
     return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """End as a forked process should: what was registered is done, and nothing that the parent shares is torn down."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way to end with these and without the rest
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _report_end(requests: socket.socket, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:

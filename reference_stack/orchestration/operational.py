@@ -16,6 +16,7 @@ from reference_stack.orchestration import state as states
 
 _LOOK_S = 0.03
 _UP_S = 600.0
+_POLL_S = 0.02
 _DOWN_S = 10.0
 _QUIET_S = 2.0
 
@@ -87,14 +88,22 @@ def down(folder: Path) -> int:
     with contextlib.suppress(psutil.NoSuchProcess):
         supervisor = psutil.Process(state.pid)
         supervisor.send_signal(signal.SIGTERM)
-        try:
-            supervisor.wait(_DOWN_S)
-        except psutil.TimeoutExpired:
+        if not _ended(state, _DOWN_S):
             supervisor.kill()  # its children are set to die with it
-            supervisor.wait(_DOWN_S)
+            _ended(state, _DOWN_S)
     states.forget(folder)
     print(f"down after {time.monotonic() - began:.1f} s")
     return 0
+
+
+def _ended(state: states.StackState, within_s: float) -> bool:
+    """Wait for the supervisor to end. One that nobody has reaped yet has ended: its new parent may take seconds."""
+    deadline = time.monotonic() + within_s
+    while state.alive:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)  # a process that is not our child can only be looked at
+    return True
 
 
 def status(folder: Path, *, as_json: bool) -> int:

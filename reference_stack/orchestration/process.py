@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
+import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,23 +16,16 @@ import psutil
 from reference_stack.errors import StackError
 from reference_stack.schemas.common.program import Program
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 _TAIL_BYTES = 4096
 
 
-def die_with(parent: int) -> Callable[[], None]:
-    """Return what a new child calls before its program starts: the kernel kills it when `parent` is gone.
+def bound(argv: Sequence[str], parent: int) -> tuple[str, ...]:
+    """Return `argv` such that the kernel kills it when `parent`, which starts it, is gone.
 
-    A parent that went between the fork and the call would never be noticed, hence the second look.
+    Two small programs do it before they become `argv`: nothing of ours runs between fork and exec, which is not safe in
+    a process with threads. The second one looks whether the parent went before the first could ask for the kill.
     """
-
-    def arm() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return arm
+    return ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", f'[ "$PPID" = {parent} ] && exec "$@"', "sh", *argv)
 
 
 class Child(Protocol):
@@ -62,10 +55,12 @@ class Process:
     @classmethod
     async def start(cls, name: str, program: Program, log: Path, descriptors: Sequence[int] = ()) -> Process:
         """Start `program`, which inherits `descriptors`. Raises StackError when it cannot even be executed."""
+        if shutil.which(program.argv[0]) is None:
+            raise StackError(f"{name}: cannot start {program.argv[0]}: there is no such program")
         with log.open("ab") as output:
             try:
                 child = await asyncio.create_subprocess_exec(
-                    *program.argv,
+                    *bound(program.argv, os.getpid()),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=asyncio.subprocess.STDOUT,
@@ -74,10 +69,9 @@ class Process:
                     process_group=0,
                     user=program.user_id,
                     extra_groups=None if program.user_id is None else (),
-                    preexec_fn=die_with(os.getpid()),
                 )
             except OSError as error:
-                raise StackError(f"{name}: cannot start {program.argv[0]}: {error.strerror}") from None
+                raise StackError(f"{name}: cannot be started: {error}") from None
         return cls(name, child, log)
 
     @property
@@ -107,9 +101,13 @@ class Process:
         self.signal(signal.SIGCONT)
 
     async def stop(self, polite: int, grace_s: float) -> None:
-        """Ask with signal `polite`; what is still there after `grace_s`, or was left behind, is killed."""
+        """Ask with signal `polite`; what is still there after `grace_s` is killed."""
         self.signal(polite)
         self.resume()  # a paused process cannot hear
+        await self.end(grace_s)
+
+    async def end(self, grace_s: float) -> None:
+        """Wait for it to end by itself; what is still there after `grace_s` is killed, with its family."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self.wait()

@@ -52,7 +52,7 @@ class Unit:
     after: tuple[str, ...] = ()
     listen_port: int | None = None
     ready_s: float = 30.0
-    grace_s: float = 0.7
+    grace_s: float = 2.0
 
 
 Watcher = Callable[[str, State, float], None]  # unit, its state, seconds since its start

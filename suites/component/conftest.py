@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hxp_harness.certify.behaviour import Behaviour
+from hxp_harness.certify.golden_process import golden
 from hxp_harness.stack import RunningStack, Want, running
 from reference_stack.catalogue import ServiceSpec, load_catalogue
 
@@ -17,7 +19,7 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="session", params=ROWS)
+@pytest.fixture(params=ROWS)
 def spec(request: pytest.FixtureRequest) -> ServiceSpec:
     """One row of the catalogue."""
     row: ServiceSpec = request.param
@@ -25,23 +27,42 @@ def spec(request: pytest.FixtureRequest) -> ServiceSpec:
 
 
 @pytest.fixture(scope="session")
-def mocked(spec: ServiceSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The service of `spec` alone, everything that it needs mocked."""
-    folder = tmp_path_factory.mktemp(spec.name)
-    with running(Want(folder=str(folder), services=(spec.name,), mock=True)) as stack:
-        yield stack
+def model_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a server that stands for every model: what the gateway has behind it here."""
+    with golden(tmp_path_factory.mktemp("golden"), Behaviour(ttft_s=0.001, itl_s=0.0)) as server:
+        yield server.base_url
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., RunningStack]]:
-    """Start a mocked service of the test's own."""
+def want(spec: ServiceSpec, request: pytest.FixtureRequest) -> Callable[[Path], Want]:
+    """How to ask for the service alone, everything that it needs mocked."""
+    options = {"upstream": request.getfixturevalue("model_api")} if spec.name == "api_gateway" else {}
+    return lambda folder: Want(folder=str(folder), services=(spec.name,), mock=True, options=options)
+
+
+@pytest.fixture(scope="session")
+def kept() -> Iterator[Callable[[Want], RunningStack]]:
+    """Start a service once, however the tests are ordered, and keep it until the session ends."""
+    found: dict[tuple[str, ...], RunningStack] = {}
     with ExitStack() as started:
 
-        def begin(name: str, **settings: str) -> RunningStack:
-            want = Want(folder=str(tmp_path), services=(name,), mock=True, options=settings)
-            return started.enter_context(running(want))
+        def get(want: Want) -> RunningStack:
+            if want.services not in found:
+                found[want.services] = started.enter_context(running(want))
+            return found[want.services]
 
-        yield begin
+        yield get
+
+
+@pytest.fixture
+def mocked(
+    spec: ServiceSpec,
+    want: Callable[[Path], Want],
+    kept: Callable[[Want], RunningStack],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> RunningStack:
+    """The service of `spec`, running alone."""
+    return kept(want(tmp_path_factory.mktemp(spec.name)))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -86,9 +87,9 @@ def test_needs_are_services_of_the_catalogue(spec: ServiceSpec) -> None:
     assert set(spec.needs) <= set(load_catalogue()) - {spec.name}
 
 
-def test_a_stopped_service_leaves_nothing(spec: ServiceSpec, tmp_path: Path) -> None:
+def test_a_stopped_service_leaves_nothing(spec: ServiceSpec, want: Callable[[Path], Want], tmp_path: Path) -> None:
     """After a stop no process of the service is left and its port is closed."""
-    with running(Want(folder=str(tmp_path), services=(spec.name,), mock=True)) as stack:
+    with running(want(tmp_path)) as stack:
         family = [psutil.Process(stack.pid), *psutil.Process(stack.pid).children(recursive=True)]
         url = str(stack.services[spec.name]["health_url"])
         assert httpx.get(url, trust_env=False).status_code == 200
@@ -99,9 +100,9 @@ def test_a_stopped_service_leaves_nothing(spec: ServiceSpec, tmp_path: Path) -> 
         httpx.get(url, trust_env=False)
 
 
-def test_a_killed_stack_leaves_nothing(spec: ServiceSpec, tmp_path: Path) -> None:
+def test_a_killed_stack_leaves_nothing(want: Callable[[Path], Want], tmp_path: Path) -> None:
     """After SIGKILL of the supervisor its services end by themselves."""
-    with running(Want(folder=str(tmp_path), services=(spec.name,), mock=True)) as stack:
+    with running(want(tmp_path)) as stack:
         supervisor = psutil.Process(stack.pid)
         family = supervisor.children(recursive=True)
         supervisor.kill()

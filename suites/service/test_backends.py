@@ -28,7 +28,7 @@ async def test_the_database_is_postgresql(alone: Alone) -> None:
         await connection.close()
 
     assert version.startswith("PostgreSQL ")
-    assert {"api_keys", "usage"} <= {row["tablename"] for row in tables}
+    assert {"api_key", "usage"} <= {row["tablename"] for row in tables}
 
 
 def test_the_database_says_what_it_holds(face: Face) -> None:
@@ -110,7 +110,7 @@ def test_prometheus_answers_a_query(face: Face) -> None:
         pytest.skip(f"no Prometheus on this machine: {ready['dependencies']}")
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:  # the first scrape comes some seconds after the start
-        answer = client.get("/v1/query", params={"query": "up"})
+        answer = client.get("/v1/query", params={"expression": "up"})
         if answer.status_code == 200 and answer.json():
             break
         time.sleep(0.2)  # polls a server of its own pace

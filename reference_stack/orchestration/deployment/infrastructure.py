@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 
+from reference_stack.catalogue import load_catalogue
 from reference_stack.orchestration.deployment import backing
 from reference_stack.orchestration.deployment.offer import Offer
 from reference_stack.orchestration.deployment.room import HOST, Room
+from reference_stack.orchestration.deployment.want import MODELS
 from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.api.keys import digest_of
 
@@ -17,12 +19,14 @@ def api_gateway(room: Room) -> list[Unit]:
     """The gateway: every model of this stack behind it, and one key that may use them all."""
     pepper = room.secret("pepper", secrets.token_urlsafe(32))
     digest = digest_of(_key(room).encode(), pepper.read_bytes().strip())
+    upstream = room.want.upstream
+    models = [spec.name for spec in load_catalogue().values() if spec.group == MODELS] if upstream else room.models
     settings: dict[str, object] = {
-        "upstreams": {name: {"base_url": f"{room.face_url(name)}/v1"} for name in room.models},
+        "upstreams": {name: {"base_url": upstream or f"{room.face_url(name)}/v1"} for name in models},
         "keys": [{"id": "local", "hash": digest.hex()}],
         "pepper_file": str(pepper),
     }
-    if not room.want.mock:
+    if "database" in room.want.names and not room.want.mock:
         settings["database_dsn"] = backing.database_settings(room).dsn
         settings["cache_url"] = backing.cache_settings(room).url
     return [room.service(GATEWAY, settings)]
@@ -65,7 +69,7 @@ def offer(room: Room, name: str) -> Offer:
             health_url=f"{url}/health",
             metrics_url=f"{url}/metrics",
             base_url=f"{url}/v1",
-            api_model=room.models[0],
+            api_model=room.models[0] if room.models else "mixtral",
             api_key=_key(room),
             engine=room.want.engine,
             evidence=_evidence(room),
@@ -77,4 +81,5 @@ def offer(room: Room, name: str) -> Offer:
         "vector_database": lambda: f"http://{HOST}:{room.port('qdrant', 6333)}",
     }
     behind = servers[name]() if name in servers and not room.want.mock else ""
-    return Offer(f"{url}/health", f"{url}/metrics", behind)
+    grpc_port = room.port("qdrant_grpc", 6334) if behind and name == "vector_database" else 0
+    return Offer(f"{url}/health", f"{url}/metrics", behind, grpc_port)

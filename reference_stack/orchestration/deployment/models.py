@@ -13,6 +13,7 @@ from reference_stack.orchestration.deployment.want import Want
 from reference_stack.orchestration.supervisor import Unit
 
 log = logging.getLogger(__name__)
+_OURS = {"device", "upstream"}  # options that are no settings of the simulation
 
 
 def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
@@ -69,7 +70,7 @@ def _feasibility(want: Want, name: str) -> dict[str, str]:
 
 def _served(room: Room, name: str) -> Unit:
     """The simulated engine; its settings are written in any case."""
-    chosen = {key: yaml.safe_load(value) for key, value in room.want.options.items() if key != "device"}
+    chosen = {key: yaml.safe_load(value) for key, value in room.want.options.items() if key not in _OURS}
     return room.service(name, {"service": name, "device": room.want.device, **chosen}, health="/health")
 
 

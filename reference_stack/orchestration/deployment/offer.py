@@ -13,6 +13,7 @@ class Offer:
     health_url: str
     metrics_url: str
     url: str = ""  # the server behind an integration service
+    grpc_port: int = 0  # of that server, where it speaks gRPC too
     base_url: str = ""
     api_model: str = ""
     api_key: str = field(default="", repr=False)
@@ -26,6 +27,8 @@ class Offer:
         row: dict[str, object] = {"health_url": self.health_url, "metrics_url": self.metrics_url, "pid": pid}
         if self.url:
             row["url"] = self.url
+        if self.grpc_port:
+            row["grpc_port"] = self.grpc_port
         if self.base_url:
             row |= {
                 "base_url": self.base_url,

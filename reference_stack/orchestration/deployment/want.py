@@ -22,8 +22,9 @@ class Want:
     """`services` empty: all twelve. `folder` gets logs, settings, data and state; `cache` what stacks share.
 
     With `mock` the integration services keep everything in memory and no server of theirs is started. `options`
-    are settings for the models (`device`, `speed`, ...). With a `contract` the wanted models say whether they can
-    meet it.
+    are settings for the models (`device`, `speed`, ...), and `upstream`: the base URL (it ends in /v1) of a server
+    that stands for every model behind the gateway; then only the services that are named run. With a `contract` the
+    wanted models say whether they can meet it.
     """
 
     folder: Path
@@ -44,9 +45,16 @@ class Want:
     @property
     def names(self) -> tuple[str, ...]:
         """The services that run: those wanted and all that they need, needs first."""
-        return closure(self.services or tuple(load_catalogue()))
+        wanted = self.services or tuple(load_catalogue())
+        return wanted if self.upstream else closure(wanted)
+
+    @property
+    def upstream(self) -> str:
+        """The server that stands for every model, or empty."""
+        return self.options.get("upstream", "")
 
     @property
     def device(self) -> str:
-        """The simulated device. A gateway wanted alone is what is measured, so its models must cost nothing."""
-        return self.options.get("device", "ideal" if self.services == ("api_gateway",) else "h200")
+        """The device. A gateway wanted alone is what is measured, so its simulated models must cost nothing."""
+        costless = self.engine == "sim" and self.services == ("api_gateway",)
+        return self.options.get("device", "ideal" if costless else "h200")

@@ -51,7 +51,7 @@ def decode(raw: bytes) -> Any:
         raise invalid([{"type": "missing", "loc": (), "msg": "Field required", "input": None}])
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return _decode_slowly(raw)
 
 
@@ -64,6 +64,8 @@ def _decode_slowly(raw: bytes) -> Any:
     except json.JSONDecodeError as error:
         row = {"type": "json_invalid", "loc": (error.pos,), "msg": "JSON decode error", "input": {}}
         raise invalid([row | {"ctx": {"error": error.msg}}]) from None
+    except ValueError:  # an integer of more digits than Python takes
+        raise ApiError("There was an error parsing the body", kind="Bad Request") from None
     except RecursionError:
         raise ApiError("The body is nested too deeply", kind="Bad Request") from None
 

@@ -24,6 +24,7 @@ from hxp_harness.certify.golden_process import GoldenServer, golden
 from hxp_harness.certify.truth import read_truths
 
 QUICK = Behaviour(ttft_s=0.02, itl_s=0.004)
+LONG = "a" * 4000  # a request id that makes every event long
 StartGolden = Callable[..., GoldenServer]
 
 
@@ -52,6 +53,15 @@ def request_bytes(
 
 def connect(server: GoldenServer) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def narrow(server: GoldenServer) -> socket.socket:
+    """Connect with a receive buffer so small that the server's kernel soon takes no more."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.settimeout(20)
+    sock.connect(("127.0.0.1", server.port))
+    return sock
 
 
 def exchange(server: GoldenServer, request: bytes) -> bytes:
@@ -385,16 +395,12 @@ def test_connection_is_kept_and_pipelined(start_golden: StartGolden) -> None:
 def test_slow_reader_gets_every_byte(start_golden: StartGolden) -> None:
     """What does not fit into the kernel's buffers is sent later, and `hi_s` says when."""
     server = start_golden(ttft_s=0, itl_s=0)
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.settimeout(10)
-    tokens = 40_000
-    with sock:
-        sock.connect(("127.0.0.1", server.port))
-        sock.sendall(request_bytes("a", max_tokens=tokens))
+    tokens = 3_000
+    with narrow(server) as sock:
+        sock.sendall(request_bytes(LONG, max_tokens=tokens))
         httpx.get(f"http://127.0.0.1:{server.port}/health")  # answered when all of the stream has been written
         answer = b"".join(iter(lambda: sock.recv(1 << 20), b""))
-    events = server.truth("a", wait_s=10).events
+    events = server.truth(LONG, wait_s=10).events
 
     assert len(payloads(answer)) == tokens + 3
     assert len(events) == tokens
@@ -405,13 +411,13 @@ def test_slow_reader_gets_every_byte(start_golden: StartGolden) -> None:
 def test_client_gone_before_it_read_all(start_golden: StartGolden) -> None:
     """A stream whose bytes the kernel never took ends as cancelled, its last token without an upper bound."""
     server = start_golden(ttft_s=0, itl_s=0)
-    with connect(server) as sock:
-        sock.sendall(request_bytes("a", max_tokens=100_000))
+    with narrow(server) as sock:
+        sock.sendall(request_bytes(LONG, max_tokens=3_000))
         httpx.get(f"http://127.0.0.1:{server.port}/health")  # answered when all of the stream has been written
-    truth = server.truth("a")
+    truth = server.truth(LONG)
 
     assert truth.ended == "cancelled"
-    assert len(truth.events) == 100_000
+    assert len(truth.events) == 3_000
     assert truth.events[0].hi_s > 0
     assert truth.events[-1].hi_s == 0
 

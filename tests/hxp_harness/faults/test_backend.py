@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -39,7 +40,7 @@ def connect(backend: Backend) -> socket.socket:
     return socket.create_connection(("127.0.0.1", backend.port), timeout=5)
 
 
-def drain(sock: socket.socket, *, idle_s: float = 0.3) -> tuple[bytes, str]:
+def drain(sock: socket.socket, *, idle_s: float = 1.0) -> tuple[bytes, str]:
     """Return what comes until the connection ends (how: end or reset) or stays silent (idle)."""
     sock.settimeout(idle_s)
     received = b""
@@ -55,14 +56,19 @@ def drain(sock: socket.socket, *, idle_s: float = 0.3) -> tuple[bytes, str]:
         received += more
 
 
-def row_of(backend: Backend, name: str) -> BackendRow:
-    """Return the ledger's first row of a request, waiting for it."""
-    deadline_s = time.monotonic() + 5
+def rows_of(backend: Backend, name: str, count: int = 1) -> list[BackendRow]:
+    """Return the ledger's rows of a request, waiting for `count`: a row comes after the answer."""
+    deadline_s = time.monotonic() + 10
     while True:
         rows = [row for row in backend.ledger() if row.request_id == name]
-        if rows:
-            return rows[0]
-        assert time.monotonic() < deadline_s, f"no row of {name}"
+        if len(rows) >= count:
+            return rows
+        assert time.monotonic() < deadline_s, f"only {len(rows)} rows of {name}"
+        threading.Event().wait(0.005)
+
+
+def row_of(backend: Backend, name: str) -> BackendRow:
+    return rows_of(backend, name)[0]
 
 
 def post(backend: Backend, behaviour: str, name: str, *, stream: bool = False) -> httpx.Response:
@@ -95,7 +101,7 @@ def test_attempts_are_counted(backend: Backend) -> None:
     """Two requests with the same mark are two attempts."""
     for _ in range(2):
         post(backend, "healthy", "twice")
-    assert [row.attempt for row in backend.ledger() if row.request_id == "twice"] == [1, 2]
+    assert [row.attempt for row in rows_of(backend, "twice", 2)] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_broken_connections(backend: Backend, behaviour: str, how: str, tokens: 
     """Each broken connection breaks in its own way, after the tokens that the ledger says."""
     with connect(backend) as sock:
         sock.sendall(ask_bytes(behaviour, behaviour))
-        received, ended = drain(sock)
+        received, ended = drain(sock, idle_s=0.3 if how == "idle" else 10)
 
     assert ended == how
     assert contains in received

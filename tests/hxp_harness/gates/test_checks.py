@@ -264,6 +264,13 @@ def test_one_token_answers_have_no_gaps(run: MakeRun) -> None:
     assert "times consistent" not in outcomes(verdict(told))
 
 
+def test_littles_law_sees_imbalance(run: MakeRun) -> None:
+    """A service that stalls when the measured time ends leaves far more open than there was at the beginning."""
+    found = verdict(run(*SIX, pace=lambda index: 0.8 if index < 1100 else 12.0))
+
+    assert outcomes(found)["Little's law"] is FAILED
+
+
 def test_littles_law_needs_time(run: MakeRun) -> None:
     """Requests that were all sent at once have no rate of arrival."""
     found = verdict(run(*SIX).changed(lambda trace: replace(trace, sent_s=1.0, intended_s=1.0)))

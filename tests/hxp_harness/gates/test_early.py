@@ -69,6 +69,18 @@ def test_the_share_that_is_allowed(gate: str, share: float) -> None:
     assert allowed_share(parse_gate(gate), []) == pytest.approx(share)
 
 
+def test_wealth_follows_the_bet(run: MakeRun) -> None:
+    """All bad multiplies wealth by 1 + 0.9 * 19 for a p95, none bad leaves a tenth, and never less than nothing."""
+    gates = parse_gates(["e2e p95 <= 500 ms"])
+    slow, fast = run(1.0).table, run(0.1).table
+    judge = EarlyJudge(gates)
+
+    judge.look(slow)
+    assert judge._wealth[gates[0]] == pytest.approx(18.1)
+    judge.look(fast)
+    assert judge._wealth[gates[0]] == pytest.approx(1.81)
+
+
 @pytest.mark.parametrize("clusters", [1, 5, 1000])
 def test_the_bet_is_fair(clusters: int) -> None:
     """With exactly the allowed share on average, in clusters of any size, fewer than 1 in 1000 runs fail early."""

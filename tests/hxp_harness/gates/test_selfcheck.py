@@ -16,9 +16,10 @@ from hxp_harness.gates.gate import Gate, parse_gate
 from hxp_harness.gates.interval import ALPHA
 from hxp_harness.metrics.summary import percentile
 
-RUNS, REPLICATES, REQUESTS = 400, 8, 1000
+RUNS, REPLICATES, REQUESTS = 300, 8, 1000
 ASKED = Asked(50.0, 128, 64, REPLICATES, REQUESTS)
 SPREAD = 0.3  # of the logarithm of latency
+JUMP_AT = 1.5
 P95_POINT = 1.6448536269514722  # of the normal distribution
 Server = Callable[[np.random.Generator], NDArray[np.float64]]
 
@@ -39,6 +40,17 @@ def clustered(random: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray((level + random.standard_normal((REPLICATES, REQUESTS))) * np.sqrt(0.5))
 
 
+def jumping(random: np.random.Generator) -> NDArray[np.float64]:
+    """A clustered server with a second mode: the p95 lies just behind a jump in latency, as under preemption."""
+    standard = clustered(random)
+    return np.where(standard > JUMP_AT, standard, standard - 1.0 / SPREAD)
+
+
+def observed(latency_s: NDArray[np.float64], limit_s: float) -> Observed:
+    point = percentile(latency_s, 0.95)
+    return Observed(point, point, REQUESTS, int((latency_s > limit_s).sum()), REQUESTS)
+
+
 def outcomes(server: Server, gate: Gate, headroom: float) -> tuple[float, float]:
     """Return the shares of runs that pass and that fail, the true p95 lying `headroom` below the gate's limit."""
     random = np.random.default_rng(11)
@@ -46,20 +58,19 @@ def outcomes(server: Server, gate: Gate, headroom: float) -> tuple[float, float]
     passed = failed = 0
     for _ in range(RUNS):
         latency_s = median_s * np.exp(SPREAD * server(random))
-        points = [percentile(replicate, 0.95) for replicate in latency_s]
-        reading = read_gate(gate, [Observed(point, point, REQUESTS) for point in points], ASKED)
+        reading = read_gate(gate, [observed(replicate, gate.limit) for replicate in latency_s], ASKED)
         passed += met(reading)
         failed += reading.interval.p_over <= ALPHA
     return passed / RUNS, failed / RUNS
 
 
-@pytest.mark.parametrize("server", [independent, clustered])
+@pytest.mark.parametrize("server", [independent, clustered, jumping])
 def test_at_the_limit_neither_passes_nor_fails(server: Server) -> None:
     """With the true p95 exactly at the limit, a false PASS comes in at most 1 % of runs, and so does a false FAIL."""
     passed, failed = outcomes(server, parse_gate("e2e p95 <= 2000 ms"), headroom=0.0)
 
-    # 4 more of 400 than the promised 4 would come by chance once in fifty
-    assert passed <= 0.01
+    # 1 % is the promise; 6 of 300 runs or fewer come of that in 97 of 100 tries
+    assert passed <= 0.02
     assert failed <= 0.02
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -15,7 +15,7 @@ from hxp_harness.load.client import Client
 from hxp_harness.load.connection import Address, Receipts
 from hxp_harness.load.plan import Due, LoadPlan
 from hxp_harness.load.request import Renderer
-from hxp_harness.load.stamps import WallOffset
+from hxp_harness.load.stamps import WallOffset, stamping
 from hxp_harness.trace import ErrorKind, Trace
 from tests.hxp_harness.load.conftest import (
     FINISH,
@@ -35,6 +35,13 @@ from tests.hxp_harness.load.conftest import (
     token,
     usage,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kernel_stamps() -> Iterator[None]:
+    with stamping() as stamped:
+        assert stamped
+        yield
 
 
 def send(

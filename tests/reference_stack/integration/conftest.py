@@ -6,15 +6,15 @@ import asyncio
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from reference_stack.orchestration import ports, readiness
-from reference_stack.orchestration.process import die_with
+from reference_stack.orchestration.process import bound
 from reference_stack.orchestration.readiness import Probe
 from reference_stack.schemas.common.program import Program
 from reference_stack.schemas.configuration.cache import CacheSettings
@@ -33,12 +33,11 @@ def running(program: Program, probe: Probe, log: Path) -> Iterator[subprocess.Po
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            program.argv,
+            bound(program.argv, os.getpid()),
             stdout=output,
             stderr=output,
             user=program.user_id,
             env={**os.environ, **program.environment},
-            preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - it only calls prctl
         ) as server,
     ):
         try:
@@ -99,3 +98,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricsSett
     with running(program, readiness.http(f"http://127.0.0.1:{reservation.port}/-/ready"), folder / "log"):
         yield MetricsSettings(prometheus_port=reservation.port, timeout_s=10)
     reservation.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Program, Probe, Path], subprocess.Popen[bytes]]]:
+    """Starts servers that end with the test."""
+    with ExitStack() as stack:
+        yield lambda program, probe, log: stack.enter_context(running(program, probe, log))

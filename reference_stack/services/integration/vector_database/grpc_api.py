@@ -20,6 +20,7 @@ from reference_stack.services.integration.vector_database.filters import Unknown
 from reference_stack.services.integration.vector_database.rest import VERSION
 
 Answer = TypeVar("Answer")
+Row = TypeVar("Row", models.Record, models.ScoredPoint)
 _CODES = {
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.ALREADY_EXISTS,
@@ -118,7 +119,7 @@ class _Points(PointsServicer):
     async def Query(self, request: q.QueryPoints, context: _Context) -> q.QueryResponse:  # noqa: N802 - Qdrant's name
         def work() -> q.QueryResponse:
             found = self._engine.query(request.collection_name, GrpcToRest.convert_query_points(request))
-            return q.QueryResponse(result=[RestToGrpc.convert_scored_point(row) for row in found])
+            return q.QueryResponse(result=[RestToGrpc.convert_scored_point(_with_room(row)) for row in found])
 
         return await _answer(context, work)
 
@@ -138,7 +139,7 @@ class _Points(PointsServicer):
                 with_vector=_with_vectors(request),
             )
             rows = self._engine.retrieve(request.collection_name, wanted)
-            return q.GetResponse(result=[RestToGrpc.convert_record(row) for row in rows])
+            return q.GetResponse(result=[RestToGrpc.convert_record(_with_room(row)) for row in rows])
 
         return await _answer(context, work)
 
@@ -154,7 +155,7 @@ class _Points(PointsServicer):
             found = self._engine.scroll(request.collection_name, wanted)
             following = found.next_page_offset
             return q.ScrollResponse(
-                result=[RestToGrpc.convert_record(row) for row in found.points],
+                result=[RestToGrpc.convert_record(_with_room(row)) for row in found.points],
                 next_page_offset=None if following is None else RestToGrpc.convert_extended_point_id(following),
             )
 
@@ -169,6 +170,11 @@ def _with_payload(request: q.GetPoints | q.ScrollPoints) -> models.WithPayloadIn
 def _with_vectors(request: q.GetPoints | q.ScrollPoints) -> models.WithVector:
     wanted = request.HasField("with_vectors")
     return GrpcToRest.convert_with_vectors_selector(request.with_vectors) if wanted else False
+
+
+def _with_room(row: Row) -> Row:
+    """The converters stumble over a row without a payload; the wire says nothing as an empty one."""
+    return row if row.payload is not None else row.model_copy(update={"payload": {}})
 
 
 def _done() -> q.PointsOperationResponse:

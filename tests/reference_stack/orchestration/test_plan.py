@@ -1,0 +1,181 @@
+"""Promises of the plan: what is put where, before anything is started."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reference_stack.catalogue import load_catalogue
+from reference_stack.errors import SettingsError
+from reference_stack.orchestration.deployment.plan import Plan, draw
+from reference_stack.orchestration.deployment.room import Room
+from reference_stack.orchestration.deployment.want import Want
+from reference_stack.orchestration.entry import argv
+from reference_stack.schemas.api.keys import digest_of
+from reference_stack.serve import read_settings
+
+CACHE = Path(__file__).parents[3] / ".hxp" / "cache"
+
+
+def want(folder: Path, **wishes: object) -> Want:
+    return Want(**{"folder": folder, "cache": CACHE, "ports": "free", **wishes})  # type: ignore[arg-type]  # by name
+
+
+def drawn(wanted: Want) -> Iterator[tuple[Room, Plan]]:
+    with Room(wanted) as room:
+        yield room, draw(room)
+
+
+@pytest.fixture
+def whole(room: Path) -> Iterator[tuple[Room, Plan]]:
+    """All twelve services, mocked."""
+    yield from drawn(want(room, mock=True))
+
+
+def test_every_service_is_one_unit_with_good_settings(whole: tuple[Room, Plan]) -> None:
+    """Each of the twelve is started once, with settings that it accepts, and offers a face."""
+    _, plan = whole
+    assert sorted(unit.name for unit in plan.units) == sorted(load_catalogue())
+    assert set(plan.offers) == set(load_catalogue())
+    for unit in plan.units:
+        assert unit.settings is not None
+        read_settings(unit.name, unit.settings)
+
+
+def test_ports_are_all_different(whole: tuple[Room, Plan]) -> None:
+    """No two services share a port."""
+    _, plan = whole
+    assert len({unit.listen_port for unit in plan.units}) == len(plan.units)
+
+
+def test_the_gateway_takes_the_key_that_it_offers(whole: tuple[Room, Plan]) -> None:
+    """The offered key is the one whose keyed hash the gateway knows; secrets are their owner's alone."""
+    room, plan = whole
+    settings = json.loads((room.want.folder / "settings" / "api_gateway.json").read_text())
+    pepper = Path(settings["pepper_file"])
+    digest = digest_of(plan.offers["api_gateway"].api_key.encode(), pepper.read_bytes())
+    assert settings["keys"][0]["hash"] == digest.hex()
+    assert list(settings["upstreams"]) == ["mixtral", "hermes", "openchat", "phi3"]
+    for file in (pepper, room.want.folder / "secrets" / "api_key", room.want.folder / "settings" / "api_gateway.json"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_secrets_stay_from_one_start_to_the_next(room: Path) -> None:
+    """The key of a stack is the same when it is started again in its folder."""
+    keys = []
+    for _ in range(2):
+        ((_, plan),) = drawn(want(room, services=("api_gateway",), mock=True))
+        keys.append(plan.offers["api_gateway"].api_key)
+    assert keys[0] == keys[1]
+
+
+def test_a_model_alone_needs_nothing(room: Path) -> None:
+    """A stack of one model is one process."""
+    ((_, plan),) = drawn(want(room, services=("mixtral",)))
+    assert [unit.name for unit in plan.units] == ["mixtral"]
+    row = plan.offers["mixtral"].row(7)
+    assert row["pid"] == 7
+    assert str(row["base_url"]).endswith("/v1")
+    assert row["evidence"] == "simulated"
+
+
+def test_a_gateway_alone_has_models_that_cost_nothing(room: Path) -> None:
+    """Where the gateway is what is measured its models are ideal, unless a device is asked for."""
+    for options, device in (({}, "ideal"), ({"device": "l40s"}, "l40s")):
+        list(drawn(want(room, services=("api_gateway",), mock=True, options=options)))
+        assert json.loads((room / "settings" / "mixtral.json").read_text())["device"] == device
+    assert want(room, services=("mixtral",)).device == "h200"
+
+
+def test_servers_start_with_their_services(room: Path) -> None:
+    """Real backends are PostgreSQL, Valkey and what else there is, and their services are told where."""
+    ((_, plan),) = drawn(want(room, services=("database", "cache", "vector_database")))
+    assert [unit.name for unit in plan.units] == ["postgres", "database", "valkey", "cache", "vector_database"]
+    postgres, database = plan.units[0], read_settings("database", plan.units[1].settings)
+    assert f"port={database.port}" in postgres.program.argv
+    assert plan.offers["database"].url == database.dsn
+    assert plan.offers["cache"].url.startswith("redis://127.0.0.1:")
+
+
+def test_the_gateway_is_told_of_database_and_cache(room: Path) -> None:
+    """With real backends the gateway's settings say where they are."""
+    ((_, plan),) = drawn(want(room, services=("api_gateway",)))
+    settings = json.loads((room / "settings" / "api_gateway.json").read_text())
+    assert settings["database_dsn"] == plan.offers["database"].url
+    assert settings["cache_url"] == plan.offers["cache"].url
+
+
+def test_prometheus_scrapes_every_service(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a Prometheus it is started, and scrapes every face of the stack."""
+    (tmp_path / "prometheus").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ((_, plan),) = drawn(want(room, services=("monitoring",)))
+    assert [unit.name for unit in plan.units] == ["prometheus", "metrics", "monitoring"]
+    written = json.loads((room / "data" / "prometheus" / "prometheus.yml").read_text())
+    assert [job["job_name"] for job in written["scrape_configs"]] == ["metrics", "monitoring"]
+
+
+def test_without_prometheus_the_stack_says_so(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none can be had, the metrics service starts without, and a note says why."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ((_, plan),) = drawn(want(room, services=("metrics",), cache=tmp_path / "empty" / "cache"))
+    assert [unit.name for unit in plan.units] == ["metrics"]
+    assert "apt-get, which is not here" in plan.notes[0]
+    assert plan.units[0].settings is not None
+    assert read_settings("metrics", plan.units[0].settings).absent
+
+
+def test_documented_ports_are_those_of_the_catalogue(room: Path) -> None:
+    """With documented ports a service listens where the catalogue says."""
+    with Room(want(room, ports="documented")) as made:
+        try:
+            assert made.face_port("storage") == load_catalogue()["storage"].port
+        except Exception as error:
+            if "is taken" not in str(error):
+                raise
+            pytest.skip(str(error))
+
+
+def test_an_unknown_service_is_refused(room: Path) -> None:
+    """A service that does not exist is refused with the nearest name."""
+    with pytest.raises(SettingsError) as caught:
+        want(room, services=("reddis",))
+    assert "cache" in caught.value.hint or "did you mean" in caught.value.hint
+
+
+def test_weights_that_do_not_run_here_are_refused(room: Path) -> None:
+    """Real weights without an engine for them are refused, with what would do."""
+    with pytest.raises(SettingsError, match="mixtral") as caught:
+        list(drawn(want(room, services=("mixtral",), engine="vllm", cache=room / "nothing" / "cache")))
+    assert "--weights tiny" in caught.value.hint
+
+
+def test_the_entry_point_says_it_all() -> None:
+    """What a harness wants becomes options of `up`, each of them."""
+    wanted = {
+        "services": ["mixtral"],
+        "engine": "vllm",
+        "weights": "tiny",
+        "folder": "/tmp/x",
+        "mock": True,
+        "options": {"speed": "2"},
+    }
+    options = "--folder /tmp/x --engine vllm --weights tiny --only mixtral --mock --set speed=2"
+    assert " ".join(argv(wanted)[3:]) == f"up --foreground --json --ports free {options}"
+
+
+def test_engines_on_one_gpu_start_one_after_another(room: Path) -> None:
+    """Real engines wait for one another, are not forked, and make the gateway's evidence what theirs is."""
+    program = room / "vllm-gpu" / "bin" / "vllm"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    wishes = {"engine": "vllm", "weights": "dummy", "cache": room / "cache", "mock": True}
+    ((_, plan),) = drawn(want(room, services=("api_gateway",), **wishes))
+    models = plan.units[:4]
+    assert [unit.after for unit in models] == [(), ("mixtral",), ("hermes",), ("openchat",)]
+    assert all(unit.settings is None and unit.program.argv[0] == str(program) for unit in models)
+    assert {offer.evidence for offer in plan.offers.values() if offer.base_url} == {"measured"}
