@@ -47,7 +47,7 @@ def perf(request: PerfRequest) -> int:
     evidence.write_profile(folder, profile)
     with screen_of(profile, gates) as screen:
         try:
-            with opened_target(request, profile, folder, screen) as target:
+            with opened_target(request, profile, gates, folder, screen) as target:
                 refuse_evidence(request, target)
                 begin(folder, profile, target)
                 run_load(folder, profile, gates, target, screen)
@@ -81,18 +81,36 @@ def supported_gates(profile: Profile) -> tuple[Gate, ...]:
 
 
 @contextlib.contextmanager
-def opened_target(request: PerfRequest, profile: Profile, folder: Path, screen: Screen) -> Iterator[Target]:
-    """Yield the target that was asked for: a URL, or a stack that is started for the run and stopped after it."""
+def opened_target(
+    request: PerfRequest, profile: Profile, gates: tuple[Gate, ...], folder: Path, screen: Screen
+) -> Iterator[Target]:
+    """Yield the target that was asked for: a URL, or a stack that is started for the run and stopped after it.
+
+    What the stack predicts of itself is shown and kept among the target's facts; the measurement has the last word.
+    """
     if request.target_url is not None:
         yield target_from_url(request, profile)
         return
     judged = "api_gateway" if request.through_gateway else profile.service
     services = (profile.service,) if judged == profile.service else (profile.service, judged)
     screen.say(f"starting {' and '.join(services)} ({request.engine})")
-    want = Want(str(folder / "stack"), services, request.engine, request.weights)
+    asked = asked_of(profile, gates)
+    want = Want(str(folder / "stack"), services, request.engine, request.weights, contract=asked)
     with running(want, ready_s=600.0 if request.engine == "vllm" else 60.0) as stack:
         target = stack.target(judged)
-        yield target if judged == profile.service else replace(target, api_model=profile.service)
+        if judged != profile.service:
+            target = replace(target, api_model=profile.service)
+        if predicted := stack.prediction(profile.service):
+            screen.say(predicted)
+            target = replace(target, facts={**target.facts, "feasibility": predicted})
+        yield target
+
+
+def asked_of(profile: Profile, gates: tuple[Gate, ...]) -> dict[str, object]:
+    """Return the contract as a stack reads it, with the first limit on a percentile of end-to-end latency."""
+    asked = profile.contract.model_dump(include={"prompt_tokens", "output_tokens", "rate_rps", "arrival"})
+    limited = next((gate for gate in gates if gate.metric == "e2e" and gate.quantile and gate.upper), None)
+    return asked if limited is None else asked | {"limit_s": limited.limit, "quantile": limited.quantile}
 
 
 def begin(folder: Path, profile: Profile, target: Target) -> None:

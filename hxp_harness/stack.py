@@ -24,7 +24,7 @@ STOP_S = 15.0
 class Want:
     """Which services of a stack, on which engine (sim, vllm) with which weights (real, dummy, tiny).
 
-    The stack keeps logs, settings and state in `folder`.
+    The stack keeps logs, settings and state in `folder`. Where it can, it says of a `contract` whether it can meet it.
     """
 
     folder: str
@@ -33,6 +33,7 @@ class Want:
     weights: str = "real"
     mock: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    contract: Mapping[str, object] | None = None  # prompt_tokens, output_tokens, rate_rps; limit_s with its quantile
 
 
 class RunningStack:
@@ -57,6 +58,10 @@ class RunningStack:
             engine=str(row.get("engine", "unknown")),
             facts={key: str(value) for key, value in row.get("facts", {}).items()},
         )
+
+    def prediction(self, name: str) -> str:
+        """Return what the stack expects of service `name` under the wanted contract, in one sentence, or ""."""
+        return str(self.services.get(name, {}).get("feasibility", {}).get("sentence", ""))
 
 
 def provider(name: str = "reference") -> Callable[[Mapping[str, object]], list[str]]:

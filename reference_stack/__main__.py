@@ -22,6 +22,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="hxp-stack", description="Runs the reference stack, or one service of it.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="start the stack; return when it serves"))
+    _add_forecasts(commands.add_parser("plan", help="predict what the models can meet"), to_file=False)
+    _add_forecasts(commands.add_parser("simulate", help="write the traces that a profile would have"), to_file=True)
     commands.add_parser("tools", help="fetch what cannot come with the package: Prometheus")
     down = commands.add_parser("down", help="stop the stack")
     status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
@@ -47,10 +49,24 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--ports", choices=("documented", "free"), default="documented")
     up.add_argument("--mock", action="store_true", help="integration services keep everything in memory")
     up.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the models")
+    up.add_argument("--contract", metavar="JSON", help="what will be asked of the models: they predict themselves")
     up.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
     up.add_argument("--foreground", action="store_true", help="stay, and stop with this command")
     up.add_argument("--json", action="store_true", help="with --foreground: one line of JSON when it serves")
     up.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
+
+
+def _add_forecasts(command: argparse.ArgumentParser, *, to_file: bool) -> None:
+    which = command.add_mutually_exclusive_group(required=to_file)
+    which.add_argument("--profile", type=Path, metavar="FILE", help="a profile file")
+    which.add_argument("--model", metavar="NAME", help="a profile by name: mixtral, mixtral_512, hermes, ...")
+    command.add_argument("--device", default="h200", metavar="NAME", help="h200 (the default), h100, a100, l40s, cpu")
+    command.add_argument("--precision", metavar="NAME", help="bf16, fp8 or int4; the model's own unless given")
+    if to_file:
+        command.add_argument("--seed", type=int, metavar="N", help="of the arrivals; the profile's unless given")
+        command.add_argument("--out", type=Path, required=True, metavar="FILE", help="one line of JSON a request")
+    else:
+        command.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +88,8 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         return _serve(options)
     if options.command == "up":
         return _up(options, words)
+    if options.command in ("plan", "simulate"):
+        return _forecast(options)
     if options.command == "tools":
         from reference_stack.services.integration.metrics.embedded import fetch
 
@@ -95,8 +113,18 @@ def _up(options: argparse.Namespace, words: Sequence[str]) -> int:
     return up(options.folder, words)
 
 
+def _forecast(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.forecast import Question, plan, write_traces
+
+    question = Question(options.model, options.profile, options.device, options.precision)
+    if options.command == "plan":
+        return plan(question, as_json=options.json)
+    return write_traces(question, options.out, options.seed)
+
+
 def _want(options: argparse.Namespace) -> Want:
     from reference_stack.orchestration.deployment.want import Want
+    from reference_stack.schemas.configuration.workload import parse_contract
 
     settings = {}
     for text in options.set:
@@ -113,6 +141,7 @@ def _want(options: argparse.Namespace) -> Want:
         ports=options.ports,
         mock=options.mock,
         options=settings,
+        contract=options.contract and parse_contract(options.contract),
     )
 
 

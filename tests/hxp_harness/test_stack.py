@@ -20,6 +20,7 @@ SERVICES = {
         "evidence": "simulated",
         "engine": "sim",
         "facts": {"device": "h200"},
+        "feasibility": {"verdict": "MARGINAL", "sentence": "MARGINAL: barely"},
     },
     "database": {"health_url": "http://127.0.0.1:2/health"},
 }
@@ -46,6 +47,11 @@ def test_a_ready_stack_offers_its_services_as_targets(stack_of: Callable[[str], 
 
         assert (target.api_model, target.evidence, target.engine) == ("mixtral", Evidence.SIMULATED, "sim")
         assert target.facts == {"device": "h200"}
+        assert (up.prediction("mixtral"), up.prediction("database"), up.prediction("none")) == (
+            "MARGINAL: barely",
+            "",
+            "",
+        )
         with pytest.raises(UsageError, match="no model or gateway 'database'"):
             up.target("database")
         with pytest.raises(UsageError, match="did you mean 'mixtral'"):

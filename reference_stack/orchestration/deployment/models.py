@@ -9,6 +9,7 @@ import yaml
 from reference_stack.orchestration import readiness
 from reference_stack.orchestration.deployment.offer import Offer
 from reference_stack.orchestration.deployment.room import Room
+from reference_stack.orchestration.deployment.want import Want
 from reference_stack.orchestration.supervisor import Unit
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,28 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
         engine=want.engine,
         evidence=prepared.evidence,
         facts=prepared.facts,
+        feasibility=_feasibility(want, name),
     )
     if prepared.takes_fd:
         return [served], offer
     probe = readiness.http(f"{url}{READY_PATH}")
     return [Unit(name, prepared.program, probe, after=_before(room, name), ready_s=prepared.ready_s)], offer
+
+
+def _feasibility(want: Want, name: str) -> dict[str, str]:
+    """Whether the contract can be met; nothing where none is known, or the model is not run as its row says."""
+    toy = want.engine == "vllm" and want.weights == "tiny"
+    asked = name in (want.services or want.names)
+    if want.contract is None or toy or not asked or set(want.options) - {"device"}:
+        return {}
+    from reference_stack.services.ai_models.feasibility import assess
+    from reference_stack.services.ai_models.model_spec import load_spec
+    from reference_stack.services.ai_models.nearest import nearest_fit, sentence
+    from reference_stack.services.ai_models.physics import find_device
+
+    spec, device = load_spec(name), find_device(want.device)
+    found = assess(spec, device, want.contract)
+    return {"verdict": found.fit.value, "sentence": sentence(found, nearest_fit(spec, device, found))}
 
 
 def _served(room: Room, name: str) -> Unit:

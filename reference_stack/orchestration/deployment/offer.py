@@ -20,6 +20,7 @@ class Offer:
     engine: str = ""
     evidence: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+    feasibility: Mapping[str, str] = field(default_factory=dict)  # verdict and sentence: the stack's own prediction
 
     def row(self, pid: int) -> dict[str, object]:
         """Return the offer as JSON has it, `pid` added, what does not apply left out."""
@@ -37,4 +38,6 @@ class Offer:
                 "evidence": self.evidence,
                 "facts": dict(self.facts),
             }
+        if self.feasibility:
+            row["feasibility"] = dict(self.feasibility)
         return row

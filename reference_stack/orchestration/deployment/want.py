@@ -9,6 +9,7 @@ from typing import Literal
 
 from reference_stack.catalogue import closure, load_catalogue
 from reference_stack.errors import SettingsError, nearest
+from reference_stack.schemas.configuration.workload import Contract
 
 Engine = Literal["sim", "vllm"]
 Weights = Literal["real", "dummy", "tiny"]
@@ -22,7 +23,8 @@ class Want:
 
     With `mock` the integration services keep everything in memory and no server of theirs is started. `options`
     are settings for the models (`device`, `speed`, ...), and `upstream`: the base URL (it ends in /v1) of a server
-    that stands for every model behind the gateway; then only the services that are named run.
+    that stands for every model behind the gateway; then only the services that are named run. With a `contract` the
+    wanted models say whether they can meet it.
     """
 
     folder: Path
@@ -33,6 +35,7 @@ class Want:
     ports: Ports = "documented"
     mock: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    contract: Contract | None = None
 
     def __post_init__(self) -> None:
         for name in self.services:

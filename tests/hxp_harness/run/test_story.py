@@ -106,13 +106,16 @@ def test_a_run_explains_itself_and_is_reported_again(copied: Done, tmp_path: Pat
 
 
 def test_a_model_of_the_stack_is_judged_and_labelled_simulated(tmp_path: Path) -> None:
-    """Without --target the embedded stack is started, judged and stopped; the record says simulated."""
+    """Without --target the embedded stack is started, judged and stopped; the record says simulated and predicted."""
     file = write_profile(tmp_path)
     done = run_program(tmp_path, "perf", "--profile", str(file), "--out", str(tmp_path / "run"))
 
     assert done.code in {0, 4}, done.err + done.out  # 4: this machine was too busy, and the record says so
     assert done.record["evidence"] == "simulated"
     assert done.record["environment"]["target"]["engine"] == "sim"
+    predicted = done.record["environment"]["target"]["feasibility"]
+    assert predicted.startswith("FEASIBLE: mixtral")
+    assert predicted in done.out + done.err
     assert "SIMULATED" in done.out
 
 
