@@ -175,6 +175,6 @@ def _run_report(options: argparse.Namespace) -> int:
 
 
 def _run_certify(options: argparse.Namespace) -> int:
-    from hxp_harness.run import certify_profile
+    from hxp_harness.instrument import certify_profile
 
     return certify_profile(options.model, options.profile, options.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import ssl
 import time
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ _CONNECT_S = 5.0
 _ANSWER_S = 60.0  # a server may load a model at its first request
 _BODY_LIMIT_BYTES = 1024 * 1024
 _FEW_WORDS = 16
+_FINGERPRINT = re.compile(rb'"system_fingerprint"\s*:\s*"([\w.+-]{1,80})"')
 _MANY_WORDS = 144  # enough to average over the tokenizer's view of our words, short for every context window
 
 
@@ -62,6 +64,12 @@ def preflight(target: Target, contract: Contract) -> LoadPlan:
     return replace(plan, tokens_per_word=tokens_per_word, overhead_tokens=few - tokens_per_word * _FEW_WORDS)
 
 
+def _fingerprint(body: bytes) -> dict[str, str]:
+    """Return what the target calls its engine, wherever in its answer it says so; empty where it does not."""
+    match = _FINGERPRINT.search(body)
+    return {} if match is None else {"system_fingerprint": match[1].decode("ascii")}
+
+
 @dataclass(frozen=True, slots=True)
 class _Reply:
     status: int
@@ -96,7 +104,8 @@ class _Examiner:
             said = said_by(reply.body)
             hint = nearest(plan.api_model, models) if models else f"it says: {said}"
             raise UsageError(f"{plan.base_url} has no model {plan.api_model!r}", hint=f"--api-model: {hint}")
-        return plan, self.prompt_tokens(plan, reply)
+        tokens = self.prompt_tokens(plan, reply)
+        return replace(plan, facts=_fingerprint(reply.body)), tokens
 
     def ask(self, plan: LoadPlan, words: int) -> _Reply:
         """Send a prompt of `words` different words and ask for one token."""
