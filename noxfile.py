@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import nox
@@ -32,7 +34,7 @@ def install(session: nox.Session, lock: str) -> None:
     Everything is compiled once: where Python is told not to keep bytecode, each of the many processes that a suite
     starts would compile hundreds of modules.
     """
-    session.env |= {"UV_COMPILE_BYTECODE": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    session.env.update({"UV_COMPILE_BYTECODE": "1", "PYTHONDONTWRITEBYTECODE": ""})
     session.install("--require-hashes", "-r", f"locks/{lock}.txt")
     session.install("--no-deps", "--no-build-isolation", "-e", ".")
 
@@ -44,9 +46,10 @@ def suite(session: nox.Session, name: str, *options: str) -> None:
     session.run("pytest", f"suites/{name}", *options, *views, *session.posargs)
 
 
-def run_to_the_end(argv: list[str]) -> int:
+def run_to_the_end(argv: list[str], environ: Mapping[str, str | None]) -> int:
     """Return the exit code of `argv`, which handles Ctrl-C itself and must not be cut off meanwhile."""
-    with subprocess.Popen(argv) as child:
+    changed = {name: value for name, value in environ.items() if value is not None}
+    with subprocess.Popen(argv, env=os.environ | changed) as child:
         while True:
             try:
                 return child.wait()
@@ -76,14 +79,14 @@ def integration(session: nox.Session) -> None:
 def security(session: nox.Session) -> None:
     """Who gets in, what bad input does, and what bandit says of the code."""
     suite(session, "security")
-    session.run("bandit", "-q", "-c", "pyproject.toml", "-r", "hxp_harness", "reference_stack")
+    session.run("bandit", "-q", "-ll", "-c", "pyproject.toml", "-r", "hxp_harness", "reference_stack")
 
 
 @nox.session
 def perf(session: nox.Session) -> None:
     """Run one performance profile and judge it: nox -s perf -- --model mixtral"""
     install(session, "run")
-    code = run_to_the_end([f"{session.bin}/hxp", "perf", *session.posargs])
+    code = run_to_the_end([f"{session.bin}/hxp", "perf", *session.posargs], session.env)
     if code:  # session.run would make every verdict a 1
         sys.exit(code)
 

@@ -100,7 +100,7 @@ def read_profile(file: Path) -> Profile:
     except OSError as error:
         raise UsageError(f"cannot read the profile {file}: {error.strerror}", hint=_known()) from None
     try:
-        raw = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+        raw = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader  # nosec B506
     except yaml.YAMLError as error:
         raise UsageError(f"{file} is not YAML: {error}") from None
     if not isinstance(raw, dict):

@@ -48,8 +48,9 @@ def _device(room: Room) -> str:
 
 
 def monitoring(room: Room) -> list[Unit]:
-    """The watch over every other service of this stack."""
-    watched = {name: f"{room.face_url(name)}/health" for name in room.want.names if name != "monitoring"}
+    """The watch over every service of this stack; of itself it asks only whether it lives."""
+    watched = {name: f"{room.face_url(name)}/health" for name in room.want.names}
+    watched["monitoring"] = f"{room.face_url('monitoring')}/health/live"
     return [room.service("monitoring", {"services": watched})]
 
 

@@ -66,7 +66,7 @@ class Effective:
 def read_file(path: Path) -> Layer:
     """Return the layer in a YAML file. Raises InvalidConfiguration; a key that stands twice is an error."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # noqa: S506 - a safe loader, made stricter
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # noqa: S506 - safe, and stricter  # nosec B506
     except OSError as error:
         raise InvalidConfiguration([Problem(path.name, "", f"cannot be read: {error.strerror}")]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

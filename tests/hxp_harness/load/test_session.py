@@ -50,7 +50,13 @@ def silent(peer: Peer) -> None:
 
 
 def load_processes() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """Return the load processes below this one; other tests may keep servers of their own here."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("hxp_harness.load" in word for word in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_a_session_hands_out_every_trace_once(tmp_path: Path, serve: ServerFactory) -> None:
