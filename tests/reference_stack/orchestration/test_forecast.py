@@ -19,6 +19,7 @@ from reference_stack.orchestration.deployment.want import Want
 from reference_stack.orchestration.entry import argv
 from reference_stack.orchestration.forecast import Question
 from reference_stack.schemas.configuration.workload import Contract
+from reference_stack.services.ai_models import feasibility
 
 PROFILE = """\
 schema: 1
@@ -30,6 +31,12 @@ gates: [e2e p95 <= 1 s]
 replicates: {{count: 2, requests: 10, warm_up: 200 ms}}
 """
 CONTRACT = Contract(prompt_tokens=16, output_tokens=8, rate_rps=20.0, limit_s=1.0)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions from fewer requests: what is promised here does not hang on their number."""
+    monkeypatch.setattr(feasibility, "REQUESTS", 200)
 
 
 def _profile(folder: Path, service: str = "hermes", prompt: int = 16) -> str:
