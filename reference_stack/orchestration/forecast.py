@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,7 +60,10 @@ def plan(question: Question, *, as_json: bool) -> int:
     """Show what each profile asks, what the device is predicted to give, and whether all models fit side by side."""
     device = find_device(question.device)
     rows = []
-    for workload in question.workloads():
+    workloads = question.workloads()
+    for done, workload in enumerate(workloads):
+        if len(workloads) > 1:  # one is there in no time
+            print(f"simulating {workload.name} ({done + 1} of {len(workloads)})", file=sys.stderr)
         spec = question.spec(workload.service)
         found = assess(spec, device, workload.contract)
         rows.append((workload.name, found, nearest_fit(spec, device, found)))
