@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from reference_stack.services.ai_models.physics import BLOCK_TOKENS
 from reference_stack.services.ai_models.scheduler import S, Scheduler, Sequence, Step
@@ -67,6 +67,7 @@ class SimMetrics:
 
     def __init__(self, model: str, scheduler: Scheduler[S]) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # its start time tells a restart
         self._scheduler = scheduler
         labels = {"engine": "0", "model_name": model}
 

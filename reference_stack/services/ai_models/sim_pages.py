@@ -1,0 +1,118 @@
+"""The pages of the simulated vLLM that generate nothing: models, health, version, load, metrics, tokenize."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from reference_stack.schemas.api.openai import TokenizeChatRequest, TokenizePromptRequest
+from reference_stack.services.ai_models.api_error import invalid
+from reference_stack.services.ai_models.asgi import JSON, Scope, check_json
+from reference_stack.services.ai_models.model_spec import ModelSpec
+from reference_stack.services.ai_models.physics import Device
+from reference_stack.services.ai_models.reply import token_id, tokenize
+from reference_stack.services.ai_models.request import chat_tokens, check_model, decode, message_texts, read
+from reference_stack.services.ai_models.sim_engine import SimEngine
+from reference_stack.services.ai_models.sim_metrics import SimMetrics
+from reference_stack.services.ai_models.wire import dumps
+
+WIRE_VERSION = "0.32.0"  # the vLLM whose answers these are
+Answer = tuple[int, bytes, bytes]  # status, body, content type
+Page = Callable[[Scope, bytes], Answer]
+
+
+class Pages:
+    """Answers by path and method; `routes` is the table."""
+
+    def __init__(
+        self, spec: ModelSpec, device: Device, engine: SimEngine, metrics: SimMetrics, *, max_model_len: int
+    ) -> None:
+        self._spec = spec
+        self._device = device
+        self._engine = engine
+        self._metrics = metrics
+        self._max_model_len = max_model_len
+        self._started_s = int(time.time())
+        self.fingerprint = f"sim-{WIRE_VERSION}-{device.name}"
+        self.routes: dict[str, dict[str, Page]] = {
+            "/v1/models": {"GET": self._models},
+            "/health": {"GET": self._ready},
+            "/health/ready": {"GET": self._ready},
+            "/health/live": {"GET": self._live},
+            "/ping": {"GET": self._ping, "POST": self._ping},
+            "/version": {"GET": self._version},
+            "/load": {"GET": self._load},
+            "/metrics": {"GET": self._page},
+            "/tokenize": {"POST": self._tokenize},
+        }
+
+    def _models(self, _scope: Scope, _body: bytes) -> Answer:
+        permission = {
+            "id": f"modelperm-{self._spec.name}",
+            "object": "model_permission",
+            "created": self._started_s,
+            "allow_create_engine": False,
+            "allow_sampling": True,
+            "allow_logprobs": True,
+            "allow_search_indices": False,
+            "allow_view": True,
+            "allow_fine_tuning": False,
+            "organization": "*",
+            "group": None,
+            "is_blocking": False,
+        }
+        model = {
+            "id": self._spec.name,
+            "object": "model",
+            "created": self._started_s,
+            "owned_by": "hxp-sim",
+            "root": str(self._spec.path),
+            "parent": None,
+            "max_model_len": self._max_model_len,
+            "permission": [permission],
+        }
+        return 200, dumps({"object": "list", "data": [model]}), JSON
+
+    def _ready(self, _scope: Scope, _body: bytes) -> Answer:
+        return 200, dumps({"service": self._spec.name, "status": "ready", "dependencies": {}}), JSON
+
+    def _live(self, _scope: Scope, _body: bytes) -> Answer:
+        return 200, dumps({"service": self._spec.name, "status": "live"}), JSON
+
+    def _ping(self, _scope: Scope, _body: bytes) -> Answer:
+        return 200, b"", JSON
+
+    def _version(self, _scope: Scope, _body: bytes) -> Answer:
+        about = {"version": self.fingerprint, "simulated": True, "wire": WIRE_VERSION, "device": self._device.title}
+        return 200, dumps(about), JSON
+
+    def _load(self, _scope: Scope, _body: bytes) -> Answer:
+        return 200, dumps({"server_load": self._engine.load}), JSON
+
+    def _page(self, _scope: Scope, _body: bytes) -> Answer:
+        return 200, self._metrics.render(self._engine.queued), CONTENT_TYPE_LATEST.encode()
+
+    def _tokenize(self, scope: Scope, body: bytes) -> Answer:
+        check_json(scope)
+        value = decode(body)
+        if isinstance(value, dict) and not value.keys() & {"prompt", "messages"}:
+            missing = {"type": "missing", "msg": "Field required", "input": value}
+            raise invalid([{**missing, "loc": ("prompt",)}, {**missing, "loc": ("messages",)}])
+        if isinstance(value, dict) and "prompt" not in value:
+            chat = read(body, TokenizeChatRequest)
+            check_model(chat.model, self._spec.name)
+            words = [token for message in chat.messages for text in message_texts(message) for token in tokenize(text)]
+            extra = chat_tokens(chat.messages, self._spec) - len(words)
+            tokens = ["<template>"] * extra + words
+            wanted = chat.return_token_strs
+        else:
+            prompt = read(body, TokenizePromptRequest)
+            check_model(prompt.model, self._spec.name)
+            tokens = ["<s>", *tokenize(prompt.prompt)]
+            wanted = prompt.return_token_strs
+        ids = [token_id(token, self._spec.architecture.vocab) for token in tokens]
+        strings = tokens if wanted else None
+        answer = {"count": len(ids), "max_model_len": self._max_model_len, "tokens": ids, "token_strs": strings}
+        return 200, dumps(answer), JSON
