@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 import hxp_harness
 from hxp_harness.errors import UsageError, nearest
 from hxp_harness.units import parse_quantity
 
 
-def _quantity(dimension: str) -> BeforeValidator:
+def _read(dimension: str) -> BeforeValidator:
     def read(value: object) -> float:
         if isinstance(value, float | int) and not isinstance(value, bool):
-            return float(value)  # base units: how a resolved profile is written back
+            return float(value)  # by the field's own name, which has the unit
         try:
             return parse_quantity(str(value), dimension).value
         except UsageError as error:
@@ -26,8 +26,27 @@ def _quantity(dimension: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-Seconds = Annotated[float, _quantity("time")]
-Rps = Annotated[float, _quantity("rate")]
+def _write(unit: str) -> PlainSerializer:
+    return PlainSerializer(lambda value: f"{value!r} {unit}", return_type=str, when_used="json")
+
+
+def _with_units(*keys: str) -> Callable[[object], object]:
+    """Refuse a bare number under `keys`, which name no unit: 500 could be ms as well as s."""
+
+    def check(raw: object) -> object:
+        for key in keys:
+            value = raw.get(key) if isinstance(raw, dict) else None
+            if isinstance(value, float | int) and not isinstance(value, bool):
+                example = f"{key}: {value} {_EXAMPLE_UNITS[key]}"
+                raise ValueError(f"{key}: {value} has no unit; for example {example}")  # noqa: TRY004 - pydantic's way
+        return raw
+
+    return check
+
+
+_EXAMPLE_UNITS = {"rate": "rps", "timeout": "s", "warm_up": "s"}
+Seconds = Annotated[float, _read("time"), _write("s")]
+Rps = Annotated[float, _read("rate"), _write("rps")]
 
 
 class _Strict(BaseModel):
@@ -50,6 +69,7 @@ class Contract(_Strict):
     timeout_s: Seconds = Field(alias="timeout", default=30.0, gt=0)
     temperature: float = Field(default=0.0, ge=0)
 
+    _units = model_validator(mode="before")(_with_units("rate", "timeout"))
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
@@ -59,6 +79,8 @@ class Replicates(_Strict):
     count: int = Field(default=8, ge=2, le=1000)
     requests: int = Field(default=2000, ge=10)
     warm_up_s: Seconds = Field(alias="warm_up", default=5.0, ge=0)
+
+    _units = model_validator(mode="before")(_with_units("warm_up"))
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 

@@ -68,7 +68,7 @@ def _replicates(request: PerfRequest, of_profile: Replicates, rate_rps: float) -
         raise UsageError(f"--replicates {count}: a bound needs at least 2", hint="--replicates 8 is the default")
     if requests < 10:
         raise UsageError(f"--requests {requests}: a window needs at least 10", hint="--requests 2000 is the default")
-    return Replicates.model_validate({"count": count, "requests": requests, "warm_up": warm_up_s})
+    return Replicates.model_validate({"count": count, "requests": requests, "warm_up_s": warm_up_s})
 
 
 def target_from_url(request: PerfRequest, profile: Profile) -> Target:

@@ -18,6 +18,7 @@ from hxp_harness.load.plan import LoadSummary
 from hxp_harness.load.trace_file import read_traces
 from hxp_harness.metrics.scrape import Scrape
 from hxp_harness.metrics.table import TraceTable, write_traces
+from hxp_harness.units import parse_quantity
 
 
 def stored_profile(folder: Path) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
     end = evidence.read_json(folder, evidence.END)
     return RunFacts(
         asked=Asked(
-            rate_rps=contract["rate"],
+            rate_rps=parse_quantity(contract["rate"], "rate").value,
             prompt_tokens=contract["prompt_tokens"],
             output_tokens=contract["output_tokens"],
             replicates=replicates["count"],

@@ -53,7 +53,7 @@ def test_a_profile_is_read(write: Writer) -> None:
 
 
 def test_a_resolved_profile_reads_back(write: Writer) -> None:
-    """What a run writes into its folder, in base units, is the same profile."""
+    """What a run writes into its folder, is the same profile."""
     profile = read_profile(write(GOOD))
 
     text = yaml.safe_dump(profile.model_dump(mode="json", by_alias=True))

@@ -20,9 +20,7 @@ _E2E_GATE = re.compile(r"\s*e2e\s+p(?P<percent>\d+(\.\d+)?)\s*(<=|<)\s*(?P<limit
 
 def _quantity(units: dict[str, float]) -> BeforeValidator:
     def read(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        match = _QUANTITY.fullmatch(value)
+        match = _QUANTITY.fullmatch(str(value))
         if match is None or match["unit"] not in units:
             raise ValueError(f"{value!r} is no number with one of the units {', '.join(units)}")
         return float(match["number"]) * units[match["unit"]]

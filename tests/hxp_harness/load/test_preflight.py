@@ -27,7 +27,7 @@ from tests.hxp_harness.load.conftest import (
 )
 
 BASE = "http://target.test/v1"
-STREAMED = Contract.model_validate({"prompt_tokens": 128, "output_tokens": 64, "rate": 50.0})
+STREAMED = Contract.model_validate({"prompt_tokens": 128, "output_tokens": 64, "rate_rps": 50.0})
 WHOLE = STREAMED.model_copy(update={"stream": False, "api": "completions"})
 MODELS = {"object": "list", "data": [{"id": "mixtral"}, {"id": "phi3"}]}
 

@@ -8,8 +8,8 @@ import pytest
 from hxp_harness.load.schedule import WARM_UP, draw, read_schedule, write_schedule
 from hxp_harness.profile import Contract, Replicates
 
-CONTRACT = Contract.model_validate({"prompt_tokens": 128, "output_tokens": 64, "rate": 50.0})
-REPLICATES = Replicates.model_validate({"count": 3, "requests": 40, "warm_up": 0.5})
+CONTRACT = Contract.model_validate({"prompt_tokens": 128, "output_tokens": 64, "rate_rps": 50.0})
+REPLICATES = Replicates.model_validate({"count": 3, "requests": 40, "warm_up_s": 0.5})
 
 
 def test_warm_up_hands_over_to_windows_of_equal_size() -> None:
