@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hxp_harness import evidence, interrupt
 from hxp_harness.conclude import conclude
-from hxp_harness.errors import ExitCode
+from hxp_harness.errors import ExitCode, InvalidRun
 from hxp_harness.gates.gate import Gate
 from hxp_harness.instrument import certify_into, screen_of, supported_gates
 from hxp_harness.load.plan import LoadPlan
@@ -56,9 +56,13 @@ def perf(request: PerfRequest) -> int:
             if not (folder / evidence.MANIFEST).exists():
                 raise
             screen.say("stopped by hand: what was measured is kept, and judged INVALID")
-        screen.say("judging")
-        record = conclude(folder)
-        write_views(folder)
+        try:
+            screen.say("judging")
+            record = conclude(folder)
+            write_views(folder)
+            interrupt.check()
+        except KeyboardInterrupt:
+            raise InvalidRun("stopped while judging", hint=f"the measurement is whole: hxp judge {folder}") from None
         screen.end(record, folder)
     return ExitCode[record.verdict]
 

@@ -14,7 +14,7 @@ import pytest
 from hxp_harness.certify.behaviour import Behaviour
 from hxp_harness.certify.golden_process import golden
 from hxp_harness.metrics.table import TraceTable
-from tests.hxp_harness.run.conftest import program, write_profile
+from tests.hxp_harness.run.conftest import program, run_program, write_profile
 
 INVALID = 4
 
@@ -64,6 +64,19 @@ def test_a_run_stopped_before_it_began_leaves_nothing(tmp_path: Path) -> None:
     assert code == INVALID, said
     assert "before there was anything to judge" in said
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_run_stopped_while_judging_can_be_judged(tmp_path: Path) -> None:
+    """Stopped after the measurement, nothing is lost: hxp judge reaches the verdict that the run would have had."""
+    with golden(tmp_path / "golden", Behaviour(ttft_s=0.02, itl_s=0.002)) as server:
+        target = ("--target", server.base_url, "--api-model", server.model)
+        code, said = interrupted_at(tmp_path, "judging", *target)
+
+    assert code == INVALID, said
+    assert "stopped while judging" in said
+    assert "hxp judge" in said
+    again = run_program(tmp_path, "judge", str(tmp_path / "run"))
+    assert again.code == 0, again.out + again.err
 
 
 def test_a_killed_harness_takes_all_along(tmp_path: Path) -> None:
