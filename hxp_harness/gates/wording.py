@@ -56,7 +56,7 @@ def _minutes(minutes: float) -> str:
 
 def _clears(reading: Reading) -> str:
     if reading.gate.row.dimension == "time":
-        return f"within the limit of {quantity(reading.gate.limit, reading)} with {1 - GUARD:.0%} to spare"
+        return f"at least {1 - GUARD:.0%} below the limit of {quantity(reading.gate.limit, reading)}"
     return f"within the limit of {quantity(reading.limit, reading)}"
 
 
