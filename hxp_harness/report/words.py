@@ -112,7 +112,7 @@ def gate_sentence(gate: GateResult) -> str:
     said = one_line(gate.sentence)
     if gate.outcome != "INCONCLUSIVE" or gate.detectable is None:
         return said
-    return f"{said} This run would have seen a distance of {gate.detectable * 100:.3g} % from the limit.".strip()
+    return f"{said} This run would have seen a distance of {_share(gate.detectable)} from the limit.".strip()
 
 
 def more_reasons(record: Record) -> list[str]:
@@ -145,3 +145,9 @@ def commands(run_dir: str) -> list[tuple[str, str]]:
         (f"hxp explain {run_dir}", "say how the verdict came about"),
         (f"hxp report {run_dir}", "write these views again"),
     ]
+
+
+def _share(ratio: float) -> str:
+    """Write a ratio in percent as people do: 3.2 %, 41 %, 1145 %."""
+    percent = ratio * 100
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
