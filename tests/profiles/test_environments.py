@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from reference_stack.schemas.configuration.layers import Effective, lay, read_file
 
 FOLDER = Path(__file__).parents[2] / "profiles" / "environments"
+FOUNDING_DOCUMENT = Path(__file__).with_name("founding-document.yaml")
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
@@ -30,20 +32,9 @@ def test_an_environment_is_valid(file: Path) -> None:
 def test_production_is_as_the_founding_document_has_it() -> None:
     """Hosts, ports and sizes of production are the founding document's."""
     services = {name: settings.model_dump() for name, settings in _read("production").services.items()}
-    told: dict[str, dict[str, object]] = {
-        "database": {
-            "host": "192.168.10.35",
-            "port": 5433,
-            "database": "citadel_ai",
-            "connection_pool_size": 20,
-            "backend": "external",
-        },
-        "vector_database": {"host": "192.168.10.30", "port": 6333, "grpc_port": 6334, "prefer_grpc": True},
-        "metrics": {"prometheus_host": "192.168.10.37", "prometheus_port": 9090, "grafana_port": 3000},
-        "monitoring": {"interval_s": 30, "deadline_s": 30},
-        "api_gateway": {"timeout_s": 300},
-    }
+    told = yaml.safe_load(FOUNDING_DOCUMENT.read_text(encoding="utf-8"))
 
+    assert len(told) == 5
     for name, facts in told.items():
         assert facts.items() <= services[name].items(), name
 

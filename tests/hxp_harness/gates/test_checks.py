@@ -2,36 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import pytest
 
-from hxp_harness.gates.facts import Certified, RunFacts
+from hxp_harness.gates.facts import Certified
 from hxp_harness.gates.gate import parse_gates
 from hxp_harness.gates.outcome import CheckOutcome, Outcome, Verdict
 from hxp_harness.gates.verdict import judge
 from hxp_harness.load.plan import LoadSummary
 from hxp_harness.metrics.scrape import Scrape
-from hxp_harness.metrics.table import TraceTable
 from hxp_harness.trace import ErrorKind, Trace
+from tests.hxp_harness.gates.conftest import Run
 
 SIX = (1.0, 1.02, 0.98, 1.01, 0.99, 1.0)
 TWO = np.float32(2)
 OK, FAILED, NOT_PROVEN = CheckOutcome.OK, CheckOutcome.FAILED, CheckOutcome.NOT_PROVEN
-
-
-class Run(Protocol):
-    """A finished run (conftest)."""
-
-    traces: tuple[Trace, ...]
-    facts: RunFacts
-
-    @property
-    def table(self) -> TraceTable: ...
-    def told(self, **changes: object) -> "Run": ...
-    def changed(self, change: Callable[[Trace], Trace]) -> "Run": ...
-    def failing(self, every: int, kind: ErrorKind = ErrorKind.HTTP) -> "Run": ...
 
 
 MakeRun = Callable[..., Run]

@@ -1,24 +1,13 @@
 """An obvious failure is seen after a few replicates; nothing else is."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import pytest
 
 from hxp_harness.gates.early import ALPHA_EARLY, STAKE, EarlyJudge, allowed_share
 from hxp_harness.gates.gate import parse_gate, parse_gates
-from hxp_harness.metrics.table import TraceTable
-from hxp_harness.trace import ErrorKind
-
-
-class Run(Protocol):
-    """A finished run (conftest)."""
-
-    @property
-    def table(self) -> TraceTable: ...
-    def failing(self, every: int, kind: ErrorKind = ErrorKind.HTTP) -> "Run": ...
-
+from tests.hxp_harness.gates.conftest import Run
 
 MakeRun = Callable[..., Run]
 

@@ -2,29 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 import pytest
 
 from hxp_harness.gates.explain import WIDTH, explain
-from hxp_harness.gates.facts import RunFacts
 from hxp_harness.gates.gate import parse_gates
 from hxp_harness.gates.verdict import judge
-from hxp_harness.metrics.table import TraceTable
 from hxp_harness.trace import Trace
+from tests.hxp_harness.gates.conftest import Run
 
 EIGHT = (1.0, 1.02, 0.98, 1.01, 0.99, 1.0, 1.03, 0.97)
-
-
-class Run(Protocol):
-    """A finished run (conftest)."""
-
-    facts: RunFacts
-
-    @property
-    def table(self) -> TraceTable: ...
-    def told(self, **changes: object) -> "Run": ...
-    def changed(self, change: Callable[[Trace], Trace]) -> "Run": ...
 
 
 MakeRun = Callable[..., Run]

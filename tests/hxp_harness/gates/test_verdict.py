@@ -4,12 +4,11 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 import pytest
 
 from hxp_harness.errors import ExitCode
-from hxp_harness.gates.facts import Asked, Certified, RunFacts
+from hxp_harness.gates.facts import Asked, Certified
 from hxp_harness.gates.gate import parse_gates
 from hxp_harness.gates.outcome import GateResult, Outcome, Verdict
 from hxp_harness.gates.saturation import saturation
@@ -17,21 +16,9 @@ from hxp_harness.gates.verdict import complete_replicates, judge
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.profile import Contract, Replicates
 from hxp_harness.trace import ErrorKind, Trace
+from tests.hxp_harness.gates.conftest import Run
 
 EIGHT = (1.0, 1.02, 0.98, 1.01, 0.99, 1.0, 1.03, 0.97)  # seconds: the p95 of each replicate
-
-
-class Run(Protocol):
-    """A finished run (conftest)."""
-
-    traces: tuple[Trace, ...]
-    facts: RunFacts
-
-    @property
-    def table(self) -> TraceTable: ...
-    def told(self, **changes: object) -> "Run": ...
-    def changed(self, change: Callable[[Trace], Trace]) -> "Run": ...
-    def failing(self, every: int, kind: ErrorKind = ErrorKind.HTTP) -> "Run": ...
 
 
 MakeRun = Callable[..., Run]
