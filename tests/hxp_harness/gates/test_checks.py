@@ -231,7 +231,7 @@ def test_without_streaming_all_is_well(run: MakeRun) -> None:
     def whole(trace: Trace) -> Trace:
         return replace(trace, token_lo_s=trace.token_lo_s[-1:], token_hi_s=trace.token_hi_s[-1:], chunks=1)
 
-    plain = replace(run(*SIX).changed(whole), stream=False)  # type: ignore[type-var]  # the Run of conftest is a dataclass
+    plain = replace(run(*SIX).changed(whole), stream=False)
 
     assert outcomes(verdict(plain)) == {}
 
