@@ -18,13 +18,13 @@ from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
 from hxp_harness.measure import measure
 from hxp_harness.metrics import scrape
+from hxp_harness.opened_target import as_it_says, opened_target
 from hxp_harness.profile import Profile
 from hxp_harness.report.manifest import environment
 from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, refuse_evidence, refuse_without_hardware, resolve_profile
 from hxp_harness.run_folder import make_run_folder
 from hxp_harness.target import Target
-from hxp_harness.under_test import as_it_says, opened_target
 from hxp_harness.watch import Watch
 
 

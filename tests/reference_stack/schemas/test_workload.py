@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hxp_harness.gates.gate import parse_gates
+from hxp_harness.opened_target import asked_of
 from hxp_harness.profile import Contract as HarnessContract
 from hxp_harness.profile import Profile, Replicates, read_profile
-from hxp_harness.under_test import asked_of
 from reference_stack.errors import SettingsError
 from reference_stack.schemas.configuration.workload import (
     Contract,

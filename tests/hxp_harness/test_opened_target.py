@@ -6,9 +6,9 @@ import pytest
 
 from hxp_harness.errors import UsageError
 from hxp_harness.load.plan import LoadPlan
+from hxp_harness.opened_target import as_it_says
 from hxp_harness.request import PerfRequest, refuse_evidence
 from hxp_harness.target import Evidence, Target
-from hxp_harness.under_test import as_it_says
 
 TARGET = Target("http://127.0.0.1:9/v1", "m", facts={"device": "x"})
 
