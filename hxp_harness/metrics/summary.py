@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hxp_harness.metrics.definitions import METRICS, Demand, Kind, Metric, Sample, Values, good, rate, window
 from hxp_harness.metrics.table import TraceTable
@@ -37,16 +39,21 @@ def percentile(values: Values, q: float, infinite: int = 0) -> float:
 
 
 def _by_buckets(values: Values, rank: int) -> float:
-    """Select without a copy: singles >= 0 sort as their bit patterns do, so count patterns by their upper half."""
-    parts = [values[start : start + _RADIX_FROM] for start in range(0, len(values), _RADIX_FROM)]
+    """Select without a copy: singles >= 0 sort as their bit patterns do, so count upper halves, then lower ones."""
+    parts = [values[start : start + _RADIX_FROM].view(np.uint32) for start in range(0, len(values), _RADIX_FROM)]
+    upper, rank = _place((bits >> 16 for bits in parts), rank)
+    lower, _ = _place((bits[bits >> 16 == upper] & 0xFFFF for bits in parts), rank)
+    return float(np.array([(upper << 16) | lower], np.uint32).view(np.float32)[0])
+
+
+def _place(halves: Iterable[NDArray[np.integer[Any]]], rank: int) -> tuple[int, int]:
+    """Return the half at `rank` (from 1) in order, and the rank that is left among those that are like it."""
     counts = np.zeros(2**16, np.int64)
-    for part in parts:
-        counts += np.bincount(part.view(np.uint32) >> 16, minlength=2**16)
+    for half in halves:
+        counts += np.bincount(half, minlength=2**16)
     below = np.cumsum(counts)
-    bucket = int(np.searchsorted(below, rank))
-    inside = np.concatenate([part[part.view(np.uint32) >> 16 == bucket] for part in parts])
-    place = rank - 1 - int(below[bucket] - counts[bucket])
-    return float(np.partition(inside, place)[place])
+    half_at = int(np.searchsorted(below, rank))
+    return half_at, rank - int(below[half_at] - counts[half_at])
 
 
 @dataclass(frozen=True, slots=True)
