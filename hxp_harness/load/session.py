@@ -98,7 +98,7 @@ class LoadSession:
                 self._summary = self._read_summary()
             if traces or ended or time.monotonic() >= until_s:
                 return traces
-            time.sleep(min(_LOOK_S, max(0.0, until_s - time.monotonic())))
+            time.sleep(min(_LOOK_S, max(0.0, until_s - time.monotonic())))  # another process appends
 
     def stop(self) -> None:
         """Ask for an early stop: nothing more is sent, and open requests become UNFINISHED."""

@@ -53,7 +53,7 @@ def stamping() -> Iterator[bool]:
         while not stamped and time.monotonic() < until_s:
             sender.send(b".")
             stamped = stamp_ns(asker.recvmsg(1, CONTROL_BYTES)[1]) != 0
-            time.sleep(0 if stamped else 0.001)
+            time.sleep(0 if stamped else 0.001)  # the kernel takes a moment to begin
         yield stamped
 
 

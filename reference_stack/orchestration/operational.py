@@ -70,7 +70,7 @@ def _until_ready(folder: Path, supervisor: subprocess.Popen[bytes], log_file: Pa
                 raise NotReady(state.error, hint=state.hint)
             tail = log_file.read_text(encoding="utf-8", errors="replace")[-2000:]
             raise NotReady(f"the supervisor ended ({supervisor.returncode}):\n{tail}", hint=f"read {log_file}")
-        time.sleep(_LOOK_S)
+        time.sleep(_LOOK_S)  # looks at what the supervisor writes
     supervisor.terminate()
     raise NotReady(f"not up after {_UP_S:g} s", hint=f"read {log_file}")
 

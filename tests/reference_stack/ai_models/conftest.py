@@ -118,7 +118,7 @@ def eventually(condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
     end_s = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end_s, "did not come true in time"
-        time.sleep(0.005)
+        time.sleep(0.005)  # polls a condition, with a deadline
 
 
 @pytest.fixture(name="eventually")

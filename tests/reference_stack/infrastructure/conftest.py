@@ -41,7 +41,7 @@ def eventually(read: Callable[[], T], *, within_s: float = DEADLINE_S) -> T:
         if found:
             return found
         assert time.monotonic() < ends, "it never came true"
-        time.sleep(0.005)
+        time.sleep(0.005)  # polls a condition, with a deadline
 
 
 @contextmanager

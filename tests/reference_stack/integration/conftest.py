@@ -45,7 +45,7 @@ def running(program: Program, probe: Probe, log: Path) -> Iterator[subprocess.Po
             while reason := _ask(probe):
                 assert server.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, reason
-                time.sleep(0.02)
+                time.sleep(0.02)  # polls a condition, with a deadline
             yield server
         finally:
             server.send_signal(program.stop_signal)

@@ -42,7 +42,7 @@ def settle(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 15
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.02)  # polls a condition, with a deadline
 
 
 @as_root

@@ -39,7 +39,7 @@ def until() -> Callable[[Callable[[], object]], None]:
         deadline = time.monotonic() + 15
         while not condition():
             assert time.monotonic() < deadline, "it never came true"
-            time.sleep(0.01)
+            time.sleep(0.01)  # polls a condition, with a deadline
 
     return wait
 
