@@ -36,6 +36,7 @@ class GenerationRequest(_Body):
     logit_bias: dict[str, float] | None = None
     response_format: dict[str, Any] | None = None
     structured_outputs: dict[str, Any] | None = None
+    cache_salt: str | None = None
 
 
 class ChatRequest(GenerationRequest):

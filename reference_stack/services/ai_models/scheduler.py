@@ -2,28 +2,38 @@
 
 Running sequences come first, then waiting ones in order of arrival, until the step's token budget is spent. A prompt
 that exceeds what is left of the budget is computed in chunks. KV lies in blocks; when a running sequence needs one
-and none is free, the youngest running sequence gives up its blocks and is computed again later.
+and none is free, the youngest running sequence gives up its blocks and is computed again later. What a sequence finds
+in the prefix cache is not computed, but for its last token. The choices of one request (`n`) share its prompt so.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence as Row
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from reference_stack.services.ai_models.blocks import BlockPool
 from reference_stack.services.ai_models.physics import BLOCK_TOKENS
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One reply being made. `output_tokens` is where it ends; times are the caller's clock in seconds."""
+    """One reply being made. `output_tokens` is where it ends; times are the caller's clock in seconds.
+
+    `keys` name the full blocks of prompt and reply (see `block_keys`), as far as equal ones shall be shared.
+    """
 
     prompt_tokens: int
     output_tokens: int
     arrival_s: float
+    keys: tuple[int, ...] = ()
+    reads_cache: bool = True  # false: computes its whole prompt
     computed: int = 0  # tokens whose KV is there
     generated: int = 0
-    blocks: int = 0
+    cached: int = 0  # prompt tokens found in the cache when it first started
+    blocks: list[int] = field(default_factory=list)
+    named: int = 0  # of its blocks, how many can be found by their keys
     preemptions: int = 0
     started_s: float | None = None  # first step that computed some of it
     first_token_s: float | None = None
@@ -54,7 +64,8 @@ class Step(Generic[S]):
     prefill_tokens: int = 0
     decode_seqs: int = 0
     context_tokens: int = 0  # KV tokens that it reads
-    prompts: int = 0  # prompt tokens whose prefill it completes
+    prompts: int = 0  # prompt tokens whose prefill it completes, and how many of those the cache had
+    cached: int = 0
     sampled: list[S] = field(default_factory=list)
 
 
@@ -65,9 +76,10 @@ class Scheduler(Generic[S]):
         self.limits = limits
         self.waiting: deque[S] = deque()
         self.running: list[S] = []
-        self.blocks_total = limits.kv_tokens // BLOCK_TOKENS
-        self.blocks_free = self.blocks_total
+        self.pool = BlockPool(limits.kv_tokens // BLOCK_TOKENS)
         self.preemptions = 0
+        self.cache_queries = 0  # prompt tokens looked for in the cache, and those found
+        self.cache_hits = 0
 
     @property
     def busy(self) -> bool:
@@ -76,7 +88,7 @@ class Scheduler(Generic[S]):
     @property
     def kv_usage(self) -> float:
         """Part of the KV blocks in use, 0 to 1."""
-        return 1.0 - self.blocks_free / self.blocks_total if self.blocks_total else 0.0
+        return 1.0 - self.pool.free / self.pool.total if self.pool.total else 0.0
 
     def add(self, sequence: S) -> None:
         """Queue `sequence`. It must fit the KV alone: prompt and output together."""
@@ -131,18 +143,32 @@ class Scheduler(Generic[S]):
     def _admit(self, step: Step[S], budget: int, now_s: float) -> None:
         while self.waiting and budget > 0 and len(self.running) < self.limits.max_num_seqs:
             sequence = self.waiting[0]
-            take = min(sequence.length - sequence.computed, budget)
-            if not self._grow(sequence, take):
-                return
+            found = self._find(sequence)
+            known = len(found) * BLOCK_TOKENS
+            take = min(sequence.length - known, budget)
+            whole = -(-sequence.length // BLOCK_TOKENS) - len(found)
+            if not self.pool.fits(whole, found) or not self._grow(sequence, known + take, found):
+                return  # it starts only when all of its prompt has room, not just the first chunk
             self.waiting.popleft()
             self.running.append(sequence)
+            sequence.computed, sequence.named = known, len(found)
             if sequence.started_s is None:
                 sequence.started_s = now_s
+                sequence.cached = known
+                if sequence.keys and sequence.reads_cache:
+                    self.cache_queries += sequence.prompt_tokens
+                    self.cache_hits += known
             budget -= self._compute(step, sequence, take)
+
+    def _find(self, sequence: S) -> list[int]:
+        # The last token is always computed: without it there is nothing to sample from.
+        most = (sequence.length - 1) // BLOCK_TOKENS
+        return self.pool.find(sequence.keys, most) if sequence.reads_cache else []
 
     def _compute(self, step: Step[S], sequence: S, take: int) -> int:
         step.context_tokens += sequence.computed
         sequence.computed += take
+        self._name_blocks(sequence)
         whole = sequence.computed == sequence.length
         if take == 1 and whole and sequence.generated:
             step.decode_seqs += 1
@@ -152,22 +178,30 @@ class Scheduler(Generic[S]):
             step.sampled.append(sequence)
             if not sequence.generated:
                 step.prompts += sequence.prompt_tokens
+                step.cached += sequence.cached
         return take
 
-    def _grow(self, sequence: S, take: int) -> bool:
-        need = -(-(sequence.computed + take) // BLOCK_TOKENS) - sequence.blocks
-        if need > self.blocks_free:
-            return False
-        if need > 0:
-            self.blocks_free -= need
-            sequence.blocks += need
+    def _name_blocks(self, sequence: S) -> None:
+        # At once, as vLLM does: a later sequence of the same step already shares them.
+        full = min(sequence.computed // BLOCK_TOKENS, len(sequence.keys))
+        for place in range(sequence.named, full):
+            self.pool.name(sequence.blocks[place], sequence.keys[place])
+        sequence.named = max(sequence.named, full)
+
+    def _grow(self, sequence: S, tokens: int, found: Row[int] = ()) -> bool:
+        need = -(-tokens // BLOCK_TOKENS) - len(sequence.blocks) - len(found)
+        if need > 0 or found:
+            taken = self.pool.take(max(need, 0), found)
+            if taken is None:
+                return False
+            sequence.blocks += taken
         return True
 
     def _make_room(self, sequence: S, take: int) -> bool:
-        while not self._grow(sequence, take):
+        while not self._grow(sequence, sequence.computed + take):
             youngest = self.running.pop()
-            self.blocks_free += youngest.blocks
-            youngest.blocks = youngest.computed = 0
+            self._release(youngest)
+            youngest.computed = 0
             youngest.preemptions += 1
             self.preemptions += 1
             self.waiting.appendleft(youngest)
@@ -175,7 +209,11 @@ class Scheduler(Generic[S]):
                 return False
         return True
 
+    def _release(self, sequence: S) -> None:
+        self.pool.release(sequence.blocks)
+        sequence.blocks = []
+        sequence.named = 0
+
     def _end(self, sequence: S) -> None:
         sequence.over = True
-        self.blocks_free += sequence.blocks
-        sequence.blocks = 0
+        self._release(sequence)

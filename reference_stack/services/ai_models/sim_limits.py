@@ -7,7 +7,7 @@ import os
 from reference_stack.errors import SettingsError
 from reference_stack.schemas.configuration.model import ModelSettings
 from reference_stack.services.ai_models.model_spec import ModelSpec
-from reference_stack.services.ai_models.physics import find_device, kv_capacity_tokens
+from reference_stack.services.ai_models.physics import BLOCK_TOKENS, find_device, kv_capacity_tokens
 from reference_stack.services.ai_models.scheduler import Limits
 
 
@@ -22,6 +22,7 @@ def limits_of(settings: ModelSettings, spec: ModelSpec) -> Limits:
     kv_tokens = settings.kv_tokens
     if kv_tokens is None:
         kv_tokens = kv_capacity_tokens(spec, find_device(settings.device), spec.memory_limit_bytes, batched)
+    kv_tokens -= kv_tokens % BLOCK_TOKENS  # KV is given out in whole blocks
     if kv_tokens < longest:
         raise SettingsError(
             f"{spec.name}: {kv_tokens} KV tokens do not hold one request of {longest}",

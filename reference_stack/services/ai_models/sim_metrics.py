@@ -15,6 +15,8 @@ _TTFT_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 
 _TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 _ITERATION = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_OF_SCHEDULER = ("num_preemptions", "prefix_cache_queries", "prefix_cache_hits")
+_SOURCES = ("local_compute", "local_cache_hit", "external_kv_transfer")
 _REASONS = ("stop", "length", "abort", "error", "repetition")
 
 # name -> (what it says, buckets)
@@ -33,6 +35,10 @@ _HISTOGRAMS = {
     "request_inference_time_seconds": ("Histogram of time spent in RUNNING phase for request.", _REQUEST_S),
     "request_prefill_time_seconds": ("Histogram of time spent in PREFILL phase for request.", _REQUEST_S),
     "request_decode_time_seconds": ("Histogram of time spent in DECODE phase for request.", _REQUEST_S),
+    "request_prefill_kv_computed_tokens": (
+        "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
+        _TOKENS,
+    ),
     "request_num_preemptions": ("Histogram of the number of times a request was preempted.", (1, 2, 3, 4, 5, 10, 20)),
 }
 _COUNTERS = {
@@ -52,20 +58,32 @@ _GAUGES = {
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is counted of a sequence when it ends: its reason and what its request had asked for.
-
-    `n` is 0 for all but the first sequence of a request, so that the request counts once.
-    """
+    """What is counted of a sequence when it ends: its reason and what its request had asked for."""
 
     finish_reason: str
     max_tokens: int
+    choices: Choices
+
+
+@dataclass(slots=True)
+class Choices:
+    """The sequences of one prompt, which count as one request when the last of them ends."""
+
     n: int
+    ended: int = 0
+    longest: int = 0
+
+    def end(self, generated: int) -> bool:
+        """Take in the end of one; return whether it was the last."""
+        self.ended += 1
+        self.longest = max(self.longest, generated)
+        return self.ended == self.n
 
 
 class SimMetrics:
     """The registry of one engine. Gauges are read from the scheduler when somebody looks."""
 
-    def __init__(self, model: str, scheduler: Scheduler[S]) -> None:
+    def __init__(self, model: str, scheduler: Scheduler[S], *, prefix_caching: bool = True) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # its start time tells a restart
         self._scheduler = scheduler
@@ -85,6 +103,13 @@ class SimMetrics:
             name: Gauge(f"vllm:{name}", text, labels, registry=self.registry).labels(**labels)
             for name, text in _GAUGES.items()
         }
+        by_source = Counter(
+            "vllm:prompt_tokens_by_source",
+            "Number of prompt tokens by source.",
+            [*labels, "source"],
+            registry=self.registry,
+        )
+        self._sources = {source: by_source.labels(**labels, source=source) for source in _SOURCES}
         success = Counter(
             "vllm:request_success",
             "Count of successfully processed requests.",
@@ -115,16 +140,20 @@ class SimMetrics:
             ["block_size", "enable_prefix_caching", "engine", "kv_cache_size_tokens", "num_gpu_blocks"],
             registry=self.registry,
         )
-        blocks = scheduler.blocks_total
-        config.labels(str(BLOCK_TOKENS), "False", "0", str(blocks * BLOCK_TOKENS), str(blocks)).set(1)
-        self._preemptions_seen = 0
+        blocks = scheduler.pool.total
+        config.labels(str(BLOCK_TOKENS), str(prefix_caching), "0", str(blocks * BLOCK_TOKENS), str(blocks)).set(1)
+        self._seen = (0, 0, 0)
 
     def step(self, step: Step[S], served: Sized, gaps_s: Iterable[float]) -> None:
         """Count one step; `gaps_s` are the times since the last token of those that had one."""
         tokens = len(served)
-        self._counters["prompt_tokens"].inc(step.prompts)
+        if step.prompts:
+            self._counters["prompt_tokens"].inc(step.prompts)
+            self._counters["prompt_tokens_cached"].inc(step.cached)
+            self._sources["local_cache_hit"].inc(step.cached)
+            self._sources["local_compute"].inc(step.prompts - step.cached)
         self._counters["generation_tokens"].inc(tokens)
-        self._histograms["iteration_tokens_total"].observe(step.prefill_tokens + tokens)
+        self._histograms["iteration_tokens_total"].observe(step.prompts - step.cached + tokens)
         for gap_s in gaps_s:
             self._itl.observe(gap_s)
 
@@ -139,7 +168,6 @@ class SimMetrics:
         readings = {
             "request_prompt_tokens": sequence.prompt_tokens,
             "request_generation_tokens": sequence.generated,
-            "request_max_num_generation_tokens": sequence.generated,
             "request_params_max_tokens": request.max_tokens,
             "time_to_first_token_seconds": first - arrival,
             "request_time_per_output_token_seconds": decode_s / max(sequence.generated - 1, 1),
@@ -148,12 +176,15 @@ class SimMetrics:
             "request_inference_time_seconds": last - started,
             "request_prefill_time_seconds": first - started,
             "request_decode_time_seconds": decode_s,
+            "request_prefill_kv_computed_tokens": sequence.prompt_tokens - sequence.cached,
             "request_num_preemptions": sequence.preemptions,
         }
         for name, value in readings.items():
             self._histograms[name].observe(value)
-        if request.n:
-            self._histograms["request_params_n"].observe(request.n)
+        choices = request.choices
+        if choices.end(sequence.generated):
+            self._histograms["request_params_n"].observe(choices.n)
+            self._histograms["request_max_num_generation_tokens"].observe(choices.longest)
 
     def rejected(self) -> None:
         self._rejections.inc()
@@ -171,6 +202,8 @@ class SimMetrics:
         self._gauges["num_requests_running"].set(len(scheduler.running))
         self._gauges["num_requests_waiting"].set(len(scheduler.waiting) + queued)
         self._gauges["kv_cache_usage_perc"].set(scheduler.kv_usage)
-        self._counters["num_preemptions"].inc(scheduler.preemptions - self._preemptions_seen)
-        self._preemptions_seen = scheduler.preemptions
+        seen = (scheduler.preemptions, scheduler.cache_queries, scheduler.cache_hits)
+        for name, before, now in zip(_OF_SCHEDULER, self._seen, seen, strict=True):
+            self._counters[name].inc(now - before)
+        self._seen = seen
         return generate_latest(self.registry)

@@ -10,10 +10,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from reference_stack.schemas.api.openai import TokenizeChatRequest, TokenizePromptRequest
 from reference_stack.services.ai_models.api_error import invalid
 from reference_stack.services.ai_models.asgi import JSON, Scope, check_json
+from reference_stack.services.ai_models.body import decode, read
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.physics import Device
-from reference_stack.services.ai_models.reply import token_id, tokenize
-from reference_stack.services.ai_models.request import chat_tokens, check_model, decode, message_texts, read
+from reference_stack.services.ai_models.prompt import chat_prompt, text_prompt
+from reference_stack.services.ai_models.reply import token_id
+from reference_stack.services.ai_models.request import check_model
 from reference_stack.services.ai_models.sim_engine import SimEngine
 from reference_stack.services.ai_models.sim_metrics import SimMetrics
 from reference_stack.services.ai_models.wire import dumps
@@ -103,14 +105,12 @@ class Pages:
         if isinstance(value, dict) and "prompt" not in value:
             chat = read(body, TokenizeChatRequest)
             check_model(chat.model, self._spec.name)
-            words = [token for message in chat.messages for text in message_texts(message) for token in tokenize(text)]
-            extra = chat_tokens(chat.messages, self._spec) - len(words)
-            tokens = ["<template>"] * extra + words
+            tokens = [str(token) for token in chat_prompt(chat.messages, self._spec).tokens]
             wanted = chat.return_token_strs
         else:
             prompt = read(body, TokenizePromptRequest)
             check_model(prompt.model, self._spec.name)
-            tokens = ["<s>", *tokenize(prompt.prompt)]
+            tokens = [str(token) for token in text_prompt(prompt.prompt).tokens]
             wanted = prompt.return_token_strs
         ids = [token_id(token, self._spec.architecture.vocab) for token in tokens]
         strings = tokens if wanted else None

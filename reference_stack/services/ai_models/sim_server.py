@@ -17,7 +17,7 @@ from reference_stack.services.ai_models.request import Asked, ask_chat, ask_comp
 from reference_stack.services.ai_models.scheduler import Scheduler
 from reference_stack.services.ai_models.sim_engine import Live, SimEngine
 from reference_stack.services.ai_models.sim_limits import limits_of, read_key
-from reference_stack.services.ai_models.sim_metrics import Ended, SimMetrics
+from reference_stack.services.ai_models.sim_metrics import Choices, Ended, SimMetrics
 from reference_stack.services.ai_models.sim_pages import Pages
 from reference_stack.services.ai_models.wire import Wire
 
@@ -33,6 +33,8 @@ class _Answer:
         self._chat = asked.chat
         self._stream = asked.stream
         self._open = len(asked.replies)
+        self._n = asked.n
+        self.cached = 0  # prompt tokens found in the prefix cache
         self._pending: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self.gone = False
@@ -44,6 +46,8 @@ class _Answer:
             self._pending.append(self._wire.token(live.choice, live.generated - 1))
         if live.over:
             self._open -= 1
+            if not live.choice % self._n:
+                self.cached += live.cached
         if self._stream or not self._open:
             self._notify()
 
@@ -75,10 +79,12 @@ class SimServer:
         self._spec = spec
         self._max_model_len = min(settings.max_model_len or spec.max_model_len, spec.architecture.max_positions)
         self._seed = settings.seed
+        self._shares = settings.enable_prefix_caching
+        self._tells_cached = settings.enable_prompt_tokens_details
         self._max_queued = settings.max_num_queued_reqs
         self._key = read_key(settings)
         scheduler: Scheduler[Live] = Scheduler(limits_of(settings, spec))
-        self._metrics = SimMetrics(spec.name, scheduler)
+        self._metrics = SimMetrics(spec.name, scheduler, prefix_caching=self._shares)
         self._engine = SimEngine(spec, device, scheduler, self._metrics, speed=settings.speed)
         self._headers = [(b"x-simulated", device.title.encode())]
         self._pages = Pages(spec, device, self._engine, self._metrics, max_model_len=self._max_model_len)
@@ -136,13 +142,15 @@ class SimServer:
         answer_id = f"{'chatcmpl' if chat else 'cmpl'}-{own}"
         wire = Wire(asked, answer_id, int(time.time()), self._spec.name, self._pages.fingerprint)
         answer = _Answer(wire, asked)
+        groups = [Choices(asked.n) for _ in asked.prompts]
         lives = [
             Live(
                 prompt_tokens=asked.prompt_tokens_of(i),
                 output_tokens=len(reply.tokens),
                 arrival_s=arrival_s,
+                keys=asked.keys_of(i) if self._shares else (),
                 deliver=answer.deliver,
-                ended=Ended(reply.finish_reason, asked.max_tokens, 0 if i else asked.n),
+                ended=Ended(reply.finish_reason, asked.max_tokens, groups[i // asked.n]),
                 choice=i,
             )
             for i, reply in enumerate(asked.replies)
@@ -166,12 +174,15 @@ class SimServer:
         while events and not answer.gone:
             await send({"type": "http.response.body", "body": events, "more_body": True})
             events = await answer.take()
-        await send({"type": "http.response.body", "body": b"" if answer.gone else wire.end()})
+        await send({"type": "http.response.body", "body": b"" if answer.gone else wire.end(self._told(answer))})
 
     async def _whole(self, answer: _Answer, wire: Wire, send: Send) -> None:
         await answer.take()
         if not answer.gone:
-            await self._send(send, 200, wire.whole())
+            await self._send(send, 200, wire.whole(self._told(answer)))
+
+    def _told(self, answer: _Answer) -> int:
+        return answer.cached if self._tells_cached else 0
 
     async def _send(self, send: Send, status: int, body: bytes, kind: bytes = JSON, *, allow: str = "") -> int:
         headers = [(b"content-length", b"%d" % len(body)), *self._headers]

@@ -57,18 +57,20 @@ class Wire:
         signature = b"" if asked.include_usage else self._signature
         return self._starts[choice] + _text(text) + last + usage + signature + b"}\n\n"
 
-    def end(self) -> bytes:
-        """Return what closes a stream: the usage if it was asked for, then [DONE]."""
+    def end(self, cached: int = 0) -> bytes:
+        """Return what closes a stream: the usage if it was asked for, then [DONE]. `cached` tokens are told if any."""
         if not self._asked.include_usage:
             return DONE
-        usage = b'],"usage":' + dumps(self._total()) + self._signature + b"}\n\n"
+        details = {"prompt_tokens_details": {"cached_tokens": cached}} if cached else {}
+        usage = b'],"usage":' + dumps(self._total() | details) + self._signature + b"}\n\n"
         return self._head + usage + DONE
 
-    def whole(self) -> bytes:
+    def whole(self, cached: int = 0) -> bytes:
         """Return the answer of a request without streaming."""
         asked = self._asked
         choices = [self._chat_choice(i) if asked.chat else self._text_choice(i) for i in range(len(asked.replies))]
-        usage = self._total() | {"prompt_tokens_details": None, "completion_tokens_details": None}
+        details = {"cached_tokens": cached} if cached else None
+        usage = self._total() | {"prompt_tokens_details": details, "completion_tokens_details": None}
         body: dict[str, object] = {
             "id": self._base["id"],
             "object": "chat.completion" if asked.chat else "text_completion",

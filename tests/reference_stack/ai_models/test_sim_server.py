@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hxp_harness.load.prompts import prompt
 from reference_stack.errors import SettingsError
 from reference_stack.schemas.configuration.model import ModelSettings
 from reference_stack.services.ai_models.sim_server import create_app
@@ -195,6 +196,64 @@ def test_metric_names_are_those_of_vllm(ideal: Any) -> None:
     assert 'vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="hermes"}' in page
 
 
+WORDS = "one two three four five six seven eight nine ten " * 8
+
+
+def test_an_equal_prompt_is_found_in_the_cache(start: Any) -> None:
+    """The second request computes only its end, and says so where that is asked for, streamed or whole."""
+    sim = start("phi3", device="ideal", enable_prompt_tokens_details=True)
+    first = sim.complete(WORDS, max_tokens=2).json["usage"]
+    again = sim.complete(WORDS, max_tokens=2, n=2).json["usage"]
+    streamed = sim.complete(WORDS, max_tokens=2, stream=True, stream_options={}).events[-1]["usage"]
+    salted = sim.complete(WORDS, max_tokens=2, cache_salt="another tenant").json["usage"]
+
+    assert first["prompt_tokens"] == 1 + 81
+    assert first["prompt_tokens_details"] is None
+    assert again["prompt_tokens_details"] == streamed["prompt_tokens_details"] == {"cached_tokens": 80}
+    assert salted["prompt_tokens_details"] is None
+    assert sim.metric("vllm:prefix_cache_queries_total") == 5 * 82
+    assert sim.metric("vllm:prefix_cache_hits_total") == 3 * 80
+    assert sim.metric("vllm:prompt_tokens_cached_total") == 3 * 80
+    assert sim.metric("vllm:prompt_tokens_by_source_total", source="local_compute") == 5 * 82 - 3 * 80
+    assert sim.metric("vllm:request_prefill_kv_computed_tokens_sum") == 5 * 82 - 3 * 80
+    assert sim.metric("vllm:prompt_tokens_total") == 5 * 82
+
+
+def test_the_next_turn_of_a_conversation_finds_the_one_before(start: Any) -> None:
+    """A chat that goes on begins with the tokens of its first turn, the reply included."""
+    sim = start("hermes", device="ideal", enable_prompt_tokens_details=True)
+    first = sim.chat(WORDS, max_tokens=40, ignore_eos=True).json
+    said = [
+        {"role": "user", "content": WORDS},
+        {"role": "assistant", "content": first["choices"][0]["message"]["content"]},
+        {"role": "user", "content": "Go on."},
+    ]
+    usage = sim.request("POST", "/v1/chat/completions", {"messages": said, "max_tokens": 1}).json["usage"]
+
+    turn = first["usage"]["total_tokens"] - 1  # the last token was never put back in
+    assert usage["prompt_tokens_details"] == {"cached_tokens": turn // 16 * 16}
+
+
+def test_without_a_prefix_cache_nothing_is_found(start: Any) -> None:
+    """The cache can be switched off, and does not say then that it was on, nor that tokens were cached."""
+    sim = start("phi3", device="ideal", enable_prefix_caching=False, enable_prompt_tokens_details=True)
+    usages = [sim.complete(WORDS, max_tokens=2).json["usage"] for _ in range(2)]
+
+    assert usages[0] == usages[1]
+    assert sim.metric("vllm:prefix_cache_queries_total") == 0
+    assert sim.metric("vllm:cache_config_info", enable_prefix_caching="False") == 1
+
+
+def test_cold_prompts_of_a_profile_find_nothing(start: Any) -> None:
+    """The prompts that the harness sends under `cache: cold` share no block, so that the contract is true here."""
+    sim = start("mixtral", device="ideal")
+    for seed in range(60):
+        assert sim.chat(prompt(seed, 120), max_tokens=1).status == 200
+
+    assert sim.metric("vllm:prefix_cache_queries_total") > 60 * 120
+    assert sim.metric("vllm:prefix_cache_hits_total") == 0
+
+
 def test_only_v1_asks_for_the_key(start: Any, tmp_path: Path) -> None:
     """With a key, /v1 is closed without it and the rest stays open."""
     file = tmp_path / "key"
@@ -307,7 +366,7 @@ def test_connections_are_kept(ideal: Any) -> None:
         ({"service": "mixtrel"}, "did you mean 'mixtral'"),
         ({"service": "mixtral", "device": "l40s"}, "smaller precision"),
         ({"service": "phi3", "max_model_len": 5000}, "4096 positions"),
-        ({"service": "phi3", "kv_tokens": 100}, "max_model_len to at most 100"),
+        ({"service": "phi3", "kv_tokens": 100}, "max_model_len to at most 96"),
         ({"service": "phi3", "api_key_env": "HXP_NO_SUCH_VARIABLE"}, "HXP_NO_SUCH_VARIABLE holds no key"),
         ({"service": "phi3", "api_key_file": "/no/such/file"}, "cannot read the key in /no/such/file"),
     ],

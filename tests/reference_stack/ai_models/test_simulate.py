@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reference_stack.services.ai_models.blocks import block_keys
 from reference_stack.services.ai_models.feasibility import limits_of
 from reference_stack.services.ai_models.model_spec import load_spec
 from reference_stack.services.ai_models.physics import find_device, step_time_s
 from reference_stack.services.ai_models.scheduler import Limits, Scheduler
 from reference_stack.services.ai_models.sim_engine import Live, SimEngine
-from reference_stack.services.ai_models.sim_metrics import Ended, SimMetrics
+from reference_stack.services.ai_models.sim_metrics import Choices, Ended, SimMetrics
 from reference_stack.services.ai_models.simulate import Simulated, arrivals_s, simulate
 
 HERMES, H200 = load_spec("hermes"), find_device("h200")
@@ -90,10 +91,22 @@ def test_virtual_time_is_a_hundred_times_faster_than_real_time() -> None:
     assert best >= 100
 
 
+def test_a_common_beginning_makes_the_first_token_come_sooner() -> None:
+    """In virtual time, too, a prompt that begins like an earlier one is computed only where it differs."""
+    keys = block_keys(("system",) * 1024)
+    first, second = simulate(
+        HERMES, H200, limits_of(HERMES, H200), [Simulated(1100, 2, at_s, keys=keys) for at_s in (0.0, 60.0)]
+    )
+
+    assert (first.cached, second.cached) == (0, 1024)
+    assert second.tokens_s[0] - 60.0 < 0.7 * first.tokens_s[0]
+    assert second.tokens_s[1] - second.tokens_s[0] == pytest.approx(first.tokens_s[1] - first.tokens_s[0])
+
+
 async def test_the_real_clock_gives_tokens_in_the_same_order() -> None:
     """The engine in real time hands out the tokens of a burst in exactly the order of virtual time."""
     draw = random.Random(4)
-    lengths = [(draw.randint(1, 300), draw.randint(1, 40)) for _ in range(20)]
+    lengths = [(draw.randint(1, 100), draw.randint(80, 200)) for _ in range(20)]
     virtual = simulate(HERMES, H200, TIGHT, (Simulated(*one, 0.0) for one in lengths))
     real = await _in_real_time(lengths)
 
@@ -124,7 +137,7 @@ async def _in_real_time(lengths: Sequence[tuple[int, int]]) -> Order:
                 if not open_requests:
                     done.set()
 
-        engine.submit(Live(prompt, output, now_s, deliver=deliver, ended=Ended("length", output, 1)))
+        engine.submit(Live(prompt, output, now_s, deliver=deliver, ended=Ended("length", output, Choices(1))))
     async with asyncio.timeout(20):
         await done.wait()
     await engine.close()

@@ -1,0 +1,84 @@
+"""The prompts of a request as tokens: a chat under its template, a text, or numbers as they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from reference_stack.schemas.api.openai import CompletionRequest
+from reference_stack.services.ai_models.api_error import ApiError
+from reference_stack.services.ai_models.model_spec import ModelSpec
+from reference_stack.services.ai_models.reply import tokenize
+
+BEGIN = "<s>"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt: `text` is what its sender wrote, `tokens` what the engine computes (numbers where it sent those)."""
+
+    text: str
+    tokens: tuple[str | int, ...]
+
+
+def chat_prompt(messages: list[dict[str, Any]], spec: ModelSpec) -> Prompt:
+    """Return a conversation under the model's template.
+
+    The template's own tokens stand for its marks. Those of a message come before its words, but those of an earlier
+    reply after them, so that a conversation that goes on begins with the tokens of the one before.
+    """
+    if not messages:
+        raise ApiError("Cannot apply chat template to an empty conversation. Provide at least one message.")
+    template = spec.template
+    texts = [list(message_texts(message)) for message in messages]
+    tokens = [BEGIN] * template.base_tokens
+    for message, parts in zip(messages, texts, strict=True):
+        marks = [f"<{message.get('role')}>"] * template.message_tokens
+        words = [token for text in parts for token in tokenize(text)]
+        tokens += words + marks if message.get("role") == "assistant" else marks + words
+    return Prompt("\n".join(text for parts in texts for text in parts), tuple(tokens))
+
+
+def message_texts(message: dict[str, Any]) -> Iterable[str]:
+    """Yield the texts of one message: its string, or the text parts of its list."""
+    content = message.get("content")
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        for part in content:
+            text = part.get("text") if isinstance(part, dict) else None
+            if not isinstance(text, str):
+                raise ApiError("Only text parts are supported by this model", param="messages")
+            yield text
+
+
+def text_prompt(text: str) -> Prompt:
+    return Prompt(text, (BEGIN, *tokenize(text)))
+
+
+def completion_prompts(body: CompletionRequest, spec: ModelSpec) -> tuple[Prompt, ...]:
+    """Return the prompts of a text completion, one or several."""
+    given = body.prompt
+    if not given or not all(item or item == 0 for item in given):
+        raise ApiError(
+            "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)", param="prompt"
+        )
+    return tuple(_prompts(given, spec))
+
+
+def _prompts(given: str | list[str] | list[int] | list[list[int]], spec: ModelSpec) -> Iterator[Prompt]:
+    if isinstance(given, str):
+        yield text_prompt(given)
+    elif isinstance(given[0], int):
+        yield _token_prompt(given, spec)
+    else:
+        for item in given:
+            yield text_prompt(item) if isinstance(item, str) else _token_prompt(item, spec)
+
+
+def _token_prompt(ids: Any, spec: ModelSpec) -> Prompt:
+    for number in ids:
+        if not 0 <= number < spec.architecture.vocab:
+            raise ApiError(f"Token id {number} is out of vocabulary")
+    return Prompt(" ".join(map(str, ids)), tuple(ids))

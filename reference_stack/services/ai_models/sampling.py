@@ -1,0 +1,107 @@
+"""Checks what a request asks of sampling and lengths, in vLLM's order and words."""
+
+from __future__ import annotations
+
+import math
+
+from reference_stack.schemas.api.openai import GenerationRequest
+from reference_stack.services.ai_models.api_error import ApiError, bad_value
+from reference_stack.services.ai_models.model_spec import ModelSpec
+
+MAX_SEQUENCES = 16384  # vLLM's VLLM_MAX_N_SEQUENCES
+MAX_LOGPROBS = 20
+
+
+def check_stream(body: GenerationRequest) -> None:
+    if body.stream_options is not None and not body.stream:
+        raise ApiError(
+            "Stream options can only be defined when `stream=True`. (parameter=stream_options)", param="stream_options"
+        )
+
+
+def output_limit(prompt_tokens: int, wanted: int, max_model_len: int, *, given: bool) -> int:
+    if given and wanted < 1:
+        raise bad_value(f"max_tokens must be at least 1, got {wanted}.", "max_tokens", wanted)
+    if wanted > max_model_len:
+        message = f"max_tokens={wanted} cannot be greater than {max_model_len=}. Please request fewer output tokens."
+        raise bad_value(message, "max_tokens", wanted)
+    if prompt_tokens >= max_model_len:
+        least = max_model_len + 1
+        message = (
+            f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains at least "
+            f"{least} input tokens, which exceeds this limit even without any output tokens. Please reduce the length "
+            "of the input prompt."
+        )
+        raise bad_value(message, "input_tokens", least)
+    return min(wanted, max_model_len - prompt_tokens)
+
+
+def check_sampling(body: GenerationRequest, limit: int, spec: ModelSpec) -> None:
+    n = 1 if body.n is None else body.n
+    if n < 1:
+        raise ApiError(f"n must be at least 1, got {n}.")
+    if n > MAX_SEQUENCES:
+        raise ApiError(
+            f"n must be at most {MAX_SEQUENCES}, got {n}. To increase this limit, set the VLLM_MAX_N_SEQUENCES "
+            "environment variable."
+        )
+    for name in ("presence_penalty", "frequency_penalty"):
+        penalty = getattr(body, name)
+        if penalty is not None and not -2 <= penalty <= 2:
+            raise ApiError(f"{name} must be in [-2, 2], got {penalty}.")
+    _check_temperature(body.temperature)
+    if body.top_p is not None and not 0 < body.top_p <= 1:
+        raise bad_value(f"top_p must be in (0, 1], got {body.top_p}.", "top_p", body.top_p)
+    if body.min_tokens < 0:
+        raise ApiError(f"min_tokens must be greater than or equal to 0, got {body.min_tokens}.")
+    if body.min_tokens > limit:
+        raise ApiError(f"min_tokens must be less than or equal to max_tokens={limit}, got {body.min_tokens}.")
+    if "" in stops(body):
+        raise ApiError("stop cannot contain an empty string.")
+    _check_bias(body, spec.architecture.vocab)
+    if body.structured_outputs is not None:
+        raise unsupported("structured_outputs")
+    if body.response_format is not None and body.response_format.get("type") != "text":
+        raise unsupported("response_format")
+
+
+def _check_temperature(temperature: float | None) -> None:
+    if temperature is None:
+        return
+    if not math.isfinite(temperature):
+        raise bad_value(f"temperature must be a finite number, got {temperature}.", "temperature", temperature)
+    if temperature < 0:
+        raise bad_value(f"temperature must be non-negative, got {temperature}.", "temperature", temperature)
+    if temperature > 2:
+        raise bad_value(f"temperature must be in [0, 2], got {temperature}.", "temperature", temperature)
+
+
+def _check_bias(body: GenerationRequest, vocab: int) -> None:
+    keys = list(body.logit_bias or {})
+    odd = [key for key in keys if not (key.isascii() and key.isdecimal() and len(key) < 20)]
+    if odd:
+        raise ApiError(f"logit_bias keys must be token ids, got {odd[0][:40]!r}.", param="logit_bias")
+    unknown = [int(key) for key in keys if int(key) >= vocab]
+    if unknown:
+        message = f"token_id(s) {unknown} in logit_bias contain out-of-vocab token ids. Vocabulary size: {vocab}"
+        raise bad_value(message, "logit_bias", unknown)
+
+
+def check_logprobs(count: int | None) -> None:
+    if count is None:
+        return
+    if count > MAX_LOGPROBS:
+        message = f"Requested sample logprobs of {count}, which is greater than max allowed: {MAX_LOGPROBS}"
+        raise bad_value(message, "logprobs", count)
+    raise unsupported("logprobs")
+
+
+def unsupported(field: str) -> ApiError:
+    # Saying so is better than an answer that only looks like one.
+    return ApiError(f"The simulated engine does not support {field}. (parameter={field})", param=field)
+
+
+def stops(body: GenerationRequest) -> tuple[str, ...]:
+    if body.stop is None:
+        return ()
+    return (body.stop,) if isinstance(body.stop, str) else tuple(body.stop)
