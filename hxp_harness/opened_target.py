@@ -15,6 +15,7 @@ from hxp_harness.stack import Want, running
 from hxp_harness.target import Evidence, Target
 from hxp_harness.watch import Display
 
+PREDICTED = ("constant", "poisson")  # arrivals that the contract between harness and stack knows
 SIMULATED = "sim-"  # how the fingerprint of a simulated engine begins
 
 
@@ -33,6 +34,8 @@ def opened_target(
     services = (profile.service,) if judged == profile.service else (profile.service, judged)
     display.say(f"starting {' and '.join(services)} ({request.engine})")
     asked = asked_of(profile, gates)
+    if asked is None:
+        display.say("no prediction: stacks predict constant and poisson arrivals without sessions")
     want = Want(str(folder / "stack"), services, request.engine, request.weights, contract=asked)
     with running(want, ready_s=600.0 if request.engine == "vllm" else 60.0) as stack:
         target = stack.target(judged)
@@ -44,9 +47,16 @@ def opened_target(
         yield target
 
 
-def asked_of(profile: Profile, gates: tuple[Gate, ...]) -> dict[str, object]:
-    """Return the contract as a stack reads it, with the first limit on a percentile of end-to-end latency."""
-    asked = profile.contract.model_dump(include={"prompt_tokens", "output_tokens", "rate_rps", "arrival"})
+def asked_of(profile: Profile, gates: tuple[Gate, ...]) -> dict[str, object] | None:
+    """Return the contract as a stack reads it, with the first limit on a percentile of end-to-end latency.
+
+    None: its arrivals are not of a kind that a stack predicts.
+    """
+    contract = profile.contract
+    if contract.arrival.kind not in PREDICTED or not contract.open_loop:
+        return None
+    asked: dict[str, object] = contract.model_dump(include={"prompt_tokens", "output_tokens", "rate_rps"})
+    asked["arrival"] = contract.arrival.kind
     limited = next((gate for gate in gates if gate.metric == "e2e" and gate.quantile and gate.upper), None)
     return asked if limited is None else asked | {"limit_s": limited.limit, "quantile": limited.quantile}
 

@@ -2,90 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 import hxp_harness
+from hxp_harness.arrivals import KINDS, Replay
+from hxp_harness.contract import Contract, Sessions
 from hxp_harness.errors import UsageError, nearest
-from hxp_harness.units import parse_quantity
+from hxp_harness.quantity import Seconds, Strict, with_units
+
+__all__ = ["Contract", "Profile", "Replicates", "find_profile", "known_profiles", "profile_folders", "read_profile"]
 
 
-def _read(dimension: str) -> BeforeValidator:
-    def read(value: object) -> float:
-        if isinstance(value, float | int) and not isinstance(value, bool):
-            return float(value)  # by the field's own name, which has the unit
-        try:
-            return parse_quantity(str(value), dimension).value
-        except UsageError as error:
-            raise ValueError(str(error)) from None
-
-    return BeforeValidator(read)
-
-
-def _write(unit: str) -> PlainSerializer:
-    return PlainSerializer(lambda value: f"{value!r} {unit}", return_type=str, when_used="json")
-
-
-def _with_units(*keys: str) -> Callable[[object], object]:
-    """Refuse a bare number under `keys`, which name no unit: 500 could be ms as well as s."""
-
-    def check(raw: object) -> object:
-        for key in keys:
-            value = raw.get(key) if isinstance(raw, dict) else None
-            if isinstance(value, float | int) and not isinstance(value, bool):
-                example = f"{key}: {value} {_EXAMPLE_UNITS[key]}"
-                raise ValueError(f"{key}: {value} has no unit; for example {example}")  # noqa: TRY004 - pydantic's way
-        return raw
-
-    return check
-
-
-_EXAMPLE_UNITS = {"rate": "rps", "timeout": "s", "warm_up": "s"}
-Seconds = Annotated[float, _read("time"), _write("s")]
-Rps = Annotated[float, _read("rate"), _write("rps")]
-
-
-class _Strict(BaseModel):
-    """Unknown keys are errors: a misspelt gate must never be a gate that silently passes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Contract(_Strict):
-    """What is asked of the target: lengths in tokens, rate in requests/s, timeout in seconds."""
-
-    api: Literal["chat", "completions"] = "chat"
-    stream: bool = True
-    prompt_tokens: int = Field(ge=1)
-    output_tokens: int = Field(ge=1)
-    arrival: Literal["poisson", "constant"] = "poisson"
-    rate_rps: Rps = Field(alias="rate", gt=0)
-    cache: Literal["cold"] = "cold"  # fresh prompts: no request finds its prefix cached
-    isolation: Literal["alone"] = "alone"
-    timeout_s: Seconds = Field(alias="timeout", default=30.0, gt=0)
-    temperature: float = Field(default=0.0, ge=0)
-
-    _units = model_validator(mode="before")(_with_units("rate", "timeout"))
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Replicates(_Strict):
+class Replicates(Strict):
     """How often the contract is tried: `count` windows of `requests` measured requests, after `warm_up_s`."""
 
     count: int = Field(default=8, ge=2, le=1000)
     requests: int = Field(default=2000, ge=10)
     warm_up_s: Seconds = Field(alias="warm_up", default=5.0, ge=0)
 
-    _units = model_validator(mode="before")(_with_units("warm_up"))
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    _units = model_validator(mode="before")(with_units(warm_up="s"))
 
 
-class Profile(_Strict):
+class Profile(Strict):
     """One workload contract, complete before anything starts. `gates` are sentences; `hxp_harness.gates` reads them."""
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -96,8 +39,6 @@ class Profile(_Strict):
     gates: tuple[str, ...] = Field(min_length=1)
     replicates: Replicates = Replicates()
     seed: int = Field(default=1, ge=0)
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -128,9 +69,18 @@ def read_profile(file: Path) -> Profile:
     if not isinstance(raw, dict):
         raise UsageError(f"{file} is not a mapping", hint="see docs/reference/profile.md")
     try:
-        return Profile.model_validate(raw)
+        return _anchored(Profile.model_validate(raw), file.parent)
     except ValidationError as error:
         raise UsageError(*_explain(file, error)) from None
+
+
+def _anchored(profile: Profile, folder: Path) -> Profile:
+    """Return `profile` with the files that it names found from its own folder, so that it reads back from anywhere."""
+    contract = profile.contract
+    if isinstance(contract.arrival, Replay):
+        replay = Replay(file=(folder / contract.arrival.file).resolve())
+        contract = contract.model_copy(update={"arrival": replay})
+    return profile.model_copy(update={"contract": contract})
 
 
 def _explain(file: Path, error: ValidationError) -> tuple[str]:
@@ -144,9 +94,17 @@ def _explain(file: Path, error: ValidationError) -> tuple[str]:
     return ("\n".join(lines),)
 
 
+_PARTS: dict[tuple[str, ...], type[Strict]] = {
+    (): Profile,
+    ("contract",): Contract,
+    ("contract", "sessions"): Sessions,
+    ("replicates",): Replicates,
+    **{("contract", "arrival", kind): model for kind, model in KINDS.items()},
+}
+
+
 def _keys(path: tuple[int | str, ...]) -> list[str]:
-    parts: dict[str, type[BaseModel]] = {"contract": Contract, "replicates": Replicates}
-    model = parts.get(str(path[0]), Profile) if path else Profile
+    model = _PARTS[tuple(str(part) for part in path)]
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from hxp_harness.errors import UsageError
-from hxp_harness.profile import Profile, Replicates, find_profile, read_profile
+from hxp_harness.profile import Contract, Profile, Replicates, find_profile, read_profile
 from hxp_harness.target import Evidence, Target, check_base_url
 from hxp_harness.units import parse_quantity
 
@@ -50,18 +50,19 @@ def resolve_profile(request: PerfRequest) -> Profile:
         rate_rps = parse_quantity(request.rate, "rate").value
         if rate_rps <= 0:
             raise UsageError(f"--rate: {request.rate!r} is not above zero")
-        contract = contract.model_copy(update={"rate_rps": rate_rps})
+        contract = contract.at_rate(rate_rps)
         profile = profile.model_copy(update={"title": f"{profile.title} [at {request.rate} instead]"})
-    replicates = _replicates(request, profile.replicates, contract.rate_rps)
+    replicates = _replicates(request, profile.replicates, contract)
     seed = profile.seed if request.seed is None else request.seed
     return profile.model_copy(update={"contract": contract, "replicates": replicates, "seed": seed})
 
 
-def _replicates(request: PerfRequest, of_profile: Replicates, rate_rps: float) -> Replicates:
+def _replicates(request: PerfRequest, of_profile: Replicates, contract: Contract) -> Replicates:
     count, requests, warm_up_s = of_profile.count, of_profile.requests, of_profile.warm_up_s
     if request.quick:
         count = min(count, QUICK_COUNT)
-        requests = min(requests, max(QUICK_REQUESTS, math.ceil(rate_rps * QUICK_WINDOW_S)))
+        sessions = math.ceil(max(QUICK_REQUESTS, contract.rate_rps * QUICK_WINDOW_S) / contract.turns)
+        requests = min(requests, sessions * contract.turns)
     count = count if request.replicates is None else request.replicates
     requests = requests if request.requests is None else request.requests
     if count < 2:

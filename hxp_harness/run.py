@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from hxp_harness import evidence, interrupt
 from hxp_harness.conclude import conclude
 from hxp_harness.errors import ExitCode, InvalidRun
 from hxp_harness.gates.gate import Gate
 from hxp_harness.instrument import certify_into, screen_of, supported_gates
-from hxp_harness.load.plan import LoadPlan
+from hxp_harness.load.plan import Due, LoadPlan
 from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
 from hxp_harness.measure import measure
@@ -28,6 +30,13 @@ from hxp_harness.target import Target
 from hxp_harness.watch import Watch
 
 
+class Load(NamedTuple):
+    """What will be sent: how, and when."""
+
+    plan: LoadPlan
+    schedule: Sequence[Due]
+
+
 def perf(request: PerfRequest) -> int:
     """Run a profile from end to end and return the exit code of its verdict.
 
@@ -37,6 +46,7 @@ def perf(request: PerfRequest) -> int:
     profile = resolve_profile(request)
     gates = supported_gates(profile)
     refuse_without_hardware(request)
+    schedule = draw(profile.contract, profile.replicates, profile.seed)
     folder = make_run_folder(request.out, f"{profile.name}-{'target' if request.target_url else request.engine}")
     evidence.write_profile(folder, profile)
     with screen_of(profile, gates) as screen:
@@ -48,7 +58,7 @@ def perf(request: PerfRequest) -> int:
                 target = as_it_says(offered, plan)
                 refuse_evidence(request, target)
                 begin(folder, profile, target)
-                run_load(folder, profile, gates, target, plan, screen)
+                run_load(folder, profile, gates, target, Load(plan, schedule), screen)
             interrupt.check()
             evidence.write_json(folder, evidence.END, {"interrupted": False})
         except KeyboardInterrupt:
@@ -82,16 +92,15 @@ def begin(folder: Path, profile: Profile, target: Target) -> None:
 
 
 def run_load(
-    folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, plan: LoadPlan, screen: Screen
+    folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, load: Load, screen: Screen
 ) -> None:
     """Certify, load, certify again; every result is a file in `folder`."""
     certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
     watch = Watch(profile.contract, profile.replicates, gates, screen)
-    schedule = draw(profile.contract, profile.replicates, profile.seed)
     before = scrape.fetch(target.metrics_url)
-    screen.load(schedule)
+    screen.load(load.schedule)
     try:
-        measure(folder, plan, schedule, api_key=target.api_key, on_traces=watch.see)
+        measure(folder, load.plan, load.schedule, api_key=target.api_key, on_traces=watch.see)
     finally:
         counters = {"before": before, "after": scrape.fetch(target.metrics_url)}
         tree = {when: None if found is None else asdict(found) for when, found in counters.items()}

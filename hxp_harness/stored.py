@@ -10,7 +10,7 @@ import msgspec
 
 from hxp_harness import evidence
 from hxp_harness.errors import UsageError
-from hxp_harness.gates.facts import Asked, Certified, RunFacts
+from hxp_harness.gates.facts import Asked, Certified, RunFacts, whole_prompt
 from hxp_harness.gates.gate import Gate, check_supported, parse_gates
 from hxp_harness.gates.verdict import Verdict, judge
 from hxp_harness.load.folder import LoadFolder
@@ -43,15 +43,19 @@ def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
     contract, replicates = profile["contract"], profile["replicates"]
     server = evidence.read_json(folder, evidence.SERVER) or {}
     end = evidence.read_json(folder, evidence.END)
+    turns = (contract.get("sessions") or {}).get("turns", 1)
+    arrival = contract["arrival"]
+    closed = isinstance(arrival, dict) and arrival["kind"] == "closed"
     return RunFacts(
         asked=Asked(
             rate_rps=parse_quantity(contract["rate"], "rate").value,
-            prompt_tokens=contract["prompt_tokens"],
+            prompt_tokens=whole_prompt(contract["prompt_tokens"], contract["output_tokens"], turns),
             output_tokens=contract["output_tokens"],
             replicates=replicates["count"],
             requests=replicates["requests"],
             stream=contract["stream"],
             cache=contract["cache"],
+            open_loop=turns == 1 and not closed,
         ),
         certified=_certified(folder),
         load=stored_summary(folder),

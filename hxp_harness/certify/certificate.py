@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from hxp_harness.certify import SCALE
 from hxp_harness.certify.accuracy import MetricError, Pair, metric_errors, pair
 from hxp_harness.certify.behaviour import Behaviour
 from hxp_harness.certify.golden_process import golden
 from hxp_harness.certify.truth import Truth
 from hxp_harness.errors import InvalidRun
 from hxp_harness.load.plan import Due, LoadPlan, LoadSummary
-from hxp_harness.load.schedule import draw
+from hxp_harness.load.schedule import draw, peak_rps, steady
 from hxp_harness.profile import Contract, Replicates
 from hxp_harness.trace import Trace
 
@@ -70,16 +71,16 @@ def certify(
     *,
     limit_s: float,
     seed: int,
-    scale: float = 1.5,
+    scale: float = SCALE,
     duration_s: float = 5.0,
     drive: Drive | None = None,
 ) -> Certificate:
-    """Drive a golden server at `scale` times the contract's rate for `duration_s` and compare with its truth.
+    """Drive a golden server at `scale` times the contract's highest rate for `duration_s` and compare with its truth.
 
     `limit_s` is the limit of the latency that gates; `folder` keeps the evidence. `drive` sends the load, by default
     in the processes that every run uses. Raises InvalidRun when the load could not be sent at all.
     """
-    rate_rps = contract.rate_rps * scale
+    rate_rps = peak_rps(contract) * scale
     behaviour = timing(contract, limit_s)
     schedule = _schedule(contract, rate_rps, duration_s, seed)
     with golden(folder, behaviour, seed=seed) as server:
@@ -140,8 +141,7 @@ def judge_instrument(
 
 def _schedule(contract: Contract, rate_rps: float, duration_s: float, seed: int) -> list[Due]:
     requests = max(math.ceil(rate_rps * duration_s / 2), MIN_REQUESTS // 2)
-    faster = contract.model_copy(update={"rate_rps": rate_rps})
-    return draw(faster, Replicates(count=2, requests=requests, warm_up_s=WARM_UP_S), seed)
+    return draw(steady(contract).at_rate(rate_rps), Replicates(count=2, requests=requests, warm_up_s=WARM_UP_S), seed)
 
 
 def _drive_session(folder: Path, plan: LoadPlan, schedule: Sequence[Due]) -> tuple[list[Trace], LoadSummary]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hxp_harness.certify import SCALE
 from hxp_harness.gates.evaluate import Reading
 from hxp_harness.gates.facts import RunFacts
 from hxp_harness.gates.gate import Gate
@@ -33,6 +34,7 @@ def check_run(
     return [
         _whole(facts),
         _certificate(facts),
+        *_within_certificate(table, facts),
         _all_traced(table, facts),
         _sent(table),
         _send_lag(table, gates),
@@ -61,6 +63,19 @@ def _certificate(facts: RunFacts) -> Check:
         reasons = "; ".join(facts.certified.reasons) or "its certificate failed"
         return Check(name, FAILED, f"The measuring client cannot be trusted: {reasons}.")
     return Check(name, OK, "Before and after the run the client measured a server of known timing rightly.")
+
+
+def _within_certificate(table: TraceTable, facts: RunFacts) -> list[Check]:
+    """Where the target sets the pace, that must be one at which the client was proved."""
+    sent_s = np.sort(table.sent_s[~np.isnan(table.sent_s)])
+    if facts.asked.open_loop or len(sent_s) < 2 or sent_s[0] == sent_s[-1]:
+        return []
+    reached_rps = (len(sent_s) - 1) / float(sent_s[-1] - sent_s[0])
+    proved_rps = SCALE * facts.asked.rate_rps
+    sentence = f"The target took {reached_rps:.4g} requests a second; the client is proved up to {proved_rps:.4g}"
+    if reached_rps <= proved_rps:
+        return [Check("rate proved", OK, f"{sentence}.")]
+    return [Check("rate proved", FAILED, f"{sentence}: set the contract's rate to {reached_rps:.0f} rps.")]
 
 
 def _all_traced(table: TraceTable, facts: RunFacts) -> Check:

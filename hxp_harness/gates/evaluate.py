@@ -76,7 +76,7 @@ def read_gate(gate: Gate, observed: Sequence[Observed], asked: Asked) -> Reading
     if time:
         pass_limit *= GUARD
     elif gate.row.kind is Kind.RATE:
-        offered = asked.rate_rps * (asked.output_tokens if gate.metric == "output_throughput" else 1)
+        offered = asked.offered(tokens=gate.metric == "output_throughput")
         limit = pass_limit = min(gate.limit, RATE_TOLERANCE * offered)
     interval = (positive_interval if time else plain_interval)(lo, hi, limit)
     n = sum(one.n for one in observed)
@@ -162,7 +162,9 @@ def _rate(gate: Gate, table: TraceTable, number: int, asked: Asked) -> float:
     """Return a rate as it would be at the contract's own.
 
     A Poisson schedule offers more in one window and less in another. That is no doing of the service, and is known
-    exactly: the value is scaled by contract rate / offered rate.
+    exactly: the value is scaled by contract rate / offered rate. Where sending waits for answers, nothing was offered.
     """
     span = window(table, number)
+    if not asked.open_loop:
+        return rate(table, gate.row, span)
     return rate(table, gate.row, span) * asked.rate_rps * span.length_s / span.offered

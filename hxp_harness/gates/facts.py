@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,25 +18,38 @@ class Asked:
     """The contract in numbers: what each replicate was to send."""
 
     rate_rps: float
-    prompt_tokens: int
+    prompt_tokens: float  # mean length, what earlier turns of a session add included
     output_tokens: int
     replicates: int
     requests: int  # measured requests of one replicate
     stream: bool = True
     cache: str = "cold"
+    open_loop: bool = True  # False: sending waits for answers, so that the rate is the target's doing
+
+    def offered(self, *, tokens: bool) -> float:
+        """Return what the schedule offers a second, in requests or output tokens; infinite without a schedule."""
+        if not self.open_loop:
+            return math.inf
+        return self.rate_rps * (self.output_tokens if tokens else 1)
 
     @classmethod
     def of(cls, contract: Contract, replicates: Replicates) -> Asked:
         """Take the numbers from a profile's contract."""
         return cls(
             rate_rps=contract.rate_rps,
-            prompt_tokens=contract.prompt_tokens,
+            prompt_tokens=whole_prompt(contract.prompt_tokens, contract.output_tokens, contract.turns),
             output_tokens=contract.output_tokens,
             replicates=replicates.count,
             requests=replicates.requests,
             stream=contract.stream,
             cache=contract.cache,
+            open_loop=contract.open_loop,
         )
+
+
+def whole_prompt(prompt_tokens: int, output_tokens: int, turns: int) -> float:
+    """Return the mean length of a prompt when each of `turns` carries the prompts and answers of those before it."""
+    return prompt_tokens * (turns + 1) / 2 + output_tokens * (turns - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)

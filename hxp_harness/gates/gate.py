@@ -101,7 +101,7 @@ def check_supported(gate: Gate, asked: Asked) -> None:
                 hint=_smaller_statistic(samples) or f"set replicates.requests to {needed} or more",
             )
     if gate.row.kind is Kind.RATE:
-        offered = asked.rate_rps * (asked.output_tokens if gate.metric == "output_throughput" else 1)
+        offered = asked.offered(tokens=gate.metric == "output_throughput")
         if gate.limit > offered:
             most = format_quantity(offered, gate.row.dimension)
             raise UsageError(

@@ -94,7 +94,7 @@ def check_lengths(table: TraceTable, facts: RunFacts) -> list[Check]:
             continue
         mean = float(known.mean())
         fine = abs(mean / asked - 1) <= LENGTH_TOLERANCE
-        sentence = f"The mean {name} was {mean:.1f} tokens, the contract says {asked}."
+        sentence = f"The mean {name} was {mean:.1f} tokens, the contract says {asked:g}."
         checks.append(Check(name, OK if fine else FAILED, sentence))
     return checks
 

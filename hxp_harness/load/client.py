@@ -7,7 +7,6 @@ not: the kernel has stamped what it brings. Bodies are parsed when their request
 from __future__ import annotations
 
 import select
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,16 +14,17 @@ from collections.abc import Callable, Sequence
 from hxp_harness.load.alarm import Alarm
 from hxp_harness.load.connection import Address, Connection, Receipts
 from hxp_harness.load.exchange import Exchange
-from hxp_harness.load.plan import Due
+from hxp_harness.load.plan import Due, LoadPlan
+from hxp_harness.load.timetable import NEVER_NS, Timetable
 from hxp_harness.trace import ErrorKind, Trace
 
 HOUSEKEEPING_S = 0.05
 _QUIET_NS = 300_000  # parsing one body takes about this long at most
 _BACKLOG = 256  # ended requests that may wait for a quiet moment
 _MAX_EVENTS = 4096
-_NEVER_NS = sys.maxsize
 
 Request = tuple[Due, bytes, str]  # what to send when, and its X-Request-Id
+Follow = Callable[[Due, Exchange], bytes]  # the bytes of a request that follows an answer
 
 
 class Client:
@@ -36,18 +36,18 @@ class Client:
         requests: Sequence[Request],
         receipts: Receipts,
         *,
-        stream: bool,
-        timeout_s: float,
+        plan: LoadPlan,
         on_trace: Callable[[Trace], None],
         on_idle: Callable[[], None],
+        follow: Follow | None = None,
         lifeline: int | None = None,
     ) -> None:
         """`lifeline` is the reading end of a pipe; the client stops when its other end is gone."""
         self._address = address
         self._requests = requests
         self._receipts = receipts
-        self._stream = stream
-        self._timeout_ns = int(timeout_s * 1e9)
+        self._stream = plan.stream
+        self._timeout_ns = int(plan.timeout_s * 1e9)
         self._on_trace = on_trace
         self._on_idle = on_idle
         self._poller = select.epoll()
@@ -60,8 +60,12 @@ class Client:
         self._idle: list[Connection] = []
         self._open: deque[Exchange] = deque()  # in the order of their deadlines
         self._ended: deque[Exchange] = deque()
-        self._next = 0
-        self._next_ns = _NEVER_NS
+        self._timetable = Timetable([due for due, _, _ in requests], plan.concurrency)
+        self._follow = follow
+        self._followed: dict[int, Exchange] = {}  # ended exchanges by the place of the request that follows them
+        self._composed: dict[int, bytes] = {}
+        self._taken = 0
+        self._next_ns = NEVER_NS
         self._t0_ns = 0
         self._stop_ns = 0
         self.sent = 0
@@ -69,7 +73,7 @@ class Client:
     @property
     def due(self) -> int:
         """How many requests were due so far."""
-        return self._next
+        return self._taken
 
     @property
     def stopped(self) -> bool:
@@ -82,10 +86,11 @@ class Client:
     def run(self, t0_ns: int) -> None:
         """Send the whole schedule, whose times count from `t0_ns` on the monotonic clock; return when all has ended."""
         self._t0_ns = t0_ns
+        self._timetable.begin(t0_ns)
         self._aim()
         # A time at which no watched socket held unread bytes: a poll was begun then that did not report the others.
         empty_ns = idle_ns = time.monotonic_ns()
-        while not self._stop_ns and (self._next_ns != _NEVER_NS or self._open):
+        while not self._stop_ns and (self._next_ns != NEVER_NS or self._open):
             timeout_s = 0.0 if self._ended else HOUSEKEEPING_S
             begun_ns = time.monotonic_ns()
             events = self._poller.poll(timeout_s, _MAX_EVENTS)
@@ -111,26 +116,42 @@ class Client:
 
     def _aim(self) -> None:
         """Set the alarm to the next request."""
-        if self._next < len(self._requests):
-            self._next_ns = self._t0_ns + int(self._requests[self._next][0].intended_s * 1e9)
+        self._next_ns = self._timetable.next_ns
+        if self._next_ns != NEVER_NS:
             self._alarm.set(self._next_ns)
-        else:
-            self._next_ns = _NEVER_NS
 
     def _send_due(self, now_ns: int) -> int:
         while now_ns >= self._next_ns:
-            exchange = self._exchange(self._next_ns)
-            self._next += 1
+            exchange = self._take()
             self._open.append(exchange)
             self._send(exchange)
             self._aim()
             now_ns = time.monotonic_ns()
         return now_ns
 
-    def _exchange(self, intended_ns: int) -> Exchange:
-        due, request, request_id = self._requests[self._next]
-        deadline_ns = intended_ns + self._timeout_ns
-        return Exchange(due, request, request_id, self._stream, intended_ns, deadline_ns)
+    def _take(self) -> Exchange:
+        """Return the next request as an exchange; its bytes may have to be made of an answer first."""
+        intended_ns, place = self._timetable.take()
+        self._taken += 1
+        self._compose(place)
+        due, request, request_id = self._requests[place]
+        request = self._composed.pop(place, request)
+        return Exchange(due, request, request_id, self._stream, intended_ns, intended_ns + self._timeout_ns)
+
+    def _compose(self, place: int) -> None:
+        """Make the bytes of the request at `place` if it follows an answer that has come."""
+        exchange = self._followed.pop(place, None)
+        if exchange is not None and self._follow is not None:
+            self._composed[place] = self._follow(self._requests[place][0], exchange)
+
+    def _end(self, exchange: Exchange) -> None:
+        """Take an exchange that has ended, and let who waits for it become due."""
+        self._ended.append(exchange)
+        place = self._timetable.follower(exchange.due)
+        if place is not None:
+            self._followed[place] = exchange
+        self._timetable.ended(exchange.due, exchange.end_ns)
+        self._aim()
 
     def _send(self, exchange: Exchange) -> None:
         connection = self._idle.pop() if self._idle and not exchange.retried else None
@@ -141,7 +162,7 @@ class Client:
             except OSError as error:
                 # No descriptor or no port is left on this machine: the load generator's failure, not the target's.
                 exchange.error, exchange.detail, exchange.end_ns = ErrorKind.NOT_SENT, str(error), now_ns
-                self._ended.append(exchange)
+                self._end(exchange)
                 return
             self._connections[connection.fd] = connection
             self._poller.register(connection.fd, select.EPOLLIN)
@@ -178,7 +199,7 @@ class Client:
         exchange = connection.exchange
         if exchange is not None and exchange.end_ns:
             connection.exchange = None
-            self._ended.append(exchange)
+            self._end(exchange)
             if not connection.broken:
                 self._idle.append(connection)
         if connection.broken:
@@ -210,15 +231,18 @@ class Client:
 
     def _parse_when_quiet(self, now_ns: int) -> None:
         while self._ended and (self._next_ns - now_ns > _QUIET_NS or len(self._ended) > _BACKLOG):
-            self._on_trace(self._ended.popleft().to_trace(self._t0_ns))
+            exchange = self._ended.popleft()
+            place = self._timetable.follower(exchange.due)
+            if place is not None:
+                self._compose(place)
+            self._on_trace(exchange.to_trace(self._t0_ns))
             now_ns = time.monotonic_ns()
 
     def _finish(self) -> None:
         """Account for every request that was due: none is left without a trace."""
         now_ns = self._stop_ns or time.monotonic_ns()
         while self._next_ns <= now_ns:
-            exchange = self._exchange(self._next_ns)
-            self._next += 1
+            exchange = self._take()
             exchange.error, exchange.detail, exchange.end_ns = (
                 ErrorKind.NOT_SENT,
                 "due when the run was stopped",

@@ -40,7 +40,7 @@ class Exchange:
         return Trace(
             index=due.index,
             replicate=due.replicate,
-            intended_s=due.intended_s,
+            intended_s=self._intended_s(t0_ns),
             asked_prompt_tokens=due.prompt_tokens,
             asked_output_tokens=due.output_tokens,
             tag=due.tag,
@@ -60,6 +60,11 @@ class Exchange:
             new_connection=self.new_connection,
             request_id=self.request_id if self.sent_ns else "",
         )
+
+    def _intended_s(self, t0_ns: int) -> float:
+        """Return the schedule's own number, unless the time came out of an answer."""
+        drawn = t0_ns + int(self.due.intended_s * _NS) == self.intended_ns
+        return self.due.intended_s if drawn else (self.intended_ns - t0_ns) / _NS
 
     def _answer(self) -> Answer:
         body = b"".join(self.parts)

@@ -16,6 +16,8 @@ import ssl
 import stat
 import sys
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -24,8 +26,9 @@ import msgspec
 
 from hxp_harness.load.client import Client, Request
 from hxp_harness.load.connection import Address, Receipts
+from hxp_harness.load.conversation import follow
 from hxp_harness.load.folder import KEY_VARIABLE, LoadFolder
-from hxp_harness.load.plan import LoadPlan, LoadSummary
+from hxp_harness.load.plan import Due, LoadPlan, LoadSummary
 from hxp_harness.load.request import Renderer
 from hxp_harness.load.schedule import read_schedule
 from hxp_harness.load.stamps import WallOffset, stamping
@@ -60,11 +63,9 @@ def _answers(address: Address) -> bool:
         return probe.connect_ex(address.sockaddr) == 0
 
 
-def render(folder: LoadFolder, plan: LoadPlan) -> list[Request]:
-    """Return every request of the schedule, ready to send."""
-    renderer = Renderer(plan, os.environ.get(KEY_VARIABLE, ""), os.urandom(4).hex())
-    schedule = read_schedule(folder.schedule)
-    return [(due, renderer.request(due), renderer.request_id(due)) for due in schedule]
+def render(renderer: Renderer, schedule: Iterable[Due]) -> list[Request]:
+    """Return every request of the schedule, ready to send but for those that follow an answer."""
+    return [(due, b"" if due.after >= 0 else renderer.request(due), renderer.request_id(due)) for due in schedule]
 
 
 def go_first() -> None:
@@ -92,7 +93,8 @@ def run(folder: LoadFolder) -> LoadSummary:
     plan = folder.read_plan()
     raise_descriptor_limit()
     go_first()
-    requests = render(folder, plan)
+    renderer = Renderer(plan, os.environ.get(KEY_VARIABLE, ""), os.urandom(4).hex())
+    requests = render(renderer, read_schedule(folder.schedule))
     address = find_address(plan)
     receipts = Receipts(WallOffset())
     with stamping(), TraceWriter(folder.traces) as writer:
@@ -100,10 +102,10 @@ def run(folder: LoadFolder) -> LoadSummary:
             address,
             requests,
             receipts,
-            stream=plan.stream,
-            timeout_s=plan.timeout_s,
+            plan=plan,
             on_trace=writer.add,
             on_idle=writer.flush,
+            follow=partial(follow, renderer),
             lifeline=find_lifeline(),
         )
 

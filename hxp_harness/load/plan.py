@@ -19,12 +19,17 @@ class LoadPlan:
     continuous_usage: bool = True  # ask for usage in every chunk, so that a chunk tells how many tokens it carries
     tokens_per_word: float = 1.0  # of the target's tokenizer, for our word list
     overhead_tokens: float = 0.0  # what the chat template adds to each prompt
+    concurrency: int = 0  # slots of a closed loop; 0: every request has its own time
     facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """One request of the schedule. `intended_s` counts from the run's t0; `seed` makes its prompt."""
+    """One request of the schedule. `intended_s` counts from the run's t0; `seed` makes its prompt.
+
+    Where a request waits for an answer (sessions, closed loop), `intended_s` is only the time to expect: its trace has
+    the end of what it waited for plus `think_s`.
+    """
 
     index: int
     replicate: int  # -1 is warm-up
@@ -33,6 +38,9 @@ class Due:
     output_tokens: int
     seed: int
     tag: str = ""
+    after: int = -1  # index of the request whose answer it follows; -1: none
+    think_s: float = 0.0  # from that answer, or from the slot's becoming free, to its sending
+    history_tokens: int = 0  # of prompt_tokens, what earlier turns of its session make up
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ def preflight(target: Target, contract: Contract) -> LoadPlan:
         stream=contract.stream,
         timeout_s=contract.timeout_s,
         temperature=contract.temperature,
+        concurrency=contract.concurrency,
     )
     # As the hot loop does: no proxy from the environment, certificates as OpenSSL finds them.
     tls = ssl.create_default_context()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,8 +13,11 @@ from hxp_harness.load.prompts import prompt, words_for
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 
 
-def body_of(plan: LoadPlan, text: str, output_tokens: int) -> dict[str, object]:
-    """Return the JSON body that asks for `output_tokens` tokens in answer to `text`."""
+Message = Mapping[str, str]
+
+
+def body_of(plan: LoadPlan, text: str, output_tokens: int, before: Sequence[Message] = ()) -> dict[str, object]:
+    """Return the JSON body that asks for `output_tokens` tokens in answer to `text`, said after `before`."""
     body: dict[str, object] = {
         "model": plan.api_model,
         "max_tokens": output_tokens,
@@ -22,7 +25,7 @@ def body_of(plan: LoadPlan, text: str, output_tokens: int) -> dict[str, object]:
         "stream": plan.stream,
     }
     if plan.api == "chat":
-        body["messages"] = [{"role": "user", "content": text}]
+        body["messages"] = [*before, {"role": "user", "content": text}]
     else:
         body["prompt"] = text
     if plan.stream:
@@ -61,9 +64,10 @@ class Renderer:
         """Return the X-Request-Id of a request: unique over runs."""
         return f"hxp-{self._run_id}-{due.index}"
 
-    def request(self, due: Due) -> bytes:
-        text = prompt(due.seed, words_for(due.prompt_tokens, self._plan))
-        body = msgspec.json.encode(body_of(self._plan, text, due.output_tokens))
+    def request(self, due: Due, before: Sequence[Message] = ()) -> bytes:
+        """Return the bytes of `due`, said after the messages `before`."""
+        text = prompt(due.seed, words_for(due.prompt_tokens - due.history_tokens, self._plan))
+        body = msgspec.json.encode(body_of(self._plan, text, due.output_tokens, before))
         own = _lines({"X-Request-Id": self.request_id(due), "Content-Length": str(len(body))})
         return b"%b%b\r\n%b" % (self._head, own.encode(), body)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from hxp_harness.errors import UsageError
 from hxp_harness.load.plan import Due
 from hxp_harness.load.prompts import PROMPT_SEEDS
 
-if TYPE_CHECKING:  # the hot loop reads schedules and should not pay for pydantic and YAML
+if TYPE_CHECKING:  # the hot loop reads schedules and should not pay for numpy, pydantic and YAML
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hxp_harness.profile import Contract, Replicates
 
 WARM_UP = -1
@@ -21,32 +25,102 @@ WARM_UP = -1
 def draw(contract: Contract, replicates: Replicates, seed: int) -> list[Due]:
     """Return the warm-up and `replicates.count` windows of `replicates.requests`, back to back.
 
-    The windows are slices of one arrival process, so that one hands over to the next warm. Arrivals and prompts have
-    seed streams of their own: another rate or arrival leaves the prompts as they were.
+    The windows are slices of one arrival process, so that one hands over to the next warm. Arrivals, prompts and think
+    times have seed streams of their own: another rate or arrival leaves the prompts as they were. Sessions stand one
+    after another, each whole in one window. Raises UsageError when a window cannot be filled with whole sessions, or
+    recorded arrivals do not suffice.
     """
-    import numpy as np  # nor for numpy
+    import numpy as np
 
-    from hxp_harness.load.arrival import offsets_s
-
-    arrivals, prompts = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
-    warm_up = math.ceil(replicates.warm_up_s * contract.rate_rps)
-    count = warm_up + replicates.count * replicates.requests
-    intended_s = offsets_s(contract.arrival, contract.rate_rps, count, arrivals)
-    seeds = np.unique(prompts.integers(PROMPT_SEEDS, size=count))
-    while len(seeds) < count:
-        seeds = np.unique(np.append(seeds, prompts.integers(PROMPT_SEEDS, size=count - len(seeds))))
-    prompts.shuffle(seeds)
-    return [
-        Due(
-            index=index,
-            replicate=WARM_UP if index < warm_up else (index - warm_up) // replicates.requests,
-            intended_s=float(intended_s[index]),
-            prompt_tokens=contract.prompt_tokens,
-            output_tokens=contract.output_tokens,
-            seed=int(seeds[index]),
+    arrivals, prompts, thinking = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3))
+    turns = contract.turns
+    if replicates.requests % turns:
+        raise UsageError(
+            f"{replicates.requests} requests a window are no whole sessions of {turns} turns",
+            hint=f"--requests {math.ceil(replicates.requests / turns) * turns}",
         )
-        for index in range(count)
-    ]
+    warm_up = math.ceil(replicates.warm_up_s * contract.rate_rps / turns) * turns
+    sizes = [warm_up, *[replicates.requests] * replicates.count]
+    starts_s = _starts_s(contract, [size // turns for size in sizes], arrivals)
+    seeds = _fresh_seeds(prompts, sum(sizes))
+    think_s = _think_s(contract, sum(sizes), thinking)
+    due: list[Due] = []
+    for index in range(sum(sizes)):
+        turn = index % turns
+        due.append(
+            Due(
+                index=index,
+                replicate=WARM_UP if index < warm_up else (index - warm_up) // replicates.requests,
+                intended_s=due[-1].intended_s + think_s[index] if turn else float(starts_s[index // turns]),
+                prompt_tokens=contract.prompt_tokens + (history := turn and _history(due[-1])),
+                output_tokens=contract.output_tokens,
+                seed=int(seeds[index]),
+                after=index - 1 if turn else -1,
+                think_s=think_s[index],
+                history_tokens=history,
+            )
+        )
+    return due
+
+
+def peak_rps(contract: Contract) -> float:
+    """Return the highest rate that the contract's arrivals have on purpose, requests/s."""
+    arrival = contract.arrival
+    if arrival.kind in {"ramp", "step"}:
+        return max(rate_rps for corners_rps in arrival.corners_rps for rate_rps in corners_rps)
+    if arrival.kind == "replay":
+        from hxp_harness.load.replay import peak_rps as recorded_peak_rps
+        from hxp_harness.load.replay import read_times
+
+        return max(contract.rate_rps, recorded_peak_rps(read_times(arrival.file)) * contract.turns)
+    return contract.rate_rps
+
+
+def steady(contract: Contract) -> Contract:
+    """Return `contract` with arrivals of one rate that wait for no answer: as even as they were, else Poisson."""
+    from hxp_harness.arrivals import Poisson
+
+    kept = contract.arrival if contract.arrival.kind in {"constant", "poisson", "gamma"} else Poisson()
+    return contract.model_copy(update={"arrival": kept, "sessions": None})
+
+
+def _history(before: Due) -> int:
+    """Return the tokens that the turn `before` and its answer add to the next."""
+    return before.prompt_tokens + before.output_tokens
+
+
+def _starts_s(contract: Contract, sizes: Sequence[int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return when each session, or each request without sessions, is to begin."""
+    from hxp_harness.load.arrival import offsets_s
+    from hxp_harness.load.replay import check_times, read_times
+
+    times_s = None
+    rate_rps = contract.rate_rps / contract.turns
+    if contract.arrival.kind == "replay":
+        times_s = read_times(contract.arrival.file)
+        check_times(contract.arrival.file, times_s, sum(sizes), rate_rps)
+    return offsets_s(contract.arrival, rate_rps, sizes, rng, times_s)
+
+
+def _think_s(contract: Contract, count: int, rng: np.random.Generator) -> list[float]:
+    """Return the think time before each request; 0 where it follows nothing."""
+    if contract.arrival.kind == "closed":
+        return [float(one) for one in rng.exponential(contract.arrival.think_s, size=count)]
+    if contract.sessions is None:
+        return [0.0] * count
+    drawn = rng.exponential(contract.sessions.think_s, size=count)
+    return [float(one) if index % contract.turns else 0.0 for index, one in enumerate(drawn)]
+
+
+def _fresh_seeds(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """Return `count` seeds of prompts, no two alike."""
+    import numpy as np
+
+    seeds = np.unique(rng.integers(PROMPT_SEEDS, size=count))
+    while len(seeds) < count:
+        seeds = np.unique(np.append(seeds, rng.integers(PROMPT_SEEDS, size=count - len(seeds))))
+    rng.shuffle(seeds)
+    return seeds
 
 
 def write_schedule(file: Path, schedule: Iterable[Due]) -> None:

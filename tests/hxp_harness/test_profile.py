@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hxp_harness.arrivals import Ramp, Replay, Step
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import check_supported, parse_gates
@@ -89,6 +90,70 @@ def test_a_slip_is_named(write: Writer, old: str, new: str, says: str) -> None:
 
     assert says in str(refusal.value)
     assert str(file) in str(refusal.value)
+
+
+SHAPES = {
+    "gamma": "{kind: gamma, cv: 2.5}",
+    "ramp": "{kind: ramp, from: 5 rps, to: 15 rps}",
+    "step": "{kind: step, rates: [5 rps, 10 rps, 15 rps]}",
+    "replay": "{kind: replay, file: recorded.txt}",
+    "closed": "{kind: closed, concurrency: 8, think: 100 ms}",
+    "constant": "constant",
+    "poisson": "{kind: poisson}",
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_every_arrival_is_read_and_reads_back(write: Writer, kind: str) -> None:
+    """What a run writes of its arrivals is the same process; a file is found from anywhere."""
+    file = write(GOOD.replace("  timeout:", f"  arrival: {SHAPES[kind]}\n  timeout:"))
+    profile = read_profile(file)
+    assert profile.contract.arrival.kind == kind
+    if isinstance(profile.contract.arrival, Replay):
+        assert profile.contract.arrival.file == file.parent / "recorded.txt"
+    text = yaml.safe_dump(profile.model_dump(mode="json", by_alias=True))
+    assert read_profile(write(text)) == profile
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("arrival: poison", "'poison'"),
+        ("arrival: {kind: gamma}", "arrival.gamma.cv: Field required"),
+        ("arrival: {kind: gamma, cvv: 1}", "unknown key; did you mean 'cv'?"),
+        ("arrival: {kind: gamma, cv: 0}", "greater than 0"),
+        ("arrival: {kind: ramp, from: 5, to: 15 rps}", "from: 5 has no unit; for example from: 5 rps"),
+        ("arrival: {kind: ramp, from: 5 rps, to: 25 rps}", "the mean of this ramp is 15 rps: rate: 15 rps"),
+        ("arrival: {kind: step, rates: [5 rps, 16]}", "rates: 16 has no unit"),
+        ("arrival: {kind: step, rates: [10 rps]}", "at least 2 items"),
+        ("arrival: {kind: closed, concurrency: 0}", "greater than or equal to 1"),
+        ("arrival: {kind: closed, concurrency: 1, think: 3}", "think: 3 has no unit"),
+        ("sessions: {turns: 1, think: 1 s}", "greater than or equal to 2"),
+        ("sessions: {turn: 2, think: 1 s}", "unknown key; did you mean 'turns'?"),
+        ("sessions: {turns: 2, think: 1 s}", "cannot be cold: cache: any"),
+        ("sessions: {turns: 2, think: 1 s}\n  cache: any\n  api: completions", "sessions need api: chat"),
+        (
+            "sessions: {turns: 2, think: 1 s}\n  cache: any\n  arrival: {kind: closed, concurrency: 1}",
+            "exclude each other",
+        ),
+    ],
+)
+def test_a_slip_in_an_arrival_is_named(write: Writer, line: str, says: str) -> None:
+    """Parameters are as strict as all else; two that contradict each other name the way out."""
+    with pytest.raises(UsageError) as refusal:
+        read_profile(write(GOOD.replace("  timeout:", f"  {line}\n  timeout:")))
+    assert says in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["ramp", "step"])
+def test_a_pattern_keeps_its_shape_at_another_rate(write: Writer, kind: str) -> None:
+    """Twice the rate is twice the rate at every moment."""
+    contract = read_profile(write(GOOD.replace("  timeout:", f"  arrival: {SHAPES[kind]}\n  timeout:"))).contract
+    faster = contract.at_rate(20.0)
+    assert isinstance(contract.arrival, Ramp | Step)
+    assert isinstance(faster.arrival, Ramp | Step)
+    assert faster.rate_rps == 20.0
+    assert faster.arrival.corners_rps == tuple((first * 2, last * 2) for first, last in contract.arrival.corners_rps)
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n- 2\n", "just words"])

@@ -15,6 +15,16 @@ def test_a_named_profile_comes_as_it_stands() -> None:
     assert resolve_profile(PerfRequest(profile_name="mixtral")) == find_profile("mixtral")
 
 
+def test_quick_windows_hold_whole_sessions(tmp_path: Path) -> None:
+    """Fewer requests are still a whole number of sessions."""
+    file = tmp_path / "talk.yaml"
+    file.write_text(
+        "{schema: 1, name: talk, title: t, service: mixtral, gates: [ttft p95 <= 1 s], replicates: {requests: 2100},"
+        " contract: {prompt_tokens: 8, output_tokens: 4, rate: 10 rps, cache: any, sessions: {turns: 7, think: 1 s}}}"
+    )
+    assert resolve_profile(PerfRequest(profile_file=file, quick=True)).replicates.requests == 1204
+
+
 def test_options_replace_what_they_name() -> None:
     """Each option changes its own value and nothing else; a changed rate is visible in the title."""
     profile = resolve_profile(

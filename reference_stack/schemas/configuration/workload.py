@@ -28,6 +28,10 @@ def _quantity(units: dict[str, float]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _shaped(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
+
+
 Seconds = Annotated[float, _quantity(_SECONDS)]
 Rps = Annotated[float, _quantity({"rps": 1.0})]
 
@@ -43,6 +47,21 @@ class Contract(Settings):
     arrival: Literal["poisson", "constant"] = "poisson"
 
 
+class Shaped(Settings):
+    """Arrivals with parameters. No prediction uses those, so they are let be: the harness is strict about them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: Literal["constant", "poisson", "gamma", "ramp", "step", "replay", "closed"]
+
+
+class ProfileSessions(Settings):
+    """Conversations of so many turns, each after the answer and a mean think time in seconds."""
+
+    turns: int = Field(ge=2, le=1000)
+    think: Seconds = Field(ge=0)
+
+
 class ProfileContract(Settings):
     """The section `contract` of a profile file."""
 
@@ -50,9 +69,10 @@ class ProfileContract(Settings):
     stream: bool = True
     prompt_tokens: int = Field(ge=1)
     output_tokens: int = Field(ge=1)
-    arrival: Literal["poisson", "constant"] = "poisson"
+    arrival: Annotated[Shaped, BeforeValidator(_shaped)] = Shaped(kind="poisson")
     rate: Rps = Field(gt=0)
-    cache: Literal["cold"] = "cold"
+    sessions: ProfileSessions | None = None
+    cache: Literal["cold", "any"] = "cold"
     isolation: Literal["alone"] = "alone"
     timeout: Seconds = Field(default=30.0, gt=0)
     temperature: float = Field(default=0.0, ge=0)
@@ -82,13 +102,22 @@ class Workload(Settings):
 
     @property
     def contract(self) -> Contract:
-        """What is asked, with the first limit on a percentile of e2e among the gates."""
+        """What is asked, with the first limit on a percentile of e2e among the gates.
+
+        Raises SettingsError for arrivals that are not predicted.
+        """
+        arrival = self.asked.arrival.kind
+        if self.asked.sessions is not None or (arrival != "constant" and arrival != "poisson"):  # noqa: PLR1714 - mypy narrows by this
+            what = "sessions" if self.asked.sessions is not None else f"the arrival {arrival}"
+            raise SettingsError(
+                f"{self.name}: {what} cannot be predicted", hint="it can be measured: hxp perf --profile FILE"
+            )
         limit_s, quantile = _e2e_limit(self.gates)
         return Contract(
             prompt_tokens=self.asked.prompt_tokens,
             output_tokens=self.asked.output_tokens,
             rate_rps=self.asked.rate,
-            arrival=self.asked.arrival,
+            arrival=arrival,
             limit_s=limit_s,
             quantile=quantile,
         )

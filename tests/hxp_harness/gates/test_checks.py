@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hxp_harness.errors import UsageError
 from hxp_harness.gates.facts import Certified
-from hxp_harness.gates.gate import parse_gates
+from hxp_harness.gates.gate import check_supported, parse_gates
 from hxp_harness.gates.outcome import CheckOutcome, Outcome, Verdict
 from hxp_harness.gates.verdict import judge
 from hxp_harness.load.plan import LoadSummary
 from hxp_harness.metrics.scrape import Scrape
 from hxp_harness.trace import ErrorKind, Trace
-from tests.hxp_harness.gates.conftest import Run
+from tests.hxp_harness.gates.conftest import RATE_RPS, Run
 
 SIX = (1.0, 1.02, 0.98, 1.01, 0.99, 1.0)
 TWO = np.float32(2)
@@ -262,3 +263,31 @@ def test_littles_law_needs_time(run: MakeRun) -> None:
     found = verdict(run(*SIX).changed(lambda trace: replace(trace, sent_s=1.0, intended_s=1.0)))
 
     assert outcomes(found)["Little's law"] is NOT_PROVEN
+
+
+def closed(run: Run, rate_rps: float) -> Run:
+    return replace(run, facts=replace(run.facts, asked=replace(run.facts.asked, open_loop=False, rate_rps=rate_rps)))
+
+
+def test_a_target_that_sets_the_pace_is_judged_within_the_certificate(run: MakeRun) -> None:
+    """Without a schedule a rate beyond 1.5 times the contract's was not proved: INVALID, with the rate to write."""
+    assert "rate proved" not in {check.name for check in verdict(run(*SIX)).checks}
+    fine = verdict(closed(run(*SIX), RATE_RPS))
+    assert {check.name: check.outcome for check in fine.checks}["rate proved"] is OK
+    assert fine.outcome is Outcome.PASS
+    fast = verdict(closed(run(*SIX), RATE_RPS / 2))
+    assert fast.outcome is Outcome.INVALID
+    assert outcomes(fast) == {"rate proved": FAILED}
+    assert f"set the contract's rate to {RATE_RPS:.0f} rps" in fast.reasons[0]
+
+
+def test_a_throughput_that_nothing_offered_is_taken_as_it_is(run: MakeRun) -> None:
+    """A closed loop may gate a throughput above the contract's rate, and what was reached decides."""
+    looped = closed(run(*SIX), RATE_RPS / 1.4)
+    reached, missed = f"throughput >= {RATE_RPS * 0.8} rps", f"throughput >= {RATE_RPS * 1.3} rps"
+    check_supported(parse_gates([missed])[0], looped.facts.asked)
+    with pytest.raises(UsageError, match="offers only"):
+        check_supported(parse_gates([missed])[0], run(*SIX).facts.asked)
+    assert verdict(looped, reached).gates[0].outcome is Outcome.PASS
+    assert verdict(looped, missed).gates[0].outcome is Outcome.FAIL
+    assert verdict(looped, reached).gates[0].estimate == pytest.approx(RATE_RPS, rel=0.05)

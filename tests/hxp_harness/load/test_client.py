@@ -7,12 +7,15 @@ import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import trustme
 
 from hxp_harness.load.client import Client
 from hxp_harness.load.connection import Address, Receipts
+from hxp_harness.load.conversation import follow
+from hxp_harness.load.generator import render
 from hxp_harness.load.plan import Due, LoadPlan
 from hxp_harness.load.request import Renderer
 from hxp_harness.load.stamps import WallOffset, stamping
@@ -58,12 +61,12 @@ def send(
     traces: list[Trace] = []
     client = Client(
         Address(socket.AF_INET, ("127.0.0.1", port), "localhost", tls),
-        [(due, renderer.request(due), renderer.request_id(due)) for due in schedule],
+        render(renderer, schedule),
         receipts or Receipts(WallOffset()),
-        stream=plan.stream,
-        timeout_s=plan.timeout_s,
+        plan=plan,
         on_trace=traces.append,
         on_idle=lambda: None,
+        follow=partial(follow, renderer),
     )
     client.run(time.monotonic_ns())
     client.close()
@@ -141,6 +144,78 @@ def test_requests_are_sent_when_due_whatever_is_open(serve: ServerFactory) -> No
     assert all(trace.sent_s is not None and trace.sent_s >= trace.intended_s for trace in traces)
     assert max(trace.sent_s or 9.0 for trace in traces) < min(trace.token_hi_s[0] for trace in traces)
     assert server.connections == 20
+
+
+def test_a_closed_loop_keeps_its_slots_busy(serve: ServerFactory) -> None:
+    """With two slots two requests are open, and the next is intended at the moment that one of them ended."""
+    server = serve(answering(stream(events(2))))
+    plan = replace(plan_for(server.base_url), concurrency=2)
+    schedule = [replace(due, think_s=0.02) for due in dues(8)]
+    traces = send(server.port, schedule, plan=plan)
+    assert [trace.ok for trace in traces] == [True] * 8
+    assert [trace.intended_s for trace in traces[:2]] == pytest.approx([0.02, 0.02])
+    ends_s = sorted(trace.end_s or 9.0 for trace in traces)
+    later_s = sorted(trace.intended_s for trace in traces[2:])
+    assert later_s == pytest.approx([end_s + 0.02 for end_s in ends_s[:6]], abs=1e-6)
+    assert all((trace.sent_s or 0.0) >= trace.intended_s for trace in traces)
+    assert server.connections == 2
+
+
+def test_a_stalled_closed_loop_sends_nothing_meanwhile(serve: ServerFactory) -> None:
+    """That is its blindness: one slot and a server that stalls leave the others unasked, and nothing counts it."""
+    replies = iter([0.3, 0.0, 0.0])
+
+    def script(peer: Peer) -> None:
+        while peer.request():
+            time.sleep(next(replies))  # the stall is what is looked at
+            peer.send(stream(events(1)))
+
+    server = serve(script)
+    traces = send(server.port, dues(3), plan=replace(plan_for(server.base_url), concurrency=1))
+    assert [trace.ok for trace in traces] == [True] * 3
+    took_s = [trace.token_hi_s[-1] - trace.intended_s for trace in traces]
+    assert took_s[0] > 0.3
+    assert max(took_s[1:]) < 0.2
+    assert traces[1].intended_s >= 0.3
+
+
+def test_a_session_carries_what_was_said(serve: ServerFactory) -> None:
+    """Each turn holds the questions and answers before it, and is intended a think time after the last answer."""
+    server = serve(answering(stream([event(token("Yes")), event(token(" and no")), *events(0)])))
+    schedule = [
+        Due(0, 0, 0.0, 8, 4, 11),
+        Due(1, 0, 0.5, 20, 4, 12, after=0, think_s=0.02, history_tokens=12),
+        Due(2, 0, 0.9, 32, 4, 13, after=1, think_s=0.0, history_tokens=24),
+    ]
+    traces = send(server.port, schedule)
+    assert [trace.error for trace in traces] == [ErrorKind.NONE] * 3
+    assert traces[1].intended_s == pytest.approx((traces[0].end_s or 0.0) + 0.02, abs=1e-6)
+    assert traces[2].intended_s == pytest.approx(traces[1].end_s or 0.0, abs=1e-6)
+    said = [request.body["messages"] for request in server.requests]
+    assert isinstance(said[2], list)
+    assert [message["role"] for message in said[2]] == ["user", "assistant", "user", "assistant", "user"]
+    assert said[2][1] == {"role": "assistant", "content": "Yes and no"}
+    assert said[2][:3] == said[1]
+    assert [len(message["content"].split()) for message in said[2][::2]] == [8, 8, 8]
+    assert len({message["content"] for message in said[2][::2]}) == 3
+
+
+def test_a_session_goes_on_after_a_failure(serve: ServerFactory) -> None:
+    """A turn that got no answer counts as failed once, and the next is still sent, with a word in its place."""
+
+    def script(peer: Peer) -> None:
+        if len(peer.server.requests) == 0:
+            peer.request()
+            peer.send(response({"error": {"message": "no"}}, "500 Internal Server Error"))
+        answering(stream(events(1)))(peer)
+
+    server = serve(script)
+    schedule = [Due(0, 0, 0.0, 8, 4, 11), Due(1, 0, 0.1, 20, 4, 12, after=0, history_tokens=12)]
+    traces = send(server.port, schedule)
+    assert [trace.error for trace in traces] == [ErrorKind.HTTP, ErrorKind.NONE]
+    said = server.requests[1].body["messages"]
+    assert isinstance(said, list)
+    assert said[1] == {"role": "assistant", "content": "(no answer)"}
 
 
 def test_a_body_that_is_no_stream_arrives_once(serve: ServerFactory) -> None:
@@ -400,8 +475,7 @@ def test_a_stop_ends_everything(serve: ServerFactory) -> None:
         Address(socket.AF_INET, ("127.0.0.1", server.port), "localhost"),
         [(due, renderer.request(due), "id") for due in schedule],
         Receipts(WallOffset()),
-        stream=True,
-        timeout_s=30.0,
+        plan=plan,
         on_trace=traces.append,
         on_idle=lambda: None,
     )
@@ -419,8 +493,7 @@ def test_a_request_that_was_due_at_the_stop_is_not_sent() -> None:
         Address(socket.AF_INET, ("127.0.0.1", 1), "localhost"),
         [(due, b"", "id") for due in dues(2, gap_s=60.0)],
         Receipts(WallOffset()),
-        stream=True,
-        timeout_s=30.0,
+        plan=plan_for("http://127.0.0.1:1/v1"),
         on_trace=traces.append,
         on_idle=lambda: None,
     )

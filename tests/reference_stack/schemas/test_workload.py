@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hxp_harness.errors import UsageError
 from hxp_harness.gates.gate import parse_gates
 from hxp_harness.opened_target import asked_of
 from hxp_harness.profile import Contract as HarnessContract
@@ -35,7 +36,42 @@ def test_both_readers_understand_a_bundled_profile_alike(file: Path) -> None:
     """What the harness asks of a stack is what the stack reads in the profile itself."""
     profile = read_profile(file)
 
-    assert Contract.model_validate(asked_of(profile, parse_gates(profile.gates))) == read_workload(file).contract
+    asked = asked_of(profile, parse_gates(profile.gates))
+    assert asked is not None
+    assert Contract.model_validate(asked) == read_workload(file).contract
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "arrival: {kind: gamma, cv: 2.0}",
+        "arrival: {kind: ramp, from: 1 rps, to: 3 rps}",
+        "arrival: {kind: step, rates: [1 rps, 3 rps]}",
+        "arrival: {kind: replay, file: x.txt}",
+        "arrival: {kind: closed, concurrency: 3, think: 1 s}",
+        "sessions: {turns: 2, think: 1 s}, cache: any",
+    ],
+)
+def test_both_readers_take_what_neither_predicts(tmp_path: Path, more: str) -> None:
+    """A profile of other arrivals is read by both; the harness asks for no prediction, and the stack declines one."""
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL.replace("2 rps}", f"2 rps, {more}}}") + "gates: [e2e p95 <= 1 s]\n", encoding="utf-8")
+    profile, workload = read_profile(file), read_workload(file)
+
+    assert asked_of(profile, parse_gates(profile.gates)) is None
+    with pytest.raises(SettingsError, match="cannot be predicted"):
+        _ = workload.contract
+
+
+@pytest.mark.parametrize("more", ["arrival: poison", "arrival: {cv: 2}", "sessions: {turns: 1, think: 1 s}"])
+def test_both_readers_refuse_what_is_no_arrival(tmp_path: Path, more: str) -> None:
+    """A misspelt kind is refused by the one as by the other."""
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL.replace("2 rps}", f"2 rps, {more}}}") + "gates: [e2e p95 <= 1 s]\n", encoding="utf-8")
+    with pytest.raises(UsageError):
+        read_profile(file)
+    with pytest.raises(SettingsError):
+        read_workload(file)
 
 
 def test_both_readers_know_the_same_keys() -> None:
