@@ -93,14 +93,16 @@ def main() -> None:
     """Print one line a command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="processes a line; default: %(default)s")
-    runs = parser.parse_args().runs
+    parser.add_argument("--million", action="store_true", help="judge 1,000,000 requests too: a minute to write")
+    options = parser.parse_args()
+    runs = options.runs
     bin_folder = Path(sys.executable).parent
     with tempfile.TemporaryDirectory() as scratch:
         commands: list[tuple[str, list[str]]] = [
             ("hxp --help", [str(bin_folder / "hxp"), "--help"]),
             ("hxp-stack --help", [str(bin_folder / "hxp-stack"), "--help"]),
         ]
-        for requests in (16_000, 100_000):
+        for requests in (16_000, 100_000, *((1_000_000,) if options.million else ())):
             folder = Path(scratch) / str(requests)
             folder.mkdir()
             stored_run(folder, requests)

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "--gate", action="append", default=[], metavar="SENTENCE", help="'e2e p95 <= 2000 ms'; repeatable"
     )
     judge.add_argument("--gates", type=Path, metavar="FILE", help="one gate a line, or a profile")
+    judge.add_argument("--verify", action="store_true", help="first look whether the run's files are as it left them")
     for name, what in (
         ("explain", "tell how a run's verdict came about"),
         ("report", "write the HTML, Markdown, JUnit and Allure views of a stored run again"),
@@ -156,7 +157,7 @@ def _run_perf(options: argparse.Namespace) -> int:
 def _run_judge(options: argparse.Namespace) -> int:
     from hxp_harness.rejudge import judge_again
 
-    return judge_again(options.run, tuple(options.gate), options.gates)
+    return judge_again(options.run, tuple(options.gate), options.gates, verified=options.verify)
 
 
 def _run_explain(options: argparse.Namespace) -> int:

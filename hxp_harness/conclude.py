@@ -10,12 +10,13 @@ from hxp_harness.gates.gate import demands
 from hxp_harness.metrics.summary import summarise
 from hxp_harness.report.parts import from_parts, replicates_of
 from hxp_harness.report.record import Record, write_record
+from hxp_harness.seal import digests
 from hxp_harness.stored import stored_profile, stored_summary, verdict_of
 
 
 def conclude(folder: Path) -> Record:
     """Judge the run in `folder` under its own gates, write run.json and return it."""
-    verdict, table, gates = verdict_of(folder)
+    verdict, table, gates = verdict_of(folder, gaps=True)
     manifest = evidence.read_json(folder, evidence.MANIFEST)
     if manifest is None:
         raise UsageError(f"{folder} holds no run that began", hint="hxp perf --model NAME makes one below reports/")
@@ -32,6 +33,6 @@ def conclude(folder: Path) -> Record:
         profile=stored_profile(folder),
         load=stored_summary(folder),
         server=evidence.read_json(folder, evidence.SERVER),
-    )
+    ).model_copy(update={"files": digests(folder)})
     write_record(folder, record)
     return record

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hxp_harness.gates.gate import Gate
+from hxp_harness.load.identity import identity
 from hxp_harness.load.plan import LoadPlan
 from hxp_harness.profile import Profile
 from hxp_harness.request import PerfRequest, target_from_url
@@ -62,9 +63,12 @@ def asked_of(profile: Profile, gates: tuple[Gate, ...]) -> dict[str, object] | N
 
 
 def as_it_says(target: Target, plan: LoadPlan) -> Target:
-    """Return `target` labelled as simulated where its own answers say so, whoever started it."""
+    """Return `target` labelled as simulated where its own answers say so, whoever started it.
+
+    What it says of itself is kept among its facts.
+    """
     fingerprint = plan.facts.get("system_fingerprint", "")
-    facts = target.facts | plan.facts
+    facts = identity(target) | target.facts | plan.facts
     if fingerprint.startswith(SIMULATED):
         return replace(target, evidence=Evidence.SIMULATED, engine="sim", facts=facts)
     return replace(target, facts=facts)

@@ -14,11 +14,16 @@ from hxp_harness.units import BASE_UNIT, format_quantity
 _DIMENSION_OF = {unit: dimension for dimension, unit in BASE_UNIT.items()}
 
 
-def judge_again(folder: Path, sentences: tuple[str, ...], file: Path | None) -> int:
+def judge_again(folder: Path, sentences: tuple[str, ...], file: Path | None, *, verified: bool = False) -> int:
     """Print the verdict on the run in `folder` under `sentences` and the gates in `file`; return its exit code.
 
     Without either, the run's own gates hold; where run.json is missing (the run was killed) it is written.
+    `verified` looks first whether the files are as the run left them, and raises InvalidRun where they are not.
     """
+    if verified:
+        from hxp_harness.seal import verify  # the record's schema takes a quarter of a second
+
+        print(f"verified: {', '.join(verify(folder))} are as the run left them (SHA-256)")
     gates = [*sentences, *(_gates_in(file) if file is not None else ())]
     verdict, _, _ = verdict_of(folder, gates or None)
     print(lines(verdict))

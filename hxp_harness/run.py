@@ -86,6 +86,7 @@ def begin(folder: Path, profile: Profile, target: Target) -> None:
         "evidence": target.evidence,
         "target": {"base_url": target.base_url, "model": target.api_model, "engine": target.engine} | target.facts,
         "environment": environment(),
+        "seeds": {"profile": profile.seed, "arrivals_and_prompts": "spawned from it (numpy SeedSequence)"},
         "profile": profile.name,
     }
     evidence.write_json(folder, evidence.MANIFEST, manifest)

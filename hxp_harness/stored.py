@@ -29,13 +29,16 @@ def stored_profile(folder: Path) -> dict[str, Any]:
     return profile
 
 
-def stored_table(folder: Path, *, stream: bool) -> TraceTable:
-    """Return the traces of a run, turning what an interrupted run left into traces.parquet first."""
+def stored_table(folder: Path, *, stream: bool, gaps: bool = True) -> TraceTable:
+    """Return the traces of a run, turning what an interrupted run left into traces.parquet first.
+
+    Only a gate on single gaps, and a page that shows them, need `gaps`: most of the file is about them.
+    """
     part = LoadFolder(folder).traces
     if not (folder / evidence.TRACES).exists():
         write_traces(folder / evidence.TRACES, read_traces(part) if part.exists() else [], stream=stream)
         part.unlink(missing_ok=True)
-    return TraceTable.read(folder / evidence.TRACES)
+    return TraceTable.read(folder / evidence.TRACES, gaps=gaps)
 
 
 def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
@@ -65,8 +68,10 @@ def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
     )
 
 
-def verdict_of(folder: Path, gates: Sequence[str] | None = None) -> tuple[Verdict, TraceTable, tuple[Gate, ...]]:
-    """Judge the run in `folder` under its own gates, or under `gates`; sends nothing.
+def verdict_of(
+    folder: Path, gates: Sequence[str] | None = None, *, gaps: bool = False
+) -> tuple[Verdict, TraceTable, tuple[Gate, ...]]:
+    """Judge the run in `folder` under its own gates, or under `gates`; sends nothing. `gaps`: the table has them.
 
     Raises UsageError for a gate that a run of this size cannot decide.
     """
@@ -75,7 +80,8 @@ def verdict_of(folder: Path, gates: Sequence[str] | None = None) -> tuple[Verdic
     facts = stored_facts(folder, profile)
     for gate in parsed:
         check_supported(gate, facts.asked)
-    table = stored_table(folder, stream=profile["contract"]["stream"])
+    gaps = gaps or any(gate.metric == "itl" for gate in parsed)
+    table = stored_table(folder, stream=profile["contract"]["stream"], gaps=gaps)
     return judge(table, parsed, facts), table, parsed
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hxp_harness.errors import UsageError
+from hxp_harness.metrics import digest
 from hxp_harness.trace import Trace
 
 if TYPE_CHECKING:
@@ -51,13 +52,14 @@ _NULLABLE = ("sent_s", "end_s", "prompt_tokens", "output_tokens", "cached_tokens
 _TOKENS = ("token_lo_s", "token_hi_s")
 
 
-def schema(*, stream: bool = True) -> pa.Schema:
-    """Return the columns of the file; whether the contract streamed stands in its metadata."""
+def schema(*, stream: bool = True, digested: bool = False) -> pa.Schema:
+    """Return the columns of traces, and of the file with `digested`; whether the contract streamed is metadata."""
     import pyarrow as pa
 
     plain = [pa.field(name, _arrow(kind)) for name, (kind, _) in _TYPES.items()]
     lists = [pa.field(name, pa.list_(pa.float64())) for name in _TOKENS]
-    return pa.schema(plain + lists, metadata={_STREAM_KEY: b"1" if stream else b"0"})
+    more = [pa.field(name, _arrow(str(kind))) for name, kind in digest.TYPES.items()] if digested else []
+    return pa.schema(plain + lists + more, metadata={_STREAM_KEY: b"1" if stream else b"0"})
 
 
 def _arrow(kind: str) -> pa.DataType:
@@ -83,11 +85,20 @@ def batches(traces: Iterable[Trace]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(arrays, schema=layout)
 
 
-def read_batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """Yield the rows in batches, giving memory back in between: Arrow would keep 30 MB that it no longer uses."""
+def is_digested(found: pa.Schema) -> bool:
+    """Whether a file has the digest columns, so that judging need not read its token times."""
+    return all(name in found.names for name in digest.TYPES)
+
+
+def read_batches(file: pq.ParquetFile, *, tokens: bool) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that a table keeps, with all token times or with their digest.
+
+    Gives memory back in between: Arrow would keep 30 MB that it no longer uses.
+    """
     import pyarrow as pa
 
-    for number, batch in enumerate(file.iter_batches(BATCH_ROWS, use_threads=False)):
+    names = [*NUMPY_TYPES, *(_TOKENS if tokens else digest.TYPES)]
+    for number, batch in enumerate(file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)):
         yield batch
         if number % 8 == 7:
             pa.default_memory_pool().release_unused()
@@ -95,15 +106,20 @@ def read_batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
 
 
 def write(path: Path, source: Iterable[pa.RecordBatch], *, stream: bool) -> int:
-    """Write batches to `path`, whole or not at all, each as its own row group; return the number of rows."""
+    """Write batches to `path`, whole or not at all, each as its own row group; return the number of rows.
+
+    The digest columns are worked out on the way.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows = 0
     part = path.with_name(path.name + ".part")
-    with pq.ParquetWriter(part, schema(stream=stream), compression="zstd") as writer:
+    layout = schema(stream=stream, digested=True)
+    with pq.ParquetWriter(part, layout, compression="zstd") as writer:
         for batch in source:
-            writer.write_table(pa.Table.from_batches([batch]))
+            whole = digest.with_digest(batch, digest.digest(*tokens(batch)), layout)
+            writer.write_table(pa.Table.from_batches([whole]))
             rows += batch.num_rows
     part.replace(path)
     return rows
@@ -143,6 +159,6 @@ def to_numpy(batch: pa.RecordBatch, name: str) -> NDArray[np.generic]:
     """Return a plain column with null as NaN or -1."""
     column = batch.column(name)
     values = np.asarray(column.to_numpy(zero_copy_only=False))
-    if column.null_count and _TYPES[name][0] == "int32":  # Arrow gives floats with NaN
+    if column.null_count and str(column.type) == "int32":  # Arrow gives floats with NaN
         values = np.nan_to_num(values, nan=-1.0).astype(np.int32)
     return values

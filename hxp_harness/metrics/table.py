@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hxp_harness.errors import UsageError
 from hxp_harness.metrics import columns
+from hxp_harness.metrics.digest import TYPES as DIGEST_TYPES
+from hxp_harness.metrics.digest import digest, gaps
 from hxp_harness.trace import Trace
 
 if TYPE_CHECKING:  # importing pyarrow takes 50 ms and 30 MB
@@ -39,9 +41,9 @@ class TraceTable:
 
     Of the token times it keeps what metrics need, since all of them would fill the memory: bounds of the first and
     the last, and bounds of the gaps between them, but only of requests that are complete and no warm-up. Gaps are in
-    single precision, right to 1 part in 16 million. The file has every time in full, and the texts about single
-    requests (request_id, finish_reason, detail), which are not read back. Tables made of some rows share the gaps:
-    request i's begin at `gap_start[i]`.
+    single precision, right to 1 part in 16 million; they are missing where the table was read without them. The file
+    has every time in full, and the texts about single requests (request_id, finish_reason, detail), which are not read
+    back. Tables made of some rows share the gaps: request i's begin at `gap_start[i]`.
     """
 
     index: Ints
@@ -64,12 +66,15 @@ class TraceTable:
     first_hi_s: Floats
     last_lo_s: Floats
     last_hi_s: Floats
+    gaps_lo_s: Floats  # bounds of the sum of the gaps between arrivals
+    gaps_hi_s: Floats
     tokens_seen: Ints  # arrivals: chunks, counted as often as they have tokens where the server tells
     gap_start: Longs
     gap_count: Ints
     all_gap_lo_s: Singles
     all_gap_hi_s: Singles
     stream: bool = True  # False: the contract was without streaming
+    has_gaps: bool = True  # False: read without them
 
     def __len__(self) -> int:
         return len(self.index)
@@ -83,8 +88,11 @@ class TraceTable:
         return cls._fill(iter(batches), rows, tokens, stream=stream)
 
     @classmethod
-    def read(cls, path: Path) -> TraceTable:
-        """Read what `write_traces` wrote; raise UsageError when `path` holds no traces."""
+    def read(cls, path: Path, *, gaps: bool = True) -> TraceTable:
+        """Read what `write_traces` wrote; raise UsageError when `path` holds no traces.
+
+        Without `gaps` it takes a tenth of the time and of the memory, and only `gaps_s` is not to be had.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -92,43 +100,45 @@ class TraceTable:
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 columns.check_schema(path, file.schema_arrow)
                 stream = columns.is_stream(file.schema_arrow)
-                rows, room = file.metadata.num_rows, columns.token_room(file.metadata)
-                return cls._fill(columns.read_batches(file), rows, room, stream=stream)
+                tokens = gaps or not columns.is_digested(file.schema_arrow)
+                room = columns.token_room(file.metadata) if gaps else 0
+                batches = columns.read_batches(file, tokens=tokens)
+                return cls._fill(batches, file.metadata.num_rows, room, stream=stream, gaps=gaps, tokens=tokens)
         except (pa.ArrowInvalid, OSError) as error:
             reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
             raise UsageError(f"{path} {reason}", hint="name the folder of a finished run") from None
 
     @classmethod
-    def _fill(cls, batches: Iterator[pa.RecordBatch], rows: int, room: int, *, stream: bool) -> TraceTable:
-        """Copy batches into arrays of the final size: joining lists of arrays would need everything twice."""
-        plain = {name: np.zeros(rows, kind) for name, kind in columns.NUMPY_TYPES.items()}
-        ends = {name: np.full(rows, np.nan) for name in ("first_lo_s", "first_hi_s", "last_lo_s", "last_hi_s")}
-        counts, gaps = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
-        gap_lo_s, gap_hi_s = np.zeros(room, np.float32), np.zeros(room, np.float32)
-        row = gap = 0
+    def _fill(
+        cls,
+        batches: Iterator[pa.RecordBatch],
+        rows: int,
+        room: int,
+        *,
+        stream: bool,
+        gaps: bool = True,
+        tokens: bool = True,
+    ) -> TraceTable:
+        """Copy batches into arrays of the final size: joining lists of arrays would need everything twice.
+
+        `tokens` says that the batches have all token times, not their digest; `gaps` that the gaps are kept.
+        """
+        held = {name: np.zeros(rows, kind) for name, kind in (columns.NUMPY_TYPES | DIGEST_TYPES).items()}
+        store = _Gaps(rows, room)
+        row = 0
         for batch in batches:
-            after = row + batch.num_rows
-            for name, array in plain.items():
-                array[row:after] = columns.to_numpy(batch, name)
-            lo_s, hi_s, seen = columns.tokens(batch)
-            counts[row:after] = seen
-            for name, values in _ends(lo_s, hi_s, seen).items():
-                ends[name][row:after] = values
-            kept = (plain["error"][row:after] == "") & (plain["replicate"][row:after] >= 0)
-            gaps[row:after] = np.where(kept, np.maximum(seen - 1, 0), 0)
-            lower, upper = _gaps(lo_s, hi_s, seen, kept)
-            gap_lo_s[gap : gap + len(lower)], gap_hi_s[gap : gap + len(upper)] = lower, upper
-            row, gap = after, gap + len(lower)
-        return cls(
-            **plain,
-            **ends,
-            tokens_seen=counts,
-            gap_start=np.cumsum(gaps, dtype=np.int64) - gaps,
-            gap_count=gaps,
-            all_gap_lo_s=gap_lo_s[:gap],
-            all_gap_hi_s=gap_hi_s[:gap],
-            stream=stream,
-        )
+            part = slice(row, row + batch.num_rows)
+            row = part.stop
+            for name in columns.NUMPY_TYPES:
+                held[name][part] = columns.to_numpy(batch, name)
+            times = columns.tokens(batch) if tokens else None
+            for name in DIGEST_TYPES if times is None else ():
+                held[name][part] = columns.to_numpy(batch, name)
+            for name, values in ({} if times is None else digest(*times)).items():
+                held[name][part] = values
+            kept = (held["error"][part] == "") & (held["replicate"][part] >= 0)
+            store.add(part, held["tokens_seen"][part], kept, times if gaps else None)
+        return cls(**held, **store.columns(), stream=stream, has_gaps=gaps)
 
     @property
     def ok(self) -> Bools:
@@ -159,12 +169,17 @@ class TraceTable:
         """Return the requests for which `chosen` is true; the table itself, not a copy, when that is all of them."""
         if bool(chosen.all()):
             return self
-        plain = (*columns.NUMPY_TYPES, "first_lo_s", "first_hi_s", "last_lo_s", "last_hi_s", "tokens_seen")
-        rows = {name: getattr(self, name)[chosen] for name in (*plain, "gap_start", "gap_count")}
+        plain = (*columns.NUMPY_TYPES, *DIGEST_TYPES, "gap_start", "gap_count")
+        rows = {name: getattr(self, name)[chosen] for name in plain}
         return replace(self, **rows)
 
     def gaps_s(self) -> tuple[Singles, Singles]:
-        """Return bounds of every gap between token arrivals, request after request."""
+        """Return bounds of every gap between token arrivals, request after request.
+
+        Raises RuntimeError for a table that was read without them.
+        """
+        if not self.has_gaps:
+            raise RuntimeError("this table was read without gaps: TraceTable.read(path, gaps=True) has them")
         total = int(self.gap_count.sum())
         if total == len(self.all_gap_lo_s):
             return self.all_gap_lo_s, self.all_gap_hi_s
@@ -173,26 +188,33 @@ class TraceTable:
         return self.all_gap_lo_s[places], self.all_gap_hi_s[places]
 
 
+class _Gaps:
+    """Collects the gaps of the requests kept, and where each request's begin."""
+
+    def __init__(self, rows: int, room: int) -> None:
+        self._counts = np.zeros(rows, np.int32)
+        self._lo_s, self._hi_s = np.zeros(room, np.float32), np.zeros(room, np.float32)
+        self._end = 0
+
+    def add(self, rows: slice, seen: Ints, kept: Bools, times: tuple[Floats, Floats, Ints] | None) -> None:
+        """Take rows with so many arrivals `seen` each; without `times` only the counts are known."""
+        self._counts[rows] = np.where(kept, np.maximum(seen - 1, 0), 0)
+        if times is None:
+            return
+        lower, upper = gaps(*times, kept)
+        end = self._end + len(lower)
+        self._lo_s[self._end : end], self._hi_s[self._end : end] = lower, upper
+        self._end = end
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        return {
+            "gap_start": np.cumsum(self._counts, dtype=np.int64) - self._counts,
+            "gap_count": self._counts,
+            "all_gap_lo_s": self._lo_s[: self._end],
+            "all_gap_hi_s": self._hi_s[: self._end],
+        }
+
+
 def write_traces(path: Path, traces: Iterable[Trace], *, stream: bool = True) -> int:
     """Write traces as Parquet while they come, a few thousand held at a time; return how many there were."""
     return columns.write(path, columns.batches(traces), stream=stream)
-
-
-def _ends(lo_s: Floats, hi_s: Floats, counts: Ints) -> dict[str, Floats]:
-    """Return bounds of each request's first and last token; NaN where none came."""
-    after, some = np.cumsum(counts), counts > 0
-    found = {}
-    for name, place in (("first", after - counts), ("last", after - 1)):
-        for bound, times_s in (("lo", lo_s), ("hi", hi_s)):
-            values = np.full(len(counts), np.nan)
-            values[some] = times_s[place[some]]
-            found[f"{name}_{bound}_s"] = values
-    return found
-
-
-def _gaps(lo_s: Floats, hi_s: Floats, counts: Ints, kept: Bools) -> tuple[Floats, Floats]:
-    """Return bounds of the gaps between arrivals within each request kept: they were at least and at most so long."""
-    inside = np.repeat(kept, counts)[:-1]
-    last = np.cumsum(counts)[counts > 0] - 1  # the gap behind a last token leads into another request
-    inside[last[last < len(inside)]] = False
-    return np.maximum(lo_s[1:] - hi_s[:-1], 0.0)[inside], (hi_s[1:] - lo_s[:-1])[inside]

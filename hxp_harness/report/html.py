@@ -40,6 +40,7 @@ def html(record: Record, plots: dict[str, str], run_dir: str, *, remark: str = "
         metrics=_metrics(record),
         plots={heading: Markup(svg) for heading, svg in plots.items()},  # noqa: S704 - ours, text escaped  # nosec B704
         remark=remark,
+        unknown=words.unknown(record),
         facts=_tables(record),
         commands=words.commands(run_dir),
     )

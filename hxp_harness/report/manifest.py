@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import hxp_harness
+from hxp_harness.report.hardware import UNKNOWN, hardware
 
-UNKNOWN = "not known"
 _PACKAGES = ("locust", "numpy", "scipy", "pyarrow", "httptools", "fastapi", "uvicorn")
 
 
@@ -20,34 +19,10 @@ def environment() -> dict[str, str]:
         "harness": hxp_harness.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
-        "memory_gib": _memory_gib(),
-        "load_average": " ".join(f"{value:.2f}" for value in os.getloadavg()),
+        **hardware(),
         "git": _git_state(),
         "packages": " ".join(f"{name}=={_version(name)}" for name in _PACKAGES),
     }
-
-
-def _processor() -> str:
-    for line in _read("/proc/cpuinfo").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return UNKNOWN
-
-
-def _memory_gib() -> str:
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemTotal"):
-            return f"{int(line.split()[1]) / 2**20:.1f}"
-    return UNKNOWN
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def _version(name: str) -> str:

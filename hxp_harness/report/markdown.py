@@ -21,6 +21,7 @@ def markdown(record: Record, run_dir: str) -> str:
         *_gates(record),
         *_checks(record),
         *_metrics(record),
+        *([safe(words.unknown(record))] if record.unknown else []),
         f"Run `{_code(record.id)}`, started {safe(record.started)}. What to type next:",
         "\n".join(f"    {command}" for command, _ in words.commands(run_dir)),
     ]

@@ -15,6 +15,7 @@ from hxp_harness.metrics.definitions import Demand, window
 from hxp_harness.metrics.summary import Numbers as Ends
 from hxp_harness.metrics.summary import Summary, summarise_replicates
 from hxp_harness.metrics.table import TraceTable
+from hxp_harness.report.provenance import unknown
 from hxp_harness.report.record import (
     Certificates,
     CheckResult,
@@ -63,6 +64,7 @@ def from_parts(
         profile=facts(profile),
         load=facts(load),
         server=facts(server),
+        unknown=unknown(manifest),
     )
 
 

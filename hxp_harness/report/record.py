@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -13,6 +14,7 @@ from hxp_harness.report.files import write_whole
 from hxp_harness.target import Evidence
 
 RECORD_FILE = "run.json"
+RECORD_HASH_FILE = "run.json.sha256"  # as sha256sum writes it, and reads it back with -c
 TRACES_FILE = "traces.parquet"
 TRACES_PART_FILE = "traces.part"
 
@@ -116,6 +118,8 @@ class Record(_Part):
     profile: Facts = Field(default_factory=dict, description="resolved, in base units")
     load: Facts = Field(default_factory=dict, description="what the load generator says of itself")
     server: Facts = Field(default_factory=dict, description="what the server's own counters counted")
+    unknown: tuple[str, ...] = Field(default=(), description="provenance that the run does not know, by name")
+    files: dict[str, str] = Field(default_factory=dict, description="SHA-256 of each file that the verdict stands on")
 
 
 def record_schema() -> dict[str, JsonValue]:
@@ -125,9 +129,13 @@ def record_schema() -> dict[str, JsonValue]:
 
 
 def write_record(folder: Path, record: Record) -> Path:
-    """Write run.json into `folder`, whole or not at all; raise InvalidRun when the disk does not take it."""
+    """Write run.json and its hash into `folder`, whole or not at all; raise InvalidRun when the disk is full."""
     tree = record.model_dump(mode="json", by_alias=True)
-    return write_whole(folder / RECORD_FILE, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    written = write_whole(folder / RECORD_FILE, text)
+    hashed = hashlib.sha256(written.read_bytes()).hexdigest()
+    write_whole(folder / RECORD_HASH_FILE, f"{hashed}  {RECORD_FILE}\n")
+    return written
 
 
 def read_record(folder: Path) -> Record:

@@ -133,6 +133,13 @@ def metric_rows(metrics: dict[str, Figures]) -> list[MetricRow]:
     ]
 
 
+def unknown(record: Record) -> str:
+    """Return what the run does not know of its own making, as a sentence; nothing where it knows all."""
+    if not record.unknown:
+        return ""
+    return f"Not known of this run, so not to be repeated exactly: {one_line(', '.join(record.unknown))}."
+
+
 def check_word(check: CheckResult) -> str:
     return check.outcome.replace("_", " ")
 

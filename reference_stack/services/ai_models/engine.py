@@ -19,6 +19,7 @@ from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.physics import Device, find_device, kv_capacity_tokens
 from reference_stack.services.ai_models.vllm_environment import DEFAULT_FOLDER, Say, install
 from reference_stack.services.ai_models.vllm_environment import vllm_program as vllm_command
+from reference_stack.services.ai_models.weights import weights_facts
 
 Engine = Literal["sim", "vllm"]
 Weights = Literal["real", "dummy", "tiny"]
@@ -83,8 +84,10 @@ def prepare(
         from reference_stack.services.ai_models.tiny import make
 
         command = install(cache / DEFAULT_FOLDER.name, say)
-        program = tiny_program(spec, command, make(spec, cache / "tiny"), port=port)
-        facts = {"device": "CPU", "weights": "tiny", "flags": shown(program)}
+        folder = make(spec, cache / "tiny")
+        program = tiny_program(spec, command, folder, port=port)
+        facts = {"device": "CPU", "weights": "tiny", "flags": shown(program), "model_revision": folder.name}
+        facts |= weights_facts(folder)
         return Prepared(program, False, READY_S["vllm"], "tiny", facts)
     gpu = _gpu(spec, device)
     command = vllm_command(cache / "vllm-gpu")
@@ -97,6 +100,8 @@ def prepare(
         raise SettingsError(f"{spec.name}: there are no weights in {spec.path}", hint="use --weights dummy or tiny")
     program = vllm_program(spec, command, spec.path, gpu, dummy=weights == "dummy", port=port)
     facts = {"device": gpu.title, "weights": weights, "flags": shown(program)}
+    if weights == "real":
+        facts |= weights_facts(spec.path)
     return Prepared(program, False, READY_S["vllm"], "measured", facts)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from hxp_harness.errors import UsageError
@@ -17,7 +16,6 @@ from hxp_harness.trace import ErrorKind, Trace
 from tests.hxp_harness.gates.conftest import RATE_RPS, Run
 
 SIX = (1.0, 1.02, 0.98, 1.01, 0.99, 1.0)
-TWO = np.float32(2)
 OK, FAILED, NOT_PROVEN = CheckOutcome.OK, CheckOutcome.FAILED, CheckOutcome.NOT_PROVEN
 
 
@@ -218,8 +216,8 @@ def test_lengths_are_not_proven_without_usage(run: MakeRun) -> None:
 def test_gaps_that_contradict_the_whole_are_found(run: MakeRun) -> None:
     """e2e = ttft + tpot (n - 1): gaps that do not add up to last minus first token are found."""
     table = run(*SIX).table
-    wrong = replace(table, all_gap_lo_s=table.all_gap_lo_s * TWO, all_gap_hi_s=table.all_gap_hi_s * TWO)
-    short = replace(table, all_gap_lo_s=table.all_gap_lo_s / TWO, all_gap_hi_s=table.all_gap_hi_s / TWO)
+    wrong = replace(table, gaps_lo_s=table.gaps_lo_s * 2, gaps_hi_s=table.gaps_hi_s * 2)
+    short = replace(table, gaps_lo_s=table.gaps_lo_s / 2, gaps_hi_s=table.gaps_hi_s / 2)
     gates, facts = parse_gates(["e2e p95 <= 2 s"]), run(*SIX).facts
 
     for broken in (wrong, short):

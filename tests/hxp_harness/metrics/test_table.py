@@ -1,5 +1,6 @@
 """Traces become columns and a file, and come back as they were."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hxp_harness.errors import UsageError
-from hxp_harness.metrics import columns
+from hxp_harness.metrics import columns, digest
 from hxp_harness.metrics.table import TraceTable, write_traces
 from hxp_harness.trace import ErrorKind, Trace
 
@@ -53,7 +54,7 @@ def test_columns_are_named_as_the_fields_of_a_trace(trace: MakeTrace, tmp_path: 
 
     rows = pq.read_table(tmp_path / "t").to_pylist()
 
-    assert set(rows[0]) == set(Trace.__slots__)
+    assert set(rows[0]) == {*Trace.__slots__, *digest.TYPES}
     assert rows[0]["token_lo_s"] == [0.25, 0.75]
     assert rows[0]["token_hi_s"] == [0.5, 0.75]
     assert rows[0]["request_id"] == "id-0"
@@ -170,3 +171,58 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="column index"):
         TraceTable.read(tmp_path / "other.parquet")
+
+
+arrivals = st.lists(
+    st.lists(st.tuples(st.floats(0, 5), st.floats(0, 0.01)), max_size=6).map(
+        lambda pairs: tuple((low, low + width) for low, width in sorted(pairs))
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(arrivals)
+def test_the_digest_is_what_the_token_times_give(found: list[tuple[tuple[float, float], ...]]) -> None:
+    """First, last and the sum of the gaps of each request are those that plain arithmetic on its own times gives."""
+    lo_s, hi_s = (np.array([pair[side] for row in found for pair in row]) for side in (0, 1))
+    seen = digest.digest(lo_s, hi_s, np.array([len(row) for row in found], np.int32))
+
+    for place, row in enumerate(found):
+        got = {name: float(values[place]) for name, values in seen.items()}
+        assert got["tokens_seen"] == len(row)
+        if not row:
+            assert all(np.isnan(value) for name, value in got.items() if name != "tokens_seen")
+            continue
+        pairs = list(itertools.pairwise(row))
+        assert (got["first_lo_s"], got["first_hi_s"], got["last_lo_s"], got["last_hi_s"]) == (*row[0], *row[-1])
+        assert got["gaps_lo_s"] == pytest.approx(sum(max(b[0] - a[1], 0.0) for a, b in pairs), abs=1e-9)
+        assert got["gaps_hi_s"] == pytest.approx(sum(b[1] - a[0] for a, b in pairs), abs=1e-9)
+
+
+def test_judging_reads_the_digest_alone(trace: MakeTrace, tmp_path: Path) -> None:
+    """Without gaps a table has every other column, and says so rather than show no gaps."""
+    traces = [trace(0), trace(1, 1.0, error=ErrorKind.RESET, tokens=()), trace(2, 2.0, tokens=((0.1, 0.2), 0.3))]
+    write_traces(tmp_path / "t", traces)
+
+    short, whole = TraceTable.read(tmp_path / "t", gaps=False), TraceTable.read(tmp_path / "t")
+
+    assert len(short) == 3
+    for name in (*columns.NUMPY_TYPES, *digest.TYPES, "gap_count", "gap_start"):
+        one, other = getattr(short, name), getattr(whole, name)
+        assert np.array_equal(one, other, equal_nan=one.dtype.kind == "f"), name
+    with pytest.raises(RuntimeError, match="without gaps"):
+        short.where(short.index > 0).gaps_s()
+
+
+@pytest.mark.parametrize("gaps", [True, False])
+def test_a_file_without_digest_is_read_from_its_token_times(trace: MakeTrace, tmp_path: Path, gaps: bool) -> None:
+    """Traces that another program wrote, with the plain columns only, give the same table."""
+    traces = [trace(0), trace(1, 1.0, tokens=((0.1, 0.2), 0.3))]
+    write_traces(tmp_path / "ours", traces)
+    pq.write_table(pq.read_table(tmp_path / "ours").drop_columns(list(digest.TYPES)), tmp_path / "theirs")
+
+    found, ours = TraceTable.read(tmp_path / "theirs", gaps=gaps), TraceTable.read(tmp_path / "ours")
+
+    assert len(found) == 2
+    assert all(np.array_equal(getattr(found, name), getattr(ours, name)) for name in digest.TYPES)

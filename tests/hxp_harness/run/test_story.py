@@ -84,6 +84,32 @@ def test_a_run_is_judged_again_under_another_gate(passed: Done, tmp_path: Path) 
     assert {path: path.stat().st_mtime_ns for path in passed.folder.rglob("*")} == before
 
 
+def test_a_changed_run_is_told_and_not_judged(copied: Done, tmp_path: Path) -> None:
+    """Hxp judge --verify judges an untouched run as ever; one changed byte ends with 4 and the name of its file."""
+    run = str(copied.folder)
+    clean = run_program(tmp_path, "judge", run, "--verify")
+    schedule = copied.folder / "schedule.jsonl"
+    schedule.write_bytes(schedule.read_bytes().replace(b"1", b"2", 1))
+    changed = run_program(tmp_path, "judge", run, "--verify")
+
+    assert clean.code == 0, clean.err
+    assert "verified: run.json, profile.yaml" in clean.out
+    assert "PASS" in clean.out
+    assert changed.code == 4
+    assert "schedule.jsonl was changed" in changed.err
+    assert "PASS" not in changed.out
+
+
+def test_a_record_says_what_it_was_made_with(passed: Done) -> None:
+    """Kernel, commit and packages stand in the record; what a stranger's server does not tell is named."""
+    environment = passed.record["environment"]
+
+    assert environment["kernel"]
+    assert "numpy==" in environment["packages"]
+    assert "flags of the engine" in passed.record["unknown"]
+    assert "flags of the engine" in (passed.folder / "report.md").read_text(encoding="utf-8")
+
+
 def test_a_run_whose_end_was_lost_can_still_be_judged(copied: Done, tmp_path: Path) -> None:
     """Where the harness was killed before it judged, hxp judge writes the record, and it is INVALID."""
     (copied.folder / "run.json").unlink()
