@@ -82,7 +82,9 @@ async def _serve(room: Room, plan: Plan, mine: states.StackState, stop: asyncio.
                 await starting
             return
         starting.result()
-        mine.services = {name: offer.row(supervisor.process(name).pid) for name, offer in plan.offers.items()}
+        mine.services = {
+            name: offer.row(supervisor.process(name).pid, supervisor.held(name)) for name, offer in plan.offers.items()
+        }
         mine.phase = "ready"
         states.write(folder, mine)
         print(f"all ready after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from reference_stack.errors import StackError
 from reference_stack.orchestration.nursery import LARGEST_PACKET
 from reference_stack.orchestration.process import Process
+from reference_stack.schemas.common.limits import FREE, Hold
 from reference_stack.schemas.common.program import Program
 
 _FORK_S = 60.0
@@ -52,12 +53,16 @@ class Nursery:
         self._children: dict[int, ForkedChild] = {}
         self._opening = asyncio.Lock()
 
-    async def spawn(self, name: str, settings: Path, listening: socket.socket, log: Path) -> Process:
-        """Return the process that serves `name` with `settings` on `listening`. Raises StackError when it cannot."""
+    async def spawn(self, name: str, settings: Path, listening: socket.socket, log: Path, hold: Hold = FREE) -> Process:
+        """Return the process that serves `name` with `settings` on `listening` under `hold`.
+
+        Raises StackError when there is none.
+        """
         nursery = await self._open()
         answer = asyncio.get_running_loop().create_future()
         self._asked[name] = answer
-        request = json.dumps({"name": name, "settings": str(settings)}).encode()
+        held = {"cores": hold.cores, "cgroup": str(hold.cgroup or ""), "data_bytes": hold.data_bytes}
+        request = json.dumps({"name": name, "settings": str(settings), "hold": held}).encode()
         with log.open("ab") as output:
             socket.send_fds(nursery, [request], [listening.fileno(), output.fileno()])
         try:

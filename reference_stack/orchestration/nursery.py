@@ -12,13 +12,14 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reference_stack.errors import StackError
 
@@ -58,7 +59,7 @@ def _import_what_all_need() -> None:
 
 
 def _fork(
-    requests: socket.socket, selector: selectors.BaseSelector, wanted: dict[str, str], listening: int, log: int
+    requests: socket.socket, selector: selectors.BaseSelector, wanted: dict[str, Any], listening: int, log: int
 ) -> Callable[[], int] | None:
     """Fork: in the nursery answer with the pid and return None, in the child return the service to run."""
     nursery = os.getpid()
@@ -71,6 +72,7 @@ def _fork(
                 os.close(key.fd)
         requests.close()
         _become(wanted["name"], log)
+        _obey(**wanted["hold"])
         return lambda: _serve(wanted["name"], Path(wanted["settings"]), listening)
     # Both sides set it: whoever asks for the group next finds it set.
     with contextlib.suppress(OSError):
@@ -95,6 +97,16 @@ def _become(name: str, log: int) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
+
+
+def _obey(cores: list[int], cgroup: str, data_bytes: int) -> None:
+    """Hold this process to its limits; what cannot be put into force ends it, with the error in its log."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+    if cgroup:
+        (Path(cgroup) / "cgroup.procs").write_text("0", encoding="ascii")
+    if data_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
 
 
 def _serve(name: str, settings: Path, listening: int) -> int:

@@ -131,12 +131,12 @@ def _say_down(reason: str, folder: Path, *, as_json: bool) -> int:
 
 
 def table(state: states.StackState) -> str:
-    """Return the stack as a table: each process, its state, its address."""
-    rows = [("NAME", "STATE", "PID", "URL")]
+    """Return the stack as a table: each process, its state, its address, what it is held to."""
+    rows = [("NAME", "STATE", "PID", "URL", "LIMITS")]
     for name, unit in state.units.items():
         offer = state.services.get(name, {})
         url = offer.get("base_url") or str(offer.get("health_url", "")).removesuffix("/health")
-        rows.append((name, unit, str(offer.get("pid", "")), str(url)))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        rows.append((name, unit, str(offer.get("pid", "")), str(url), str(offer.get("limits", ""))))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, *(f"note: {note}" for note in state.notes)])

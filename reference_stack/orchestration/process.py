@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Sequence
@@ -14,18 +15,27 @@ from typing import Protocol
 import psutil
 
 from reference_stack.errors import StackError
+from reference_stack.schemas.common.limits import FREE, Hold
 from reference_stack.schemas.common.program import Program
 
 _TAIL_BYTES = 4096
 
 
-def bound(argv: Sequence[str], parent: int) -> tuple[str, ...]:
-    """Return `argv` such that the kernel kills it when `parent`, which starts it, is gone.
+def bound(argv: Sequence[str], parent: int, hold: Hold = FREE) -> tuple[str, ...]:
+    """Return `argv` such that the kernel kills it when `parent`, which starts it, is gone, and held as `hold` says.
 
-    Two small programs do it before they become `argv`: nothing of ours runs between fork and exec, which is not safe in
-    a process with threads. The second one looks whether the parent went before the first could ask for the kill.
+    Small programs do it before they become `argv`: nothing of ours runs between fork and exec, which is not safe in a
+    process with threads. The shell looks whether the parent went before the kill could be asked for. What cannot be
+    put into force is an error of the start: the program never runs outside its limits.
     """
-    return ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", f'[ "$PPID" = {parent} ] && exec "$@"', "sh", *argv)
+    steps = [f'[ "$PPID" = {parent} ]']
+    if hold.cgroup is not None:
+        steps.append(f"echo 0 > {shlex.quote(str(hold.cgroup))}/cgroup.procs")
+    if hold.data_bytes:
+        steps.append(f"ulimit -d {hold.data_bytes // 1024}")
+    pinned = ("taskset", "-c", ",".join(map(str, hold.cores))) if hold.cores else ()
+    script = " && ".join([*steps, 'exec "$@"'])
+    return ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", script, "sh", *pinned, *argv)
 
 
 class Child(Protocol):
@@ -53,14 +63,16 @@ class Process:
         self._child = child
 
     @classmethod
-    async def start(cls, name: str, program: Program, log: Path, descriptors: Sequence[int] = ()) -> Process:
-        """Start `program`, which inherits `descriptors`. Raises StackError when it cannot even be executed."""
+    async def start(
+        cls, name: str, program: Program, log: Path, descriptors: Sequence[int] = (), hold: Hold = FREE
+    ) -> Process:
+        """Start `program` under `hold`; it inherits `descriptors`. Raises StackError when it cannot be executed."""
         if shutil.which(program.argv[0]) is None:
             raise StackError(f"{name}: cannot start {program.argv[0]}: there is no such program")
         with log.open("ab") as output:
             try:
                 child = await asyncio.create_subprocess_exec(
-                    *bound(program.argv, os.getpid()),
+                    *bound(program.argv, os.getpid(), hold),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=asyncio.subprocess.STDOUT,

@@ -15,8 +15,10 @@ from types import MappingProxyType
 from reference_stack.errors import NotReady, StackError, nearest
 from reference_stack.orchestration import ports
 from reference_stack.orchestration.forked import Nursery
+from reference_stack.orchestration.limits import Holds
 from reference_stack.orchestration.process import Process
 from reference_stack.orchestration.readiness import Probe
+from reference_stack.schemas.common.limits import UNLIMITED, Limits
 from reference_stack.schemas.common.program import Program
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class Unit:
     It starts when all of `after` are ready, and is ready when `probe` says so within `ready_s`. With `listen_port` it
     inherits a socket that listens there (`--fd N` is added to its command line), so that a request sent before it
     serves waits instead of being refused. One that has `settings` is a service of ours, forked from the nursery.
-    `grace_s` is how long a polite stop may take.
+    `grace_s` is how long a polite stop may take. `limits` are the cores and the memory that it is held to.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Unit:
     listen_port: int | None = None
     ready_s: float = 30.0
     grace_s: float = 2.0
+    limits: Limits = UNLIMITED
 
 
 Watcher = Callable[[str, State, float], None]  # unit, its state, seconds since its start
@@ -69,6 +72,7 @@ class Supervisor:
         self._states = dict.fromkeys(self._units, State.WAITING)
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._nursery = Nursery(folder)
+        self._holds = Holds.on_this_machine({unit.name: unit.limits for unit in self._units.values()})
 
     @property
     def states(self) -> Mapping[str, State]:
@@ -79,6 +83,10 @@ class Supervisor:
         if name not in self._processes:
             raise StackError(f"nothing called {name!r} runs here", hint=nearest(name, self._units))
         return self._processes[name]
+
+    def held(self, name: str) -> str:
+        """Return in words what unit `name` is held to; "" where nothing limits it."""
+        return self._holds.of(name).shown
 
     async def start(self) -> None:
         """Start every unit; return when all are ready. On a failure stop all of them and raise NotReady."""
@@ -144,8 +152,9 @@ class Supervisor:
 
     async def _launch(self, unit: Unit) -> Process:
         log_file = self._folder / f"{unit.name}.log"
+        hold = self._holds.of(unit.name)
         if unit.listen_port is None:
-            return await Process.start(unit.name, unit.program, log_file)
+            return await Process.start(unit.name, unit.program, log_file, hold=hold)
         try:
             sock = ports.listen(unit.listen_port)
         except OSError as error:
@@ -153,10 +162,10 @@ class Supervisor:
         # Ours is closed as soon as the child has its own: were it kept, a dead service would still seem to listen.
         with sock:
             if unit.settings is not None:
-                return await self._nursery.spawn(unit.name, unit.settings, sock, log_file)
+                return await self._nursery.spawn(unit.name, unit.settings, sock, log_file, hold)
             argv = (*unit.program.argv, "--fd", str(sock.fileno()))
             program = Program(argv, unit.program.environment, unit.program.stop_signal, unit.program.user_id)
-            return await Process.start(unit.name, program, log_file, (sock.fileno(),))
+            return await Process.start(unit.name, program, log_file, (sock.fileno(),), hold)
 
     async def _until_ready(self, unit: Unit, process: Process) -> str:
         """Return "" when `unit` serves, else why it does not: it ended, or its time is up."""
@@ -167,7 +176,7 @@ class Supervisor:
             while time.monotonic() < deadline:
                 await asyncio.wait({ended}, timeout=look_s)
                 if ended.done():
-                    return f"it ended ({process.exit_status})"
+                    return f"it ended ({process.exit_status}{self._holds.verdict(unit.name)})"
                 reason = await unit.probe()
                 if not reason:
                     return ""
@@ -178,7 +187,8 @@ class Supervisor:
 
     async def _notice_end(self, name: str, process: Process) -> None:
         await process.wait()
-        log.warning("%s ended by itself (%s); its log: %s", name, process.exit_status, process.log)
+        how = process.exit_status + self._holds.verdict(name)
+        log.warning("%s ended by itself (%s); its log: %s", name, how, process.log)
         self._say(name, State.DOWN)
 
     async def _stop(self, unit: Unit) -> None:
@@ -189,6 +199,7 @@ class Supervisor:
                 await watcher
         process = self._processes.pop(unit.name)
         await process.stop(unit.program.stop_signal, unit.grace_s)
+        await self._holds.release(unit.name)
         self._say(unit.name, State.STOPPED)
 
     def _say(self, name: str, state: State, after_s: float = 0.0) -> None:

@@ -13,7 +13,7 @@ from reference_stack.orchestration.deployment.want import Want
 from reference_stack.orchestration.supervisor import Unit
 
 log = logging.getLogger(__name__)
-_OURS = {"device", "upstream"}  # options that are no settings of the simulation
+_OURS = {"device", "upstream", "limits"}  # options that are no settings of the simulation
 
 
 def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
@@ -32,7 +32,7 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
         want.weights,
         port=port,
         settings_file=room.settings_file(name),
-        cache=want.cache.parent,
+        cache=want.cache,
         device=want.device,
         say=log.info,
     )
@@ -49,14 +49,16 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
     if prepared.takes_fd:
         return [served], offer
     probe = readiness.http(f"{url}{READY_PATH}")
-    return [Unit(name, prepared.program, probe, after=_before(room, name), ready_s=prepared.ready_s)], offer
+    limits = room.limits(name, by_rlimit=want.weights == "tiny")
+    unit = Unit(name, prepared.program, probe, after=_before(room, name), ready_s=prepared.ready_s, limits=limits)
+    return [unit], offer
 
 
 def _feasibility(want: Want, name: str) -> dict[str, str]:
     """Whether the contract can be met; nothing where none is known, or the model is not run as its row says."""
     toy = want.engine == "vllm" and want.weights == "tiny"
     asked = name in (want.services or want.names)
-    if want.contract is None or toy or not asked or set(want.options) - {"device"}:
+    if want.contract is None or toy or not asked or set(want.options) - {"device", "limits"}:
         return {}
     from reference_stack.services.ai_models.feasibility import assess
     from reference_stack.services.ai_models.model_spec import load_spec

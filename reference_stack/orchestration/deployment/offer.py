@@ -22,13 +22,15 @@ class Offer:
     facts: Mapping[str, str] = field(default_factory=dict)
     feasibility: Mapping[str, str] = field(default_factory=dict)  # verdict and sentence: the stack's own prediction
 
-    def row(self, pid: int) -> dict[str, object]:
-        """Return the offer as JSON has it, `pid` added, what does not apply left out."""
+    def row(self, pid: int, limits: str = "") -> dict[str, object]:
+        """Return the offer as JSON has it, `pid` and in words its `limits` added, what does not apply left out."""
         row: dict[str, object] = {"health_url": self.health_url, "metrics_url": self.metrics_url, "pid": pid}
         if self.url:
             row["url"] = self.url
         if self.grpc_port:
             row["grpc_port"] = self.grpc_port
+        if limits:
+            row["limits"] = limits
         if self.base_url:
             row |= {
                 "base_url": self.base_url,
@@ -36,7 +38,7 @@ class Offer:
                 "api_key": self.api_key,
                 "engine": self.engine,
                 "evidence": self.evidence,
-                "facts": dict(self.facts),
+                "facts": {**self.facts, "limits": limits} if limits else dict(self.facts),
             }
         if self.feasibility:
             row["feasibility"] = dict(self.feasibility)

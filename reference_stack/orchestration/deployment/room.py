@@ -12,6 +12,7 @@ from reference_stack.catalogue import load_catalogue
 from reference_stack.orchestration import ports, readiness
 from reference_stack.orchestration.deployment.want import MODELS, Want
 from reference_stack.orchestration.supervisor import Unit
+from reference_stack.schemas.common.limits import UNLIMITED, Limits
 from reference_stack.schemas.common.program import Program
 
 HOST = ports.HOST
@@ -73,6 +74,13 @@ class Room:
         """The models of this stack."""
         return tuple(name for name in self.want.names if load_catalogue()[name].group == MODELS)
 
+    def limits(self, name: str, *, by_rlimit: bool = True) -> Limits:
+        """Return what service `name` may use, as the catalogue says, unless limits are not wanted."""
+        if not self.want.limited:
+            return UNLIMITED
+        spec = load_catalogue()[name]
+        return Limits(spec.cpu_cores, spec.memory_bytes, by_rlimit)
+
     def settings_file(self, name: str) -> Path:
         return self.want.folder / "settings" / f"{name}.json"
 
@@ -90,4 +98,4 @@ class Room:
         file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         argv = (sys.executable, "-m", "reference_stack", "serve", name, "--settings", str(file))
         probe = readiness.http(self.face_url(name) + health)
-        return Unit(name, Program(argv), probe, file, after, listen_port=self.face_port(name))
+        return Unit(name, Program(argv), probe, file, after, listen_port=self.face_port(name), limits=self.limits(name))

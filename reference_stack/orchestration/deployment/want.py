@@ -22,9 +22,9 @@ class Want:
     """`services` empty: all twelve. `folder` gets logs, settings, data and state; `cache` what stacks share.
 
     With `mock` the integration services keep everything in memory and no server of theirs is started. `options`
-    are settings for the models (`device`, `speed`, ...), and `upstream`: the base URL (it ends in /v1) of a server
-    that stands for every model behind the gateway; then only the services that are named run. With a `contract` the
-    wanted models say whether they can meet it.
+    are settings for the models (`device`, `speed`, ...); `upstream`: the base URL (it ends in /v1) of a server that
+    stands for every model behind the gateway, and then only the services that are named run; `limits`: off leaves all
+    cores and all memory to every process. With a `contract` the wanted models say whether they can meet it.
     """
 
     folder: Path
@@ -41,6 +41,8 @@ class Want:
         for name in self.services:
             if name not in load_catalogue():
                 raise SettingsError(f"no service {name!r}", hint=nearest(name, load_catalogue()))
+        if self.options.get("limits", "on") not in ("on", "off"):
+            raise SettingsError(f"limits={self.options['limits']} is neither on nor off", hint="--set limits=off")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,6 +54,11 @@ class Want:
     def upstream(self) -> str:
         """The server that stands for every model, or empty."""
         return self.options.get("upstream", "")
+
+    @property
+    def limited(self) -> bool:
+        """Whether processes are held to the cores and the memory of the catalogue."""
+        return self.options.get("limits", "on") == "on"
 
     @property
     def device(self) -> str:

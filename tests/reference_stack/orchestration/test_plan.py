@@ -170,7 +170,7 @@ def test_the_entry_point_says_it_all() -> None:
 
 def test_engines_on_one_gpu_start_one_after_another(room: Path) -> None:
     """Real engines wait for one another, are not forked, and make the gateway's evidence what theirs is."""
-    program = room / "vllm-gpu" / "bin" / "vllm"
+    program = room / "cache" / "vllm-gpu" / "bin" / "vllm"
     program.parent.mkdir(parents=True)
     program.touch(mode=0o755)
     wishes = {"engine": "vllm", "weights": "dummy", "cache": room / "cache", "mock": True}

@@ -41,11 +41,11 @@ def test_a_reused_pid_is_not_taken_for_the_supervisor() -> None:
 
 def test_the_table_has_a_row_a_process_and_the_notes() -> None:
     """Servers without an address have a row too, and notes come last."""
-    services = {"cache": {"pid": 12, "health_url": "http://127.0.0.1:5/health"}}
+    services = {"cache": {"pid": 12, "health_url": "http://127.0.0.1:5/health", "limits": "cores 1 of 2 asked"}}
     shown = table(StackState(1, 1.0, "ready", {"valkey": "ready", "cache": "down"}, services, ("no Prometheus",)))
     assert shown.splitlines() == [
-        "NAME    STATE  PID  URL",
+        "NAME    STATE  PID  URL                 LIMITS",
         "valkey  ready",
-        "cache   down   12   http://127.0.0.1:5",
+        "cache   down   12   http://127.0.0.1:5  cores 1 of 2 asked",
         "note: no Prometheus",
     ]
