@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     _add_forecasts(commands.add_parser("plan", help="predict what the models can meet"), to_file=False)
     _add_forecasts(commands.add_parser("simulate", help="write the traces that a profile would have"), to_file=True)
     commands.add_parser("tools", help="fetch what cannot come with the package: Prometheus")
+    _add_config(commands.add_parser("config", help="show, check and compare what the services are set to"))
     down = commands.add_parser("down", help="stop the stack")
     status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
     status.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
@@ -50,10 +51,24 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--mock", action="store_true", help="integration services keep everything in memory")
     up.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the models")
     up.add_argument("--contract", metavar="JSON", help="what will be asked of the models: they predict themselves")
+    up.add_argument("--env", metavar="NAME", help="an environment by name, or its file; hxp-stack config shows it")
+    up.add_argument("--host-file", type=Path, metavar="FILE", help="settings of this host; they win over --env")
     up.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
     up.add_argument("--foreground", action="store_true", help="stay, and stop with this command")
     up.add_argument("--json", action="store_true", help="with --foreground: one line of JSON when it serves")
     up.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
+
+
+def _add_config(config: argparse.ArgumentParser) -> None:
+    config.add_argument("action", choices=("show", "validate", "diff", "schema", "watch"))
+    config.add_argument(
+        "names", nargs="*", metavar="NAME", help="services (show, schema) or environments (validate, diff)"
+    )
+    config.add_argument("--env", metavar="NAME", help="an environment by name, or its file: local, ci, gpu-server, ...")
+    config.add_argument("--host-file", type=Path, metavar="FILE", help="settings of this host; they win over --env")
+    config.add_argument("--set", action="append", default=[], metavar="SERVICE.KEY=VALUE", dest="assignments")
+    config.add_argument("--origin", action="store_true", help="who set each value: file and line, variable or option")
+    config.add_argument("--json", action="store_true", help="JSON instead of lines")
 
 
 def _add_forecasts(command: argparse.ArgumentParser, *, to_file: bool) -> None:
@@ -90,6 +105,8 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         return _up(options, words)
     if options.command in ("plan", "simulate"):
         return _forecast(options)
+    if options.command == "config":
+        return _config(options)
     if options.command == "tools":
         from reference_stack.services.integration.metrics.embedded import fetch
 
@@ -113,6 +130,22 @@ def _up(options: argparse.Namespace, words: Sequence[str]) -> int:
     return up(options.folder, words)
 
 
+def _config(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.configuring import Asked, run
+
+    return run(
+        Asked(
+            options.action,
+            tuple(options.names),
+            options.env,
+            options.host_file,
+            tuple(options.assignments),
+            options.origin,
+            options.json,
+        )
+    )
+
+
 def _forecast(options: argparse.Namespace) -> int:
     from reference_stack.orchestration.forecast import Question, plan, write_traces
 
@@ -124,6 +157,7 @@ def _forecast(options: argparse.Namespace) -> int:
 
 def _want(options: argparse.Namespace) -> Want:
     from reference_stack.orchestration.deployment.want import Want
+    from reference_stack.schemas.configuration.environments import find_environment
     from reference_stack.schemas.configuration.workload import parse_contract
 
     settings = {}
@@ -142,6 +176,8 @@ def _want(options: argparse.Namespace) -> Want:
         mock=options.mock,
         options=settings,
         contract=options.contract and parse_contract(options.contract),
+        environment=options.env and find_environment(options.env),
+        host_file=options.host_file,
     )
 
 

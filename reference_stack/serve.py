@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import signal
 import socket
@@ -18,6 +17,8 @@ from pydantic import ValidationError
 
 from reference_stack.catalogue import load_catalogue
 from reference_stack.errors import NotReady, SettingsError, nearest
+from reference_stack.schemas.configuration.marked import NotYaml, read_marked
+from reference_stack.schemas.configuration.problem import explain
 
 _CONFIGURATION = "reference_stack.schemas.configuration"
 _SERVICES = "reference_stack.services"
@@ -73,8 +74,10 @@ def read_settings(name: str, file: Path | None = None, assignments: tuple[str, .
     if name not in ENTRIES:
         raise SettingsError(f"no service {name!r}", hint=nearest(name, ENTRIES))
     raw: dict[str, Any] = {"service": name} if ENTRIES[name] is _MODEL else {}
+    lines: Mapping[str, int] = {}
     if file is not None:
-        raw |= _read_mapping(file)
+        said, lines = _read_mapping(file)
+        raw |= said
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
@@ -84,24 +87,25 @@ def read_settings(name: str, file: Path | None = None, assignments: tuple[str, .
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        hint = nearest(where, model.model_fields) if first["type"] == "extra_forbidden" else ""
-        raise SettingsError(f"{name}: setting {where!r}: {first['msg']}", hint=hint) from None
+        key, problem, hint = explain(model, dict(error.errors()[0]))
+        place = f"{file}:{lines[key]}: " if key in lines else ""
+        raise SettingsError(f"{place}{name}: setting {key or 'settings'!r}: {problem}", hint=hint) from None
 
 
-def _read_mapping(file: Path) -> dict[str, Any]:
+def _read_mapping(file: Path) -> tuple[dict[str, Any], Mapping[str, int]]:
+    """Return what a YAML or JSON file (which is YAML) says, and the line of each key."""
     try:
-        text = file.read_text(encoding="utf-8")
+        marked = read_marked(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read {file}: {error.strerror}") from None
-    try:
-        raw = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise SettingsError(f"{file} is not YAML: {error}") from None
-    if not isinstance(raw, dict):
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not YAML: {error.reason}") from None
+    except NotYaml as error:
+        place = f"{file}:{error.line}" if error.line else str(file)
+        raise SettingsError(f"{place} is not YAML: {error.problem}") from None
+    if not isinstance(marked.tree, dict):
         raise SettingsError(f"{file} is not a mapping of settings")
-    return raw
+    return marked.tree, marked.lines
 
 
 def serve(name: str, settings: Any, *, host: str, port: int, fd: int | None = None) -> None:

@@ -171,6 +171,7 @@ def test_dependencies_have_a_reason(root: Path, reference: Reference, first_cell
     """Every dependency of pyproject.toml has a row with a reason, and no row is left of one that went."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    wanted += [line for lines in project["project"]["optional-dependencies"].values() for line in lines]
     for group in project["dependency-groups"].values():
         wanted += [line for line in group if isinstance(line, str)]
     names = {re.split(r"[\[><=; ]", line)[0] for line in wanted}

@@ -8,6 +8,8 @@ from reference_stack.orchestration.deployment.room import HOST, Room
 from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
+from reference_stack.schemas.configuration.metrics import MetricsSettings
+from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
 
 POSTGRES, VALKEY, PROMETHEUS = "postgres", "valkey", "prometheus"
 _BACKEND_GRACE_S = 5.0
@@ -15,11 +17,31 @@ _FETCH_S = 20.0
 
 
 def database_settings(room: Room) -> DatabaseSettings:
+    """Where this stack's PostgreSQL is: its own, or the one that is configured."""
+    if room.external("database"):
+        return room.settings("database", DatabaseSettings)
     return DatabaseSettings(host=HOST, port=room.port(POSTGRES, DatabaseSettings().port))
 
 
 def cache_settings(room: Room) -> CacheSettings:
+    """Where this stack's Redis protocol server is: its own, or the one that is configured."""
+    if room.external("cache"):
+        return room.settings("cache", CacheSettings)
     return CacheSettings(host=HOST, port=room.port(VALKEY, CacheSettings().port))
+
+
+def vectors_url(room: Room) -> str:
+    """Return the URL of the server that speaks Qdrant's REST API."""
+    if room.external("vector_database"):
+        return room.settings("vector_database", VectorDatabaseSettings).url
+    return f"http://{HOST}:{room.port('qdrant', 6333)}"
+
+
+def vectors_grpc_port(room: Room) -> int:
+    """Return the port on which that server speaks gRPC."""
+    if room.external("vector_database"):
+        return room.settings("vector_database", VectorDatabaseSettings).grpc_port
+    return room.port("qdrant_grpc", 6334)
 
 
 def database(room: Room) -> list[Unit]:
@@ -28,6 +50,8 @@ def database(room: Room) -> list[Unit]:
 
     if room.want.mock:
         return [room.service("database", {"backend": "mock"})]
+    if room.external("database"):
+        return [room.service("database", {})]
     settings = database_settings(room)
     program = EmbeddedPostgres(settings, room.data, room.want.cache).prepare()
     probe = readiness.postgres(HOST, settings.port, settings.user, settings.database)
@@ -41,6 +65,8 @@ def cache(room: Room) -> list[Unit]:
 
     if room.want.mock:
         return [room.service("cache", {"backend": "mock"})]
+    if room.external("cache"):
+        return [room.service("cache", {})]
     settings = cache_settings(room)
     probe = readiness.redis(HOST, settings.port)
     server = Unit(VALKEY, program(settings, room.data), probe, grace_s=_BACKEND_GRACE_S)
@@ -51,9 +77,11 @@ def vector_database(room: Room) -> list[Unit]:
     """One process: the service, and Qdrant's engine in it behind Qdrant's API on two ports of its own."""
     if room.want.mock:
         return [room.service("vector_database", {"backend": "mock"})]
+    if room.external("vector_database"):
+        return [room.service("vector_database", {})]
     settings = {
         "port": room.port("qdrant", 6333),
-        "grpc_port": room.port("qdrant_grpc", 6334),
+        "grpc_port": vectors_grpc_port(room),
         "folder": str(room.data / "qdrant"),
     }
     return [room.service("vector_database", settings)]
@@ -65,6 +93,8 @@ def metrics(room: Room) -> list[Unit]:
 
     if room.want.mock:
         return [room.service("metrics", {"backend": "mock"})]
+    if room.external("metrics"):
+        return [room.service("metrics", {})]
     try:
         binary = find(room.want.cache) or fetch(room.want.cache, _FETCH_S)
     except NotReady as error:
@@ -72,6 +102,8 @@ def metrics(room: Room) -> list[Unit]:
         return [room.service("metrics", {"absent": f"no Prometheus: {error.message}"})]
     port = room.port(PROMETHEUS, 9090)
     scraped = {name: room.face_port(name) for name in room.want.names}
-    program = EmbeddedPrometheus(binary, room.data).prepare(port, scraped)
+    program = EmbeddedPrometheus(binary, room.data).prepare(
+        port, scraped, interval_s=room.settings("metrics", MetricsSettings).collection_interval_s
+    )
     server = Unit(PROMETHEUS, program, readiness.http(f"http://{HOST}:{port}/-/ready"), grace_s=_BACKEND_GRACE_S)
     return [server, room.service("metrics", {"prometheus_port": port})]

@@ -7,7 +7,7 @@ import secrets
 from reference_stack.catalogue import load_catalogue
 from reference_stack.orchestration.deployment import backing
 from reference_stack.orchestration.deployment.offer import Offer
-from reference_stack.orchestration.deployment.room import HOST, Room
+from reference_stack.orchestration.deployment.room import Room
 from reference_stack.orchestration.deployment.want import MODELS
 from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.api.keys import digest_of
@@ -55,7 +55,10 @@ def monitoring(room: Room) -> list[Unit]:
 
 
 def configuration(room: Room) -> list[Unit]:
-    return [room.service("configuration", {})]
+    files = {"environment_file": room.want.environment, "host_file": room.want.host_file}
+    return [
+        room.service("configuration", {key: str(file.absolute()) for key, file in files.items() if file is not None})
+    ]
 
 
 def storage(room: Room) -> list[Unit]:
@@ -79,8 +82,8 @@ def offer(room: Room, name: str) -> Offer:
     servers = {
         "database": lambda: backing.database_settings(room).dsn,
         "cache": lambda: backing.cache_settings(room).url,
-        "vector_database": lambda: f"http://{HOST}:{room.port('qdrant', 6333)}",
+        "vector_database": lambda: backing.vectors_url(room),
     }
     behind = servers[name]() if name in servers and not room.want.mock else ""
-    grpc_port = room.port("qdrant_grpc", 6334) if behind and name == "vector_database" else 0
+    grpc_port = backing.vectors_grpc_port(room) if behind and name == "vector_database" else 0
     return Offer(f"{url}/health", f"{url}/metrics", behind, grpc_port)

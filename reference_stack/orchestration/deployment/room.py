@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from reference_stack.catalogue import load_catalogue
 from reference_stack.orchestration import ports, readiness
@@ -14,8 +16,12 @@ from reference_stack.orchestration.deployment.want import MODELS, Want
 from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.common.limits import UNLIMITED, Limits
 from reference_stack.schemas.common.program import Program
+from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.configuration import ConfigurationSettings
+from reference_stack.schemas.configuration.layers import Effective
 
 HOST = ports.HOST
+Kind = TypeVar("Kind", bound=Settings)
 
 
 class Room:
@@ -81,6 +87,24 @@ class Room:
         spec = load_catalogue()[name]
         return Limits(spec.cpu_cores, spec.memory_bytes, by_rlimit)
 
+    @functools.cached_property
+    def configured(self) -> Effective:
+        """What the environment, the host and variables say of the services. Raises InvalidConfiguration."""
+        from reference_stack.services.infrastructure.configured import load
+
+        files = ConfigurationSettings(environment_file=self.want.environment, host_file=self.want.host_file)
+        return load(files, os.environ).effective
+
+    def settings(self, name: str, kind: type[Kind]) -> Kind:
+        """Return what service `name` is configured to be; its settings are of that `kind`."""
+        found = self.configured.services[name]
+        assert isinstance(found, kind)  # noqa: S101 - a mistake of ours, not of a caller
+        return found
+
+    def external(self, name: str) -> bool:
+        """Whether the server behind `name` is somebody else's: it is then neither started nor stopped."""
+        return not self.want.mock and self.configured.said[name].get("backend") == "external"
+
     def settings_file(self, name: str) -> Path:
         return self.want.folder / "settings" / f"{name}.json"
 
@@ -92,10 +116,10 @@ class Room:
         *,
         health: str = "/health/ready",
     ) -> Unit:
-        """Return the unit that serves `name` with `settings`, ready when `health` answers 200."""
+        """Return the unit that serves `name`, ready when `health` answers 200; `settings` win over the environment."""
         file = self.settings_file(name)
         file.touch(mode=0o600)
-        file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps({**self.configured.said[name], **settings}, indent=2) + "\n", encoding="utf-8")
         argv = (sys.executable, "-m", "reference_stack", "serve", name, "--settings", str(file))
         probe = readiness.http(self.face_url(name) + health)
         return Unit(name, Program(argv), probe, file, after, listen_port=self.face_port(name), limits=self.limits(name))

@@ -25,6 +25,7 @@ class Want:
     are settings for the models (`device`, `speed`, ...); `upstream`: the base URL (it ends in /v1) of a server that
     stands for every model behind the gateway, and then only the services that are named run; `limits`: off leaves all
     cores and all memory to every process. With a `contract` the wanted models say whether they can meet it.
+    `environment` and `host_file` are files with the settings of services.
     """
 
     folder: Path
@@ -36,6 +37,8 @@ class Want:
     mock: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     contract: Contract | None = None
+    environment: Path | None = None
+    host_file: Path | None = None
 
     def __post_init__(self) -> None:
         for name in self.services:

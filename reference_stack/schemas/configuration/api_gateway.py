@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import Field, HttpUrl, field_validator, model_validator
 
-from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.base import Secret, Settings
 
 _Positive = Annotated[int, Field(gt=0)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -19,7 +19,7 @@ class UpstreamSettings(Settings):
     """A model's OpenAI-compatible server; `base_url` ends in /v1. `api_key` is what the gateway shows it."""
 
     base_url: HttpUrl
-    api_key: SecretStr | None = None
+    api_key: Secret | None = None
 
     @field_validator("base_url")
     @classmethod
@@ -69,8 +69,8 @@ class ApiGatewaySettings(Settings):
     keys: tuple[KeySettings, ...] = ()
     pepper_file: Path | None = None
     pepper_env: str | None = None
-    database_dsn: SecretStr | None = None
-    cache_url: SecretStr | None = None
+    database_dsn: Secret | None = None
+    cache_url: Secret | None = None
     timeout_s: _Seconds = 300.0
     connect_s: _Seconds = 5.0
     health_s: _Seconds = 2.0

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
-from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.base import Secret, Settings
 
 
 class CacheSettings(Settings):
@@ -17,7 +17,7 @@ class CacheSettings(Settings):
     host: str = "127.0.0.1"
     port: int = Field(default=6379, gt=0, lt=65536)
     index: int = Field(default=0, ge=0, le=15)
-    password: SecretStr = SecretStr("")
+    password: Secret = SecretStr("")
     namespace: str = Field(default="hxp", pattern=r"^[a-z0-9_-]{1,40}$")
     connections: int = Field(default=32, gt=0, le=1000)
     connect_s: float = Field(default=0.25, gt=0)

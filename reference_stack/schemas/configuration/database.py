@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
-from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.base import Secret, Settings
 
 
 class DatabaseSettings(Settings):
@@ -22,7 +22,7 @@ class DatabaseSettings(Settings):
     port: int = Field(default=5433, gt=0, lt=65536)
     database: str = "citadel_ai"
     user: str = "citadel"
-    password: SecretStr = SecretStr("")
+    password: Secret = SecretStr("")
     connection_pool_size: int = Field(default=20, gt=0, le=1000)
     connect_s: float = Field(default=2.0, gt=0)
     acquire_s: float = Field(default=2.0, gt=0)

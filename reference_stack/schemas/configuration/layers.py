@@ -2,91 +2,89 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from reference_stack.errors import SettingsError, nearest
+from reference_stack.errors import nearest
 from reference_stack.schemas.configuration import SETTINGS, settings_class
-from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.base import Settings, is_reference
+from reference_stack.schemas.configuration.marked import NotYaml, read_marked
+from reference_stack.schemas.configuration.problem import InvalidConfiguration, Origin, Problem, explain
+from reference_stack.schemas.configuration.secrets import secret_keys
 
-DEFAULT = "default"
+DEFAULT = Origin("default")
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one source says: service -> its settings, nested as the settings are."""
+    """What one source says: service -> its settings, nested as the settings are; and the line of each key in a file."""
 
     source: str
     services: Mapping[str, Mapping[str, object]]
+    lines: Mapping[str, int] = field(default_factory=dict)
+    in_file: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong: which source says it, of which "service.key", and the nearest right spelling or ""."""
-
-    source: str
-    key: str
-    problem: str
-    hint: str = ""
-
-
-class InvalidConfiguration(SettingsError):
-    """The layers together make no valid configuration; `problems` names every reason."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        first = problems[0]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{first.source}: {first.key}: {first.problem}{more}", hint=first.hint)
-        self.problems = tuple(problems)
+    def origin(self, key: str) -> Origin:
+        return Origin(self.source, self.lines.get(key))
 
 
 @dataclass(slots=True)
 class Effective:
-    """The settings of each service, and the source of every "key.of.it" that is not a default."""
+    """The settings of each service, what was said of them, and the origin of every "key.of.it" that is no default."""
 
     services: dict[str, Settings] = field(default_factory=dict)
-    sources: dict[str, dict[str, str]] = field(default_factory=dict)
+    said: dict[str, dict[str, object]] = field(default_factory=dict)
+    origins: dict[str, dict[str, Origin]] = field(default_factory=dict)
 
-    def source(self, service: str, key: str) -> str:
+    def origin(self, service: str, key: str) -> Origin:
         """Return who set `key` (dotted), or something that it is part of."""
-        sources = self.sources.get(service, {})
+        origins = self.origins.get(service, {})
         parts = key.split(".")
         for length in range(len(parts), 0, -1):
-            found = sources.get(".".join(parts[:length]))
+            found = origins.get(".".join(parts[:length]))
             if found is not None:
                 return found
         return DEFAULT
 
 
 def read_file(path: Path) -> Layer:
-    """Return the layer in a YAML file. Raises InvalidConfiguration; a key that stands twice is an error."""
+    """Return the layer in a YAML file. Raises InvalidConfiguration with every problem of its shape."""
+    name = str(path)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # noqa: S506 - safe, and stricter  # nosec B506
+        marked = read_marked(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidConfiguration([Problem(path.name, "", f"cannot be read: {error.strerror}")]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidConfiguration([Problem(path.name, "", f"is not YAML: {error}")]) from None
-    raw = {} if raw is None else raw
-    if not isinstance(raw, dict) or not all(isinstance(each, dict) for each in raw.values()):
-        raise InvalidConfiguration([Problem(path.name, "", "is not a mapping from services to their settings")])
-    return Layer(path.name, raw)
+        raise InvalidConfiguration([Problem(name, "", f"cannot be read: {error.strerror}")]) from None
+    except NotYaml as error:
+        raise InvalidConfiguration([Problem(name, "", f"is not YAML: {error.problem}", line=error.line)]) from None
+    except UnicodeDecodeError as error:
+        raise InvalidConfiguration([Problem(name, "", f"is not YAML: {error.reason}")]) from None
+    tree = {} if marked.tree is None else marked.tree
+    shape = "is not a mapping from services to their settings"
+    if not isinstance(tree, dict):
+        raise InvalidConfiguration([Problem(name, "", shape, line=1)])
+    wrong = [str(key) for key, each in tree.items() if not isinstance(each, dict)]
+    if wrong:
+        raise InvalidConfiguration([Problem(name, key, shape, line=marked.lines.get(key)) for key in wrong])
+    return Layer(name, tree, marked.lines, in_file=True)
 
 
-class _Strict(yaml.SafeLoader):
-    """A key that stands twice in a mapping is an error: the reader of the file sees only one of the two."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _secrets_told(layer: Layer) -> Iterator[Problem]:
+    """A secret in a file of an environment would be in every copy of it."""
+    for service, said in layer.services.items():
+        if service not in SETTINGS:
+            continue
+        for key in secret_keys(settings_class(service), said):
+            value: object = said
+            for part in key.split("."):
+                value = value[part] if isinstance(value, Mapping) else None
+            if value not in (None, "") and not is_reference(value):
+                hint = "give {file: PATH} or {env: NAME}"
+                full = f"{service}.{key}"
+                yield Problem(layer.source, full, "a secret does not stand in a file", hint, layer.lines.get(full))
 
 
 def read_variables(environ: Mapping[str, str], prefix: str) -> Iterator[Layer]:
@@ -109,8 +107,8 @@ def _single(source: str, path: Sequence[str], value: str) -> Layer:
     if len(path) < 2 or not all(path):
         raise InvalidConfiguration([Problem(source, ".".join(path), "names no setting of a service")])
     try:
-        said: object = yaml.safe_load(value)
-    except yaml.YAMLError:
+        said = read_marked(value).tree
+    except NotYaml:
         raise InvalidConfiguration([Problem(source, ".".join(path), "its value is not YAML")]) from None
     for name in reversed(path[1:]):
         said = {name: said}
@@ -118,22 +116,30 @@ def _single(source: str, path: Sequence[str], value: str) -> Layer:
     return Layer(source, {path[0]: said})
 
 
-def lay(layers: Sequence[Layer], classes: Callable[[str], type[Settings]] = settings_class) -> Effective:
-    """Return the configuration that `layers` make, later ones over earlier. Raises InvalidConfiguration."""
-    raw: dict[str, dict[str, object]] = {name: {} for name in SETTINGS}
-    effective = Effective(sources={name: {} for name in SETTINGS})
-    problems = []
+def lay(
+    layers: Sequence[Layer],
+    classes: Callable[[str], type[Settings]] = settings_class,
+    environ: Mapping[str, str] | None = None,
+) -> Effective:
+    """Return the configuration that `layers` make, later ones over earlier. Raises InvalidConfiguration.
+
+    Secrets that are given as {env: NAME} are looked up in `environ`, the process's own unless given.
+    """
+    effective = Effective(said={name: {} for name in SETTINGS}, origins={name: {} for name in SETTINGS})
+    problems = [problem for layer in layers if layer.in_file for problem in _secrets_told(layer)]
     for layer in layers:
         for service, said in layer.services.items():
-            if service not in raw:
-                problems.append(Problem(layer.source, service, "no such service", nearest(service, SETTINGS)))
+            if service not in SETTINGS:
+                line = layer.lines.get(service)
+                problems.append(Problem(layer.source, service, "no such service", nearest(service, SETTINGS), line))
             else:
-                _merge(raw[service], said, effective.sources[service], layer.source)
-    for service, said in raw.items():
+                _merge(effective.said[service], said, effective.origins[service], layer, service)
+    context = {"environ": os.environ if environ is None else environ}
+    for service, said in effective.said.items():
         kind = classes(service)
         named = {"service": service} if "service" in kind.model_fields else {}
         try:
-            effective.services[service] = kind.model_validate(named | said)
+            effective.services[service] = kind.model_validate(named | said, context=context)
         except ValidationError as error:
             problems += [_problem(effective, service, kind, dict(each)) for each in error.errors()]
     if problems:
@@ -141,19 +147,30 @@ def lay(layers: Sequence[Layer], classes: Callable[[str], type[Settings]] = sett
     return effective
 
 
+def _problem(effective: Effective, service: str, kind: type[Settings], error: Mapping[str, object]) -> Problem:
+    key, problem, hint = explain(kind, error)
+    origin = effective.origin(service, key)
+    return Problem(origin.source, f"{service}.{key}" if key else service, problem, hint, origin.line)
+
+
 def _merge(
-    into: dict[str, object], said: Mapping[str, object], sources: dict[str, str], source: str, at: str = ""
+    into: dict[str, object],
+    said: Mapping[str, object],
+    origins: dict[str, Origin],
+    layer: Layer,
+    above: str,
+    at: str = "",
 ) -> None:
     for name, value in said.items():
         key = f"{at}{name}"
         under = into.get(name)
-        if isinstance(value, dict) and isinstance(under, dict):
-            _merge(under, value, sources, source, f"{key}.")
+        if isinstance(value, dict) and isinstance(under, dict) and not is_reference(value) and not is_reference(under):
+            _merge(under, value, origins, layer, above, f"{key}.")
             continue
         into[name] = _copy(value)
-        for old in [each for each in sources if each == key or each.startswith(f"{key}.")]:
-            del sources[old]
-        sources.update(dict.fromkeys(_leaves(value, key), source))
+        for old in [each for each in origins if each == key or each.startswith(f"{key}.")]:
+            del origins[old]
+        origins.update({leaf: layer.origin(f"{above}.{leaf}") for leaf in _leaves(value, key)})
 
 
 def _copy(value: object) -> object:
@@ -161,31 +178,8 @@ def _copy(value: object) -> object:
 
 
 def _leaves(value: object, at: str) -> Iterator[str]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and not is_reference(value):
         for name, each in value.items():
             yield from _leaves(each, f"{at}.{name}")
     else:
         yield at
-
-
-def _problem(effective: Effective, service: str, kind: type[BaseModel], error: Mapping[str, Any]) -> Problem:
-    path = [str(part) for part in error["loc"]]
-    key = ".".join([service, *path])
-    hint = nearest(path[-1], _known(kind, path[:-1])) if error["type"] == "extra_forbidden" else ""
-    return Problem(effective.source(service, ".".join(path)), key, error["msg"], hint)
-
-
-def _known(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """Return the names that are right beside the last one of a path into the settings `kind`."""
-    for name in path:
-        info = kind.model_fields.get(name)
-        inner = None if info is None else next(_models_in(info.annotation), None)
-        kind = inner or kind
-    return list(kind.model_fields)
-
-
-def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in getattr(annotation, "__args__", ()):
-        yield from _models_in(part)

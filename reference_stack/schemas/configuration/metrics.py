@@ -12,7 +12,8 @@ from reference_stack.schemas.configuration.base import Settings
 class MetricsSettings(Settings):
     """Where Prometheus (and Grafana, if there is one) is.
 
-    `absent` says why there is no Prometheus to speak to; the service then serves its own metrics only and says so.
+    Prometheus collects every service's metrics each `collection_interval_s` seconds. `absent` says why there is no
+    Prometheus to speak to; the service then serves its own metrics only and says so.
     """
 
     backend: Literal["embedded", "external", "mock"] = "embedded"
@@ -20,6 +21,7 @@ class MetricsSettings(Settings):
     prometheus_port: int = Field(default=9090, gt=0, lt=65536)
     grafana_host: str = ""
     grafana_port: int = Field(default=3000, gt=0, lt=65536)
+    collection_interval_s: int = Field(default=15, gt=0, le=3600)
     timeout_s: float = Field(default=2.0, gt=0)
     absent: str = ""
 

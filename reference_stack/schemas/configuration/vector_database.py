@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.base import Secret, Settings
 
 
 class VectorDatabaseSettings(Settings):
@@ -22,7 +22,7 @@ class VectorDatabaseSettings(Settings):
     port: int = Field(default=6333, gt=0, lt=65536)
     grpc_port: int = Field(default=6334, gt=0, lt=65536)
     prefer_grpc: bool = True
-    api_key: SecretStr = SecretStr("")
+    api_key: Secret = SecretStr("")
     timeout_s: float = Field(default=5.0, gt=0)
     folder: Path | None = None
 

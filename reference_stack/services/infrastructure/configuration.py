@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from typing import Any
 
-import msgspec
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -19,79 +18,10 @@ from reference_stack.errors import nearest
 from reference_stack.face import add_face
 from reference_stack.schemas.configuration import SETTINGS
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
-from reference_stack.schemas.configuration.layers import (
-    Effective,
-    InvalidConfiguration,
-    Layer,
-    Problem,
-    lay,
-    read_assignment,
-    read_file,
-    read_variables,
-)
+from reference_stack.schemas.configuration.export import environment_schema
+from reference_stack.services.infrastructure.configured import Keeper, show
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A configuration that was found good, when (seconds since 1970), and a digest that names it."""
-
-    effective: Effective
-    at_s: float
-    version: str
-
-
-def load(settings: ConfigurationSettings, environ: Mapping[str, str]) -> Loaded:
-    """Read all layers as they are now. Raises InvalidConfiguration with every problem found."""
-    effective = lay(list(_layers(settings, environ)))
-    shown = msgspec.json.encode({name: describe(effective, name) for name in effective.services}, order="sorted")
-    return Loaded(effective, time.time(), hashlib.sha256(shown).hexdigest()[:16])
-
-
-def _layers(settings: ConfigurationSettings, environ: Mapping[str, str]) -> Iterator[Layer]:
-    for file in (settings.environment_file, settings.host_file):
-        if file is not None:
-            yield read_file(file)
-    yield from read_variables(environ, settings.variable_prefix)
-    for text in settings.assignments:
-        yield read_assignment(text)
-
-
-def describe(effective: Effective, service: str) -> dict[str, dict[str, object]]:
-    """Return each setting of a service as {"value", "source"} by dotted key; what is secret shows as stars."""
-    dumped = effective.services[service].model_dump(mode="json")
-    return {key: {"value": value, "source": effective.source(service, key)} for key, value in _flat(dumped)}
-
-
-def _flat(value: object, at: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict) and value:
-        for name, each in value.items():
-            yield from _flat(each, f"{at}.{name}" if at else str(name))
-    else:
-        yield at, value
-
-
-class Keeper:
-    """Keeps the last good configuration, and what was wrong with the last attempt to read another."""
-
-    def __init__(self, settings: ConfigurationSettings, environ: Mapping[str, str]) -> None:
-        self._settings = settings
-        self._environ = environ
-        self.loaded = load(settings, environ)
-        self.problems: tuple[Problem, ...] = ()
-
-    def reload(self) -> bool:
-        """Read everything again; return whether it was good. What was good before stays until then."""
-        try:
-            self.loaded = load(self._settings, self._environ)
-        except InvalidConfiguration as error:
-            self.problems = error.problems
-            log.warning("the configuration was not reloaded: %s", error.message)
-            return False
-        self.problems = ()
-        log.info("the configuration was reloaded: version %s", self.loaded.version)
-        return True
 
 
 def create_app(settings: ConfigurationSettings, environ: Mapping[str, str] | None = None) -> FastAPI:
@@ -103,27 +33,58 @@ def create_app(settings: ConfigurationSettings, environ: Mapping[str, str] | Non
         "hxp_configuration_loaded_timestamp_seconds", "When the last good one was read.", registry=registry
     )
     loaded_at.set_function(lambda: keeper.loaded.at_s)
-    app = FastAPI(title="Configuration", docs_url=None, redoc_url=None, openapi_url=None)
+    current = Gauge("hxp_configuration_current", "1 while the files that are there are in force.", registry=registry)
+    current.set_function(lambda: float(not keeper.problems))
     reloading = asyncio.Lock()
+
+    async def read_again() -> bool:
+        async with reloading:
+            good = await asyncio.to_thread(keeper.reload)
+        reloads.labels("good" if good else "refused").inc()
+        if good:
+            log.info("the configuration was reloaded: version %s", keeper.loaded.version)
+        else:
+            log.warning("the configuration was not reloaded: %s", "; ".join(str(each) for each in keeper.problems))
+        return good
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(settings.watch_s)
+                if await asyncio.to_thread(keeper.changed):
+                    await read_again()
+
+        watching = asyncio.ensure_future(watch()) if settings.watch_s else None
+        yield
+        if watching is not None:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+
+    app = FastAPI(title="Configuration", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/configuration")
     async def everything() -> dict[str, object]:
         """The effective settings of all services, each with its source."""
-        services = {name: describe(keeper.loaded.effective, name) for name in keeper.loaded.effective.services}
+        services = {name: _rows(keeper, name) for name in keeper.loaded.effective.services}
         return {**_summary(keeper), "services": services}
 
     @app.get("/configuration/{service}")
     async def one(service: str) -> dict[str, object]:
         if service not in SETTINGS:
             raise HTTPException(404, f"no such service; {nearest(service[:64], SETTINGS)}")
-        return {**_summary(keeper), "settings": describe(keeper.loaded.effective, service)}
+        return {**_summary(keeper), "settings": _rows(keeper, service)}
+
+    @app.get("/schema")
+    async def schema() -> dict[str, Any]:
+        """The JSON Schema of a file with the settings of all services."""
+        return environment_schema()
 
     @app.post("/reload")
     async def reload() -> JSONResponse:
         """Read all layers again; 409 with every problem when they are not good, and the old ones stay."""
-        async with reloading:
-            good = await asyncio.to_thread(keeper.reload)
-        reloads.labels("good" if good else "refused").inc()
+        good = await read_again()
         body = {**_summary(keeper), "reloaded": good, "problems": [asdict(each) for each in keeper.problems]}
         return JSONResponse(body, status_code=200 if good else 409)
 
@@ -133,6 +94,11 @@ def create_app(settings: ConfigurationSettings, environ: Mapping[str, str] | Non
     # An old configuration that is good serves; that a newer one is not shows as degraded.
     add_face(app, "configuration", check, registry, enough=lambda _found: True)
     return app
+
+
+def _rows(keeper: Keeper, service: str) -> dict[str, dict[str, object]]:
+    rows = show(keeper.loaded.effective, service)
+    return {key: {"value": row.value, "source": str(row.origin)} for key, row in rows.items()}
 
 
 def _summary(keeper: Keeper) -> dict[str, object]:

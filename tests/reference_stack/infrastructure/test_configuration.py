@@ -15,15 +15,15 @@ from reference_stack.schemas.configuration import SETTINGS
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
 from reference_stack.schemas.configuration.layers import (
-    InvalidConfiguration,
     Layer,
     lay,
     read_assignment,
     read_file,
     read_variables,
 )
+from reference_stack.schemas.configuration.problem import InvalidConfiguration
 from reference_stack.services.infrastructure.configuration import create_app
-from tests.reference_stack.infrastructure.conftest import serving
+from tests.reference_stack.infrastructure.conftest import eventually, serving
 
 
 @contextmanager
@@ -59,10 +59,10 @@ def test_later_layers_win_and_are_named(tmp_path: Path) -> None:
     with configured(environ, **layers, assignments=["api_gateway.health_s=4"]) as http:
         found = shown(http, "api_gateway")
 
-    assert found["timeout_s"] == {"value": 10.0, "source": "ci.yaml"}
-    assert found["connect_s"] == {"value": 2.0, "source": "host.yaml"}
-    assert found["limits.in_flight"] == {"value": 7, "source": "host.yaml"}
-    assert found["limits.messages"] == {"value": 6, "source": "ci.yaml"}
+    assert found["timeout_s"] == {"value": 10.0, "source": f"{environment}:1"}
+    assert found["connect_s"] == {"value": 2.0, "source": f"{host}:2"}
+    assert found["limits.in_flight"] == {"value": 7, "source": f"{host}:3"}
+    assert found["limits.messages"] == {"value": 6, "source": f"{environment}:1"}
     assert found["limits.choices"] == {"value": 4, "source": "HXP_STACK_API_GATEWAY__LIMITS__CHOICES"}
     assert found["health_s"] == {"value": 4.0, "source": "assignment api_gateway.health_s"}
     assert found["limits.body_depth"]["source"] == "default"
@@ -95,7 +95,8 @@ def test_a_bad_reload_changes_nothing_and_says_what_is_wrong(tmp_path: Path) -> 
         assert problems["api_gateway.limits.in_flihgt"]["hint"] == "did you mean 'in_flight'?"
         assert problems["databse"]["hint"] == "did you mean 'database'?"
         assert "greater than 0" in problems["api_gateway.limits.messages"]["problem"]
-        assert {each["source"] for each in problems.values()} == {"production.yaml"}
+        assert {each["source"] for each in problems.values()} == {str(file)}
+        assert (problems["api_gateway.timeot_s"]["line"], problems["databse"]["line"]) == (1, 2)
         assert http.get("/configuration").json() == before
         health = http.get("/health")
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
@@ -147,7 +148,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str, match: str) -> None:
     with pytest.raises(InvalidConfiguration, match=match) as refused:
         read_file(file)
 
-    assert refused.value.problems[0].source == "bad.yaml"
+    assert refused.value.problems[0].source == str(file)
 
 
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
@@ -183,9 +184,9 @@ def test_a_value_replaces_a_mapping_and_back() -> None:
     settings = effective.services["api_gateway"]
     assert isinstance(settings, ApiGatewaySettings)
     assert settings.upstreams.keys() == {"mixtral"}
-    assert effective.source("api_gateway", "upstreams.mixtral.base_url") == "one"
+    assert str(effective.origin("api_gateway", "upstreams.mixtral.base_url")) == "one"
     again = lay([*layers, Layer("three", {"api_gateway": {"limits": {"in_flight": 2}}})])
-    assert again.source("api_gateway", "limits.in_flight") == "three"
+    assert str(again.origin("api_gateway", "limits.in_flight")) == "three"
     with pytest.raises(InvalidConfiguration, match="four"):
         lay([*layers, Layer("four", {"api_gateway": {"limits": 5}})])
 
@@ -200,4 +201,28 @@ def test_the_last_layer_wins(values: list[int]) -> None:
     settings = effective.services["api_gateway"]
     assert isinstance(settings, ApiGatewaySettings)
     assert settings.timeout_s == values[-1]
-    assert effective.source("api_gateway", "timeout_s") == f"layer {len(values) - 1}"
+    assert str(effective.origin("api_gateway", "timeout_s")) == f"layer {len(values) - 1}"
+
+
+def test_files_are_watched(tmp_path: Path) -> None:
+    """A file that changes is read again by itself; a bad one is refused and the last good one stays."""
+    file = tmp_path / "host.yaml"
+    file.write_text("cache: {connections: 5}\n")
+    with configured(host_file=str(file), watch_s=0.02) as http:
+        file.write_text("cache: {connections: 6}\n")
+        eventually(lambda: shown(http, "cache")["connections"]["value"] == 6)
+        file.write_text("cache: {connections: none}\n")
+        eventually(lambda: http.get("/health").json()["status"] == "degraded")
+        assert shown(http, "cache")["connections"]["value"] == 6
+        assert "hxp_configuration_current 0.0" in http.get("/metrics").text
+        file.unlink()
+        eventually(lambda: "cannot be read" in http.get("/health").text)
+        file.write_text("cache: {connections: 7}\n")
+        eventually(lambda: shown(http, "cache")["connections"]["value"] == 7)
+        assert http.get("/health").json()["status"] == "ready"
+
+
+def test_the_schema_is_served() -> None:
+    """Editors get the schema of the file that they edit."""
+    with configured() as http:
+        assert http.get("/schema").json()["properties"].keys() == SETTINGS.keys()

@@ -179,3 +179,57 @@ def test_engines_on_one_gpu_start_one_after_another(room: Path) -> None:
     assert [unit.after for unit in models] == [(), ("mixtral",), ("hermes",), ("openchat",)]
     assert all(unit.settings is None and unit.program.argv[0] == str(program) for unit in models)
     assert {offer.evidence for offer in plan.offers.values() if offer.base_url} == {"measured"}
+
+
+def test_an_environment_says_what_is_set_and_who_runs_the_servers(room: Path, tmp_path: Path) -> None:
+    """External servers are not started; services get what the environment says, and secrets by reference."""
+    (tmp_path / "password").write_text("hunter2")
+    environment, host = tmp_path / "e.yaml", tmp_path / "h.yaml"
+    environment.write_text(
+        f"database: {{backend: external, port: 7001, password: {{file: {tmp_path / 'password'}}}}}\n"
+        "cache: {backend: external, port: 7002}\n"
+        "vector_database: {backend: external, port: 7003, grpc_port: 7004}\n"
+        "metrics: {backend: external, prometheus_port: 7005}\n"
+        "api_gateway: {timeout_s: 60, connect_s: 1}\n"
+        "phi3: {max_num_seqs: 3}\n"
+    )
+    host.write_text("api_gateway: {connect_s: 2}\n")
+    wanted = want(room, environment=environment, host_file=host)
+    ((_, plan),) = drawn(wanted)
+
+    assert sorted(unit.name for unit in plan.units) == sorted(load_catalogue())
+    settings = {unit.name: read_settings(unit.name, unit.settings) for unit in plan.units}
+    assert (
+        settings["api_gateway"].database_dsn.get_secret_value()
+        == "postgresql://citadel:hunter2@127.0.0.1:7001/citadel_ai"
+    )
+    assert settings["api_gateway"].cache_url.get_secret_value() == "redis://127.0.0.1:7002/0"
+    assert (settings["api_gateway"].timeout_s, settings["api_gateway"].connect_s) == (60, 2)
+    assert settings["phi3"].max_num_seqs == 3
+    assert settings["metrics"].prometheus_port == 7005
+    assert (plan.offers["vector_database"].url, plan.offers["vector_database"].grpc_port) == (
+        "http://127.0.0.1:7003",
+        7004,
+    )
+    assert settings["configuration"].environment_file == environment
+    assert "hunter2" not in (room / "settings" / "database.json").read_text()
+
+
+def test_mocks_are_mocks_in_every_environment(room: Path) -> None:
+    """With --mock nothing external is asked, whatever the environment says."""
+    production = Path(__file__).parents[3] / "profiles" / "environments" / "production.yaml"
+    ((_, plan),) = drawn(want(room, mock=True, environment=production))
+
+    for name in ("database", "cache", "vector_database", "metrics"):
+        assert read_settings(name, room / "settings" / f"{name}.json").backend == "mock"
+        assert plan.offers[name].url == ""
+
+
+def test_a_wrong_environment_starts_nothing(room: Path, tmp_path: Path) -> None:
+    """A misspelt key stops the plan with file, line and the nearest right spelling."""
+    (tmp_path / "e.yaml").write_text("cache: {}\ndatabase: {prot: 1}\n")
+
+    with pytest.raises(SettingsError, match=r"e\.yaml:2: database\.prot: no such setting") as refused:
+        list(drawn(want(room, environment=tmp_path / "e.yaml")))
+
+    assert refused.value.hint == "did you mean 'port'?"

@@ -14,7 +14,6 @@ from reference_stack.errors import NotReady
 from reference_stack.schemas.common.program import Program
 
 _FETCH_S = 120.0
-_SCRAPE_S = 15
 TOOLS = "tools"
 
 
@@ -63,11 +62,13 @@ class EmbeddedPrometheus:
         self._binary = binary
         self._folder = folder / "prometheus"
 
-    def prepare(self, port: int, scraped: Mapping[str, int]) -> Program:
+    def prepare(self, port: int, scraped: Mapping[str, int], *, interval_s: int = 15) -> Program:
         """Write the configuration that scrapes `scraped` (service: port of its face); return the program."""
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / "prometheus.yml"
-        file.write_text(json.dumps(configuration(scraped), indent=2), encoding="utf-8")  # JSON is YAML
+        file.write_text(
+            json.dumps(configuration(scraped, interval_s=interval_s), indent=2), encoding="utf-8"
+        )  # JSON is YAML
         flags = {
             "config.file": file,
             "storage.tsdb.path": self._folder / "tsdb",
@@ -79,7 +80,7 @@ class EmbeddedPrometheus:
         return Program((str(self._binary), *words), {"GOMAXPROCS": "2"})
 
 
-def configuration(scraped: Mapping[str, int], *, interval_s: int = _SCRAPE_S) -> dict[str, object]:
+def configuration(scraped: Mapping[str, int], *, interval_s: int) -> dict[str, object]:
     """Return Prometheus's configuration: one job a service, on its face."""
     jobs = [
         {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"service": name}}]}
