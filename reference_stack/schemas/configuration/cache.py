@@ -11,7 +11,11 @@ from reference_stack.schemas.configuration.base import Secret, Settings
 
 
 class CacheSettings(Settings):
-    """Where the Redis-protocol server is, and the deadlines that keep its outage cheap for callers."""
+    """Where the Redis-protocol server is, and the deadlines that keep its outage cheap for callers.
+
+    `command_s` bounds a whole call: the wait for a connection, making one, the command and its second try. On the path
+    of requests 0.02 keeps an outage under 20 ms a call.
+    """
 
     backend: Literal["embedded", "external", "mock"] = "embedded"
     host: str = "127.0.0.1"

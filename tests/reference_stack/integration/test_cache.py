@@ -1,14 +1,12 @@
-"""The contract of the cache, held by the one in memory and by a real server alike."""
+"""The contract of the cache: one suite over the mock, the embedded Valkey and a Redis that is not ours."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 import uuid
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,26 +15,18 @@ from reference_stack.services.integration.cache.client import connect
 from reference_stack.services.integration.cache.memory import MemoryCache
 from reference_stack.services.integration.cache.port import Allowance, Cache, Unavailable
 
-EXTERNAL = "HXP_TEST_REDIS_URL"
 
-
-@pytest.fixture(params=["memory", "embedded", "external"])
+@pytest.fixture(params=["mock", "embedded", "external"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     """A cache with a namespace of its own on each leg. Deadlines are those of a busy machine."""
     own = {"namespace": f"test-{uuid.uuid4().hex[:8]}", "command_s": 5.0, "connect_s": 5.0}
     store: Cache
-    if request.param == "memory":
+    if request.param == "mock":
         store = MemoryCache(CacheSettings.model_validate(own))
-    elif request.param == "embedded":
-        settings: CacheSettings = request.getfixturevalue("valkey_server")
-        store = connect(settings.model_copy(update=own))
     else:
-        url = os.environ.get(EXTERNAL)
-        if url is None:
-            pytest.skip(f"no external Redis: {EXTERNAL} is not set")
-        store = connect(
-            CacheSettings.model_validate({**own, "host": urlsplit(url).hostname, "port": urlsplit(url).port})
-        )
+        fixture = "valkey_server" if request.param == "embedded" else "external_redis"
+        settings: CacheSettings = request.getfixturevalue(fixture)
+        store = connect(settings.model_copy(update=own))
     yield store
     await store.close()
 
@@ -60,10 +50,42 @@ async def test_a_value_ends_with_its_time(cache: Cache) -> None:
 
 
 async def test_a_limit_is_exact_under_concurrent_callers(cache: Cache) -> None:
-    """Of many callers at once exactly the limit is allowed."""
-    answers = await asyncio.gather(*(cache.allow("many", 7, 60) for _ in range(30)))
+    """Of fifty callers at once exactly the limit is allowed, and each is told another rest."""
+    answers = await asyncio.gather(*(cache.allow("many", 7, 60) for _ in range(50)))
     assert sum(answer.allowed for answer in answers) == 7
     assert sorted(answer.left for answer in answers if answer.allowed) == list(range(7))
+
+
+async def test_costs_add_up_to_the_limit_and_no_further(cache: Cache) -> None:
+    """Fifty callers of different costs take no more than the limit together, and what is left is right."""
+    costs = [1 + index % 5 for index in range(50)]
+    answers = await asyncio.gather(*(cache.allow("costs", 40, 60, cost) for cost in costs))
+    taken = sum(cost for cost, answer in zip(costs, answers, strict=True) if answer.allowed)
+    assert 40 - max(costs) < taken <= 40
+    assert (await cache.allow("costs", 40, 60, 100)).left == 40 - taken
+
+
+async def test_a_served_cache_says_so(cache: Cache) -> None:
+    """A cache that answers and takes values has nothing to say against itself."""
+    assert await cache.ping() == ""
+
+
+async def test_a_value_of_a_mebibyte_comes_back(cache: Cache) -> None:
+    """The largest value that the service takes is got as it was put; the empty one too."""
+    for value in (b"", bytes(1024 * 1024)):
+        await cache.put("a", value, 60)
+        assert await cache.get("a") == value
+
+
+async def test_a_later_value_replaces_the_earlier_and_its_time(cache: Cache) -> None:
+    """The same name twice is one value, the later, for the time that came with it."""
+    await cache.put("a", b"1", 0.05)
+    await cache.put("a", b"2", 60)
+    await cache.put("as short", b"1", 0.05)
+    async with asyncio.timeout(5):
+        while await cache.get("as short") is not None:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+    assert await cache.get("a") == b"2"
 
 
 async def test_a_refusal_says_when_to_come_back(cache: Cache) -> None:
@@ -109,6 +131,17 @@ async def test_an_outage_is_said_to_be_one() -> None:
     cache.outage = False
     assert await cache.get("a") is None
     await cache.close()
+
+
+async def test_fifty_clients_of_their_own_share_a_limit_exactly(valkey_server: CacheSettings) -> None:
+    """Fifty clients with a connection each, all at once, get exactly the limit between them, time after time."""
+    own = {"namespace": f"race-{uuid.uuid4().hex[:8]}", "command_s": 10.0, "connect_s": 10.0, "connections": 1}
+    clients = [connect(valkey_server.model_copy(update=own)) for _ in range(50)]
+    for turn in range(5):
+        answers = await asyncio.gather(*(client.allow(f"turn{turn}", 20, 60) for client in clients))
+        assert sum(answer.allowed for answer in answers) == 20
+    for client in clients:
+        await client.close()
 
 
 async def test_nobody_there_costs_little() -> None:

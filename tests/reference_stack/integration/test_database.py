@@ -1,12 +1,10 @@
-"""The contract of the database, held by the one in memory and by PostgreSQL alike."""
+"""The contract of the database: one suite over the mock, the embedded PostgreSQL and one that is not ours."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -25,35 +23,17 @@ from reference_stack.services.integration.database.port import (
 )
 from reference_stack.services.integration.database.postgres import PostgresDatabase
 
-EXTERNAL = "HXP_TEST_POSTGRES_URL"  # of a scratch database: it is emptied
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DAY = (NOON - timedelta(hours=12), NOON + timedelta(hours=12))
 
 
-def external() -> DatabaseSettings:
-    url = os.environ.get(EXTERNAL)
-    if url is None:
-        pytest.skip(f"no external PostgreSQL: {EXTERNAL} is not set")
-    parts = urlsplit(url)
-    return DatabaseSettings.model_validate(
-        {
-            "backend": "external",
-            "host": parts.hostname,
-            "port": parts.port,
-            "database": parts.path.strip("/"),
-            "user": parts.username,
-            "password": parts.password or "",
-        }
-    )
-
-
-@pytest.fixture(params=["memory", "embedded", "external"])
+@pytest.fixture(params=["mock", "embedded", "external"])
 async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     """An empty database on each leg."""
-    if request.param == "memory":
+    if request.param == "mock":
         yield MemoryDatabase()
         return
-    settings = external() if request.param == "external" else request.getfixturevalue("postgres")
+    settings = request.getfixturevalue("postgres" if request.param == "embedded" else "external_postgres")
     store = PostgresDatabase(settings)
     assert await store.ping() == ""
     connection = await asyncpg.connect(settings.dsn)

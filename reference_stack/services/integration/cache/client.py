@@ -1,23 +1,28 @@
-"""The cache on a Redis-protocol server, with deadlines: the client's own would let an outage cost seconds a call."""
+"""The cache on a Redis-protocol server, with a deadline and a breaker: the client alone would wait for seconds."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as NoAnswer
 
 from reference_stack.schemas.configuration.cache import CacheSettings
+from reference_stack.services.integration.cache.breaker import Breaker
 from reference_stack.services.integration.cache.port import Allowance, Unavailable
 
 if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
 Answer = TypeVar("Answer")
+_PROBE_S = 0.1  # while the breaker is open, the server is asked this often, by nobody who waits for it
+_HEALTH_S = 1.0
 # Fixed window. The server's clock decides, so that callers on several machines agree.
 _ALLOW = """
 local used = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -43,7 +48,7 @@ def connect(settings: CacheSettings) -> RedisCache:
         max_connections=settings.connections,
         timeout=settings.command_s,
         socket_connect_timeout=settings.connect_s,
-        socket_timeout=settings.command_s,
+        socket_timeout=None,  # each call has its deadline around all of it: queue, connection, both tries
         # One more try, at once: a connection that the server closed while idle is found out by using it.
         retry=Retry(NoBackoff(), 1),
     )
@@ -51,51 +56,98 @@ def connect(settings: CacheSettings) -> RedisCache:
 
 
 class RedisCache:
-    """See port.Cache. Names are prefixed with the namespace."""
+    """See port.Cache. Names are prefixed with the namespace.
+
+    After three calls in a row without an answer the breaker opens: calls fail at once, those that wait too, and a task
+    of its own asks until the server answers. One that answers and refuses (out of memory, read-only) does not open it.
+    """
 
     def __init__(self, client: Redis, settings: CacheSettings) -> None:
         self._client = client
         self._namespace = settings.namespace
-        # The whole call: a pool's queue, a connection, two tries.
-        self._deadline_s = settings.connect_s + 2 * settings.command_s
+        self._deadline_s = settings.command_s
         self._allow: AsyncScript = client.register_script(_ALLOW)
+        self._breaker = Breaker()
+        self._waiting: set[asyncio.Timeout] = set()
+        self._probing: asyncio.Task[None] | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether calls fail at once because the server does not answer."""
+        return self._breaker.open
 
     async def get(self, name: str) -> bytes | None:
-        found: object = await self._ask(self._client.get(self._key(name)))
+        found: object = await self._ask(lambda: self._client.get(self._key(name)))
         return found if isinstance(found, bytes) else None
 
     async def put(self, name: str, value: bytes, ttl_s: float) -> None:
-        await self._ask(self._client.set(self._key(name), value, px=_ms(ttl_s)))
+        await self._ask(lambda: self._client.set(self._key(name), value, px=_ms(ttl_s)))
 
     async def drop(self, name: str) -> None:
-        await self._ask(self._client.delete(self._key(name)))
+        await self._ask(lambda: self._client.delete(self._key(name)))
 
     async def allow(self, name: str, limit: int, window_s: float, cost: int = 1) -> Allowance:
-        arguments = [limit, _ms(window_s), cost]
-        allowed, left, wait_ms = await self._ask(self._allow(keys=[self._key(f"limit:{name}")], args=arguments))
+        keys, arguments = [self._key(f"limit:{name}")], [limit, _ms(window_s), cost]
+        allowed, left, wait_ms = await self._ask(lambda: self._allow(keys=keys, args=arguments))
         return Allowance(bool(allowed), int(left), int(wait_ms) / 1000)
 
     async def ping(self) -> str:
+        """Ask for a small write: a server that answers PING may still take nothing. Asks through an open breaker."""
         try:
-            await self._ask(self._client.ping())
+            await self._try(lambda: self._client.set(self._key("health"), b"", px=1000), _HEALTH_S)
         except Unavailable as error:
             return error.message
         return ""
 
     async def close(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait({self._probing})
         await self._client.aclose(close_connection_pool=True)
 
     def _key(self, name: str) -> str:
         return f"{self._namespace}:{name}"
 
-    async def _ask(self, call: Awaitable[Answer]) -> Answer:
+    async def _ask(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        if self._breaker.open:
+            raise Unavailable("the cache does not answer; it is asked again in the background")
+        return await self._try(call, self._deadline_s)
+
+    async def _try(self, call: Callable[[], Awaitable[Answer]], deadline_s: float) -> Answer:
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await call
-        except TimeoutError:
+            answer = await self._wait(call, deadline_s)
+        except (TimeoutError, NoAnswer):
+            self._note_failure()
             raise Unavailable("the cache did not answer in time") from None
-        except (RedisError, OSError) as error:
+        except (NoConnection, OSError) as error:
+            self._note_failure()
             raise Unavailable(f"the cache cannot be asked: {type(error).__name__}") from error
+        except RedisError as error:
+            self._breaker.answered()
+            raise Unavailable(f"the cache refuses: {type(error).__name__}") from error
+        self._breaker.answered()
+        return answer
+
+    async def _wait(self, call: Callable[[], Awaitable[Answer]], deadline_s: float) -> Answer:
+        async with asyncio.timeout(deadline_s) as bound:
+            self._waiting.add(bound)
+            try:
+                return await call()
+            finally:
+                self._waiting.discard(bound)
+
+    def _note_failure(self) -> None:
+        if self._breaker.failed():
+            now = asyncio.get_running_loop().time()
+            for bound in self._waiting:
+                if not bound.expired():
+                    bound.reschedule(now)
+            self._probing = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        while self._breaker.open:
+            await asyncio.sleep(_PROBE_S)
+            await self.ping()
 
 
 def _ms(seconds: float) -> int:
