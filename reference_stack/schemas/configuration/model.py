@@ -28,6 +28,7 @@ class ModelSettings(Settings):
     max_num_queued_reqs: int | None = Field(default=None, ge=1, description="503 beyond; None: all wait")
     enable_prefix_caching: bool = Field(default=True, description="equal beginnings of prompts are computed once")
     enable_prompt_tokens_details: bool = Field(default=False, description="usage says how many tokens were cached")
+    enable_auto_tool_choice: bool = Field(default=False, description="calls of tools, as with vLLM's flag and a parser")
     kv_tokens: int | None = Field(default=None, gt=0, description="KV tokens; None: what the memory limit leaves")
 
     @model_validator(mode="after")

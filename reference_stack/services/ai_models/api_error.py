@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-_TYPES = {400: "BadRequestError", 404: "NotFoundError", 503: "ServiceUnavailableError"}
+_TYPES = {400: "BadRequestError", 404: "NotFoundError", 500: "InternalServerError", 503: "ServiceUnavailableError"}
 
 
 class ApiError(Exception):
@@ -24,6 +24,11 @@ class ApiError(Exception):
         ).encode("utf-8", "replace")
 
 
+def unsupported(what: str, param: str | None = None) -> ApiError:
+    """Return the refusal of what the simulation cannot do: saying so is better than an answer that looks like one."""
+    return ApiError(f"The simulated engine does not support {what}.", param=param)
+
+
 def bad_value(message: str, param: str, value: object) -> ApiError:
     """Return the error of a field out of range: vLLM repeats field and value at the end."""
     return ApiError(f"{message} (parameter={param}, value={value})", param=param)
@@ -37,7 +42,7 @@ def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         location = ".".join(str(part) for part in ("body", *error["loc"]))
         locations.append(location)
         row = {"type": error["type"], "loc": location, "msg": error["msg"], "input": _brief(error.get("input"))}
-        if error["type"] == "json_invalid":
+        if "ctx" in error:
             row["ctx"] = error["ctx"]
         lines.append(f"  {row}")
     return ApiError("\n".join(lines), param=locations[0], kind="Bad Request")

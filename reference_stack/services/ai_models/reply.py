@@ -68,6 +68,15 @@ def plan(
     return Reply((*words, ""), "stop") if ended else Reply(tuple(words), "length")
 
 
+def say(text: str, limit: int, *, stop: tuple[str, ...] = (), include_stop: bool = False) -> Reply:
+    """Return `text` as a reply of at most `limit` tokens, its end token included."""
+    words = tokenize(text)
+    cut = _cut(words[:limit], stop, 0, include_stop=include_stop) if stop else None
+    if cut is not None:
+        return cut
+    return Reply((*words, ""), "stop") if len(words) < limit else Reply(tuple(words[:limit]), "length")
+
+
 def _natural_length(first: int, seed: int, min_tokens: int) -> int:
     sentences = 1 + seed // len(STARTS) % 8
     count = 0

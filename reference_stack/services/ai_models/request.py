@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from dataclasses import dataclass
 
@@ -9,44 +10,79 @@ from reference_stack.schemas.api.openai import ChatRequest, CompletionRequest, G
 from reference_stack.services.ai_models.api_error import ApiError
 from reference_stack.services.ai_models.blocks import block_keys
 from reference_stack.services.ai_models.body import read
+from reference_stack.services.ai_models.logprobs import Named
 from reference_stack.services.ai_models.model_spec import ModelSpec
-from reference_stack.services.ai_models.prompt import Prompt, chat_prompt, completion_prompts
-from reference_stack.services.ai_models.reply import Reply, plan
+from reference_stack.services.ai_models.prompt import Prompt, chat_prompt, completion_prompts, message_texts
+from reference_stack.services.ai_models.reply import Reply, plan, say
 from reference_stack.services.ai_models.sampling import (
     check_logprobs,
+    check_prompt_logprobs,
     check_sampling,
     check_stream,
     output_limit,
     stops,
-    unsupported,
 )
+from reference_stack.services.ai_models.structured import Speech, constraint
+from reference_stack.services.ai_models.tools import Call, call_of, chosen, named_choice
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server was started with, as far as it decides about requests."""
+
+    spec: ModelSpec
+    max_model_len: int
+    seed: int  # chooses among replies where the request has none
+    parses_tools: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One choice: its reply, and the calls that the reply's text is, if it is one.
+
+    `beside_calls` is the content of a message with calls: vLLM has none under `auto`, else the empty text.
+    """
+
+    reply: Reply
+    calls: tuple[Call, ...] = ()
+    beside_calls: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that will be served: for each choice its prompt's tokens, its planned reply and text to echo."""
+    """A request that will be served. Choices are in the order of prompts, `n` for each."""
 
     chat: bool
     prompts: tuple[Prompt, ...]
     salt: str | None  # requests of another salt share no KV with this one
-    n: int  # choices for each prompt
+    n: int
     max_tokens: int
-    replies: tuple[Reply, ...]
-    echoes: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    name: Named
+    echo: bool
+    only_echo: bool  # nothing is said beyond the prompt
     stream: bool
     include_usage: bool
     continuous_usage: bool
+    logprobs: int | None  # how many likeliest tokens, None: no log probabilities
+    prompt_logprobs: int | None
+    token_ids: bool
 
     @property
     def prompt_tokens(self) -> int:
         return sum(len(prompt.tokens) for prompt in self.prompts)
 
-    def prompt_tokens_of(self, choice: int) -> int:
-        return len(self.prompts[choice // self.n].tokens)
+    def prompt_of(self, choice: int) -> Prompt:
+        return self.prompts[choice // self.n]
 
     def keys_of(self, choice: int) -> tuple[int, ...]:
         """Return the keys of the KV blocks of a choice's prompt and reply."""
-        return block_keys(self.prompts[choice // self.n].tokens + self.replies[choice].tokens, self.salt)
+        return block_keys(self.prompt_of(choice).tokens + self.choices[choice].reply.tokens, self.salt)
+
+    @property
+    def reads_cache(self) -> bool:
+        """False where every position of the prompt has to be computed, for its log probabilities."""
+        return self.prompt_logprobs is None
 
 
 def check_model(name: str | None, served: str) -> None:
@@ -55,30 +91,42 @@ def check_model(name: str | None, served: str) -> None:
         raise ApiError(f"The model `{name}` does not exist. Valid aliases: {served}.", status=404, param="model")
 
 
-def ask_chat(raw: bytes, spec: ModelSpec, max_model_len: int, seed: int) -> Asked:
-    """Return what a chat request asks for. `seed` chooses among replies where the request has none."""
+def ask_chat(raw: bytes, server: Server) -> Asked:
+    """Return what a chat request asks for."""
+    spec = server.spec
     body = read(raw, ChatRequest)
     check_stream(body)
     if body.top_logprobs and not body.logprobs:
         raise ApiError(
             "when using `top_logprobs`, `logprobs` must be set to true. (parameter=top_logprobs)", param="top_logprobs"
         )
-    if body.tool_choice not in (None, "none", "auto") and not body.tools:
-        raise ApiError("When using `tool_choice`, `tools` must be set. (parameter=tool_choice)", param="tool_choice")
     check_model(body.model, spec.name)
     prompt = chat_prompt(body.messages, spec)
+    function = chosen(body, " ".join(message_texts(body.messages[-1])), parses=server.parses_tools)
     wanted = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    length = len(prompt.tokens)
-    limit = output_limit(length, max_model_len if wanted is None else wanted, max_model_len, given=wanted is not None)
+    most, length = server.max_model_len, len(prompt.tokens)
+    limit = output_limit(length, most if wanted is None else wanted, most, given=wanted is not None)
     check_sampling(body, limit, spec)
-    check_logprobs(body.top_logprobs if body.logprobs else None)
-    if body.tool_choice not in (None, "none", "auto"):
-        raise unsupported("tool_choice")
-    return _asked(body, chat=True, prompts=(prompt,), limit=limit, echo=False, seed=seed)
+    check_logprobs(body.top_logprobs, "top_logprobs", spec)
+    speech = constraint(body)
+
+    def choice(seed: int) -> Choice:
+        if function is None:
+            return Choice(_reply(body, seed, limit, speech))
+        call = call_of(function, random.Random(seed))  # noqa: S311 - replies, no secrets
+        reply = say(call.text, limit)
+        ended = reply.finish_reason == "stop" and not named_choice(body)
+        beside = None if body.tool_choice in (None, "auto") else ""
+        return Choice(Reply(reply.tokens, "tool_calls") if ended else reply, (call,), beside)
+
+    logprobs = body.top_logprobs or 0 if body.logprobs else None
+    choices = tuple(choice(seed) for seed in _seeds(body, (prompt,), server.seed))
+    return _asked(body, server, chat=True, prompts=(prompt,), limit=limit, choices=choices, logprobs=logprobs)
 
 
-def ask_completion(raw: bytes, spec: ModelSpec, max_model_len: int, seed: int) -> Asked:
+def ask_completion(raw: bytes, server: Server) -> Asked:
     """Return what a text completion asks for."""
+    spec = server.spec
     body = read(raw, CompletionRequest)
     check_stream(body)
     check_model(body.model, spec.name)
@@ -86,43 +134,74 @@ def ask_completion(raw: bytes, spec: ModelSpec, max_model_len: int, seed: int) -
         raise ApiError("suffix is only supported for models with FIM completion rendering", param="suffix")
     prompts = completion_prompts(body, spec)
     longest = max(len(prompt.tokens) for prompt in prompts)
-    wanted = 16 if body.max_tokens is None else body.max_tokens
-    limit = output_limit(longest, wanted, max_model_len, given=body.max_tokens is not None)
+    only_echo = bool(body.echo) and body.max_tokens == 0
+    wanted = 1 if only_echo else 16 if body.max_tokens is None else body.max_tokens
+    limit = output_limit(longest, wanted, server.max_model_len, given=body.max_tokens is not None)
     check_sampling(body, limit, spec)
-    check_logprobs(body.logprobs)
-    return _asked(body, chat=False, prompts=prompts, limit=limit, echo=bool(body.echo), seed=seed)
+    check_logprobs(body.logprobs, "logprobs", spec)
+    speech = constraint(body)
+    choices = tuple(Choice(_reply(body, seed, limit, speech)) for seed in _seeds(body, prompts, server.seed))
+    return _asked(
+        body,
+        server,
+        chat=False,
+        prompts=prompts,
+        limit=limit,
+        choices=choices,
+        logprobs=body.logprobs,
+        echo=bool(body.echo),
+    )
+
+
+def _seeds(body: GenerationRequest, prompts: tuple[Prompt, ...], seed: int) -> list[int]:
+    greedy = body.temperature == 0
+    own = 0 if greedy or body.seed is None else body.seed
+    firsts = [zlib.crc32(prompt.text.encode("utf-8", "surrogatepass")) + own + seed for prompt in prompts]
+    return [first + i for first in firsts for i in range(1 if body.n is None else body.n)]
+
+
+def _reply(body: GenerationRequest, seed: int, limit: int, speech: Speech | None) -> Reply:
+    if speech is not None:
+        text = speech(random.Random(seed))  # noqa: S311 - replies, no secrets
+        return say(text, limit, stop=stops(body), include_stop=body.include_stop_str_in_output)
+    return plan(
+        seed,
+        limit,
+        ignore_eos=body.ignore_eos,
+        min_tokens=body.min_tokens,
+        stop=stops(body),
+        include_stop=body.include_stop_str_in_output,
+    )
 
 
 def _asked(
-    body: GenerationRequest, *, chat: bool, prompts: tuple[Prompt, ...], limit: int, echo: bool, seed: int
+    body: GenerationRequest,
+    server: Server,
+    *,
+    chat: bool,
+    prompts: tuple[Prompt, ...],
+    limit: int,
+    choices: tuple[Choice, ...],
+    logprobs: int | None,
+    echo: bool = False,
 ) -> Asked:
-    n = 1 if body.n is None else body.n
-    greedy = body.temperature == 0
-    own = 0 if greedy or body.seed is None else body.seed
-    replies = []
-    for prompt in prompts:
-        first = zlib.crc32(prompt.text.encode("utf-8", "surrogatepass")) + own + seed
-        replies += [
-            plan(
-                first + (0 if greedy else i),
-                limit,
-                ignore_eos=body.ignore_eos,
-                min_tokens=body.min_tokens,
-                stop=stops(body),
-                include_stop=body.include_stop_str_in_output,
-            )
-            for i in range(n)
-        ]
+    check_prompt_logprobs(body, server.spec)
     options = body.stream_options
+    include_usage = options is not None and bool(options.include_usage)
     return Asked(
         chat=chat,
         prompts=prompts,
         salt=body.cache_salt,
-        n=n,
+        n=len(choices) // len(prompts),
         max_tokens=limit,
-        replies=tuple(replies),
-        echoes=tuple(prompt.text if echo else "" for prompt in prompts for _ in range(n)),
+        choices=choices,
+        name=Named(server.spec.architecture.vocab, by_number=bool(body.return_tokens_as_token_ids)),
+        echo=echo,
+        only_echo=echo and body.max_tokens == 0,
         stream=bool(body.stream),
-        include_usage=options is not None and bool(options.include_usage),
-        continuous_usage=options is not None and bool(options.include_usage) and bool(options.continuous_usage_stats),
+        include_usage=include_usage,
+        continuous_usage=include_usage and bool(options and options.continuous_usage_stats),
+        logprobs=logprobs,
+        prompt_logprobs=logprobs if echo and body.prompt_logprobs is None else body.prompt_logprobs,
+        token_ids=bool(body.return_token_ids),
     )

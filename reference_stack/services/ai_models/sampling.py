@@ -59,10 +59,12 @@ def check_sampling(body: GenerationRequest, limit: int, spec: ModelSpec) -> None
     if "" in stops(body):
         raise ApiError("stop cannot contain an empty string.")
     _check_bias(body, spec.architecture.vocab)
-    if body.structured_outputs is not None:
-        raise unsupported("structured_outputs")
-    if body.response_format is not None and body.response_format.get("type") != "text":
-        raise unsupported("response_format")
+    if body.cache_salt == "":
+        raise ApiError(
+            "Parameter 'cache_salt' must be a non-empty string if provided. (parameter=cache_salt)", param="cache_salt"
+        )
+    if n > 1 and body.temperature == 0:
+        raise ApiError(f"n must be 1 when using greedy sampling, got {n}.")
 
 
 def _check_temperature(temperature: float | None) -> None:
@@ -87,18 +89,34 @@ def _check_bias(body: GenerationRequest, vocab: int) -> None:
         raise bad_value(message, "logit_bias", unknown)
 
 
-def check_logprobs(count: int | None) -> None:
+def check_logprobs(count: int | None, field: str, spec: ModelSpec) -> None:
+    """Raise ApiError where `count` of `field` (`logprobs` or `top_logprobs`) is out of range; -1 means all."""
     if count is None:
         return
+    if count < -1:
+        raise bad_value(f"`{field}` must be a positive value or -1.", field, count)
+    _check_most("sample", spec.architecture.vocab if count == -1 else count, "logprobs")
+
+
+def check_prompt_logprobs(body: GenerationRequest, spec: ModelSpec) -> None:
+    """Raise ApiError where log probabilities of the prompt cannot be given."""
+    count = body.prompt_logprobs
+    if count is None:
+        return
+    if body.stream and count > 0:
+        raise ApiError(
+            "`prompt_logprobs` are not available when `stream=True`. (parameter=prompt_logprobs)",
+            param="prompt_logprobs",
+        )
+    if count < -1:
+        raise bad_value("`prompt_logprobs` must be a positive value or -1.", "prompt_logprobs", count)
+    _check_most("prompt", spec.architecture.vocab if count == -1 else count, "prompt_logprobs")
+
+
+def _check_most(kind: str, count: int, field: str) -> None:
     if count > MAX_LOGPROBS:
-        message = f"Requested sample logprobs of {count}, which is greater than max allowed: {MAX_LOGPROBS}"
-        raise bad_value(message, "logprobs", count)
-    raise unsupported("logprobs")
-
-
-def unsupported(field: str) -> ApiError:
-    # Saying so is better than an answer that only looks like one.
-    return ApiError(f"The simulated engine does not support {field}. (parameter={field})", param=field)
+        message = f"Requested {kind} logprobs of {count}, which is greater than max allowed: {MAX_LOGPROBS}"
+        raise bad_value(message, field, count)
 
 
 def stops(body: GenerationRequest) -> tuple[str, ...]:

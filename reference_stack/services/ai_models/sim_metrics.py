@@ -164,7 +164,8 @@ class SimMetrics:
         first = sequence.first_token_s or started
         last = sequence.last_token_s or first
         decode_s = last - first
-        self._success[request.finish_reason].inc()
+        reason = request.finish_reason  # a call of a tool ends like any other reply
+        self._success["stop" if reason == "tool_calls" else reason].inc()
         readings = {
             "request_prompt_tokens": sequence.prompt_tokens,
             "request_generation_tokens": sequence.generated,

@@ -1,4 +1,4 @@
-"""The pages of the simulated vLLM that generate nothing: models, health, version, load, metrics, tokenize."""
+"""The pages of the simulated vLLM that generate nothing: models, health, version, load, metrics, tokens."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from reference_stack.schemas.api.openai import TokenizeChatRequest, TokenizePromptRequest
+from reference_stack.schemas.api.openai import DetokenizeRequest, TokenizeChatRequest, TokenizePromptRequest
 from reference_stack.services.ai_models.api_error import invalid
 from reference_stack.services.ai_models.asgi import JSON, Scope, check_json
 from reference_stack.services.ai_models.body import decode, read
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.physics import Device
 from reference_stack.services.ai_models.prompt import chat_prompt, text_prompt
-from reference_stack.services.ai_models.reply import token_id
+from reference_stack.services.ai_models.reply import STARTS, TOKENS, token_id
 from reference_stack.services.ai_models.request import check_model
 from reference_stack.services.ai_models.sim_engine import SimEngine
 from reference_stack.services.ai_models.sim_metrics import SimMetrics
@@ -36,6 +36,8 @@ class Pages:
         self._engine = engine
         self._metrics = metrics
         self._max_model_len = max_model_len
+        known = (*TOKENS, *(TOKENS[start].lstrip() for start in STARTS))
+        self._token_of = {token_id(token, spec.architecture.vocab): token for token in known}
         self._started_s = int(time.time())
         self.fingerprint = f"sim-{WIRE_VERSION}-{device.name}"
         self.routes: dict[str, dict[str, Page]] = {
@@ -48,6 +50,7 @@ class Pages:
             "/load": {"GET": self._load},
             "/metrics": {"GET": self._page},
             "/tokenize": {"POST": self._tokenize},
+            "/detokenize": {"POST": self._detokenize},
         }
 
     def _models(self, _scope: Scope, _body: bytes) -> Answer:
@@ -111,8 +114,22 @@ class Pages:
             prompt = read(body, TokenizePromptRequest)
             check_model(prompt.model, self._spec.name)
             tokens = [str(token) for token in text_prompt(prompt.prompt).tokens]
+            if not prompt.add_special_tokens:
+                del tokens[0]
             wanted = prompt.return_token_strs
-        ids = [token_id(token, self._spec.architecture.vocab) for token in tokens]
+        ids = [self._remember(token) for token in tokens]
         strings = tokens if wanted else None
         answer = {"count": len(ids), "max_model_len": self._max_model_len, "tokens": ids, "token_strs": strings}
         return 200, dumps(answer), JSON
+
+    def _detokenize(self, scope: Scope, body: bytes) -> Answer:
+        check_json(scope)
+        asked = read(body, DetokenizeRequest)
+        check_model(asked.model, self._spec.name)
+        return 200, dumps({"prompt": "".join(self._token_of.get(number, "") for number in asked.tokens)}), JSON
+
+    def _remember(self, token: str) -> int:
+        # There is no table of all words: a number means the last token that got it here, or a word of the replies.
+        number = token_id(token, self._spec.architecture.vocab)
+        self._token_of[number] = token
+        return number

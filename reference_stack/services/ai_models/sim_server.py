@@ -9,11 +9,12 @@ import time
 import uuid
 
 from reference_stack.schemas.configuration.model import ModelSettings
+from reference_stack.services.ai_models.answer import Answer
 from reference_stack.services.ai_models.api_error import ApiError
 from reference_stack.services.ai_models.asgi import JSON, Receive, Scope, Send, body_of, check_json, gone, header
 from reference_stack.services.ai_models.model_spec import load_spec
 from reference_stack.services.ai_models.physics import find_device
-from reference_stack.services.ai_models.request import Asked, ask_chat, ask_completion
+from reference_stack.services.ai_models.request import Asked, Server, ask_chat, ask_completion
 from reference_stack.services.ai_models.scheduler import Scheduler
 from reference_stack.services.ai_models.sim_engine import Live, SimEngine
 from reference_stack.services.ai_models.sim_limits import limits_of, read_key
@@ -25,51 +26,6 @@ _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _EVENTS = b"text/event-stream; charset=utf-8"
 
 
-class _Answer:
-    """Collects the tokens of one request until its task takes them."""
-
-    def __init__(self, wire: Wire, asked: Asked) -> None:
-        self._wire = wire
-        self._chat = asked.chat
-        self._stream = asked.stream
-        self._open = len(asked.replies)
-        self._n = asked.n
-        self.cached = 0  # prompt tokens found in the prefix cache
-        self._pending: list[bytes] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self.gone = False
-
-    def deliver(self, live: Live) -> None:
-        if self._stream:
-            if live.generated == 1 and self._chat:
-                self._pending.append(self._wire.role(live.choice))
-            self._pending.append(self._wire.token(live.choice, live.generated - 1))
-        if live.over:
-            self._open -= 1
-            if not live.choice % self._n:
-                self.cached += live.cached
-        if self._stream or not self._open:
-            self._notify()
-
-    def leave(self, _: object = None) -> None:
-        """The client has gone."""
-        self.gone = True
-        self._notify()
-
-    async def take(self) -> bytes:
-        """Wait for events and return them; empty when there will be no more."""
-        while not self._pending and self._open and not self.gone:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        events = b"".join(self._pending)
-        self._pending.clear()
-        return events
-
-    def _notify(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
 class SimServer:
     """The application. Times of arrival count from the moment the body is read."""
 
@@ -77,8 +33,8 @@ class SimServer:
         spec = load_spec(settings.service)
         device = find_device(settings.device)
         self._spec = spec
-        self._max_model_len = min(settings.max_model_len or spec.max_model_len, spec.architecture.max_positions)
-        self._seed = settings.seed
+        longest = min(settings.max_model_len or spec.max_model_len, spec.architecture.max_positions)
+        self._server = Server(spec, longest, settings.seed, settings.enable_auto_tool_choice)
         self._shares = settings.enable_prefix_caching
         self._tells_cached = settings.enable_prompt_tokens_details
         self._max_queued = settings.max_num_queued_reqs
@@ -87,7 +43,7 @@ class SimServer:
         self._metrics = SimMetrics(spec.name, scheduler, prefix_caching=self._shares)
         self._engine = SimEngine(spec, device, scheduler, self._metrics, speed=settings.speed)
         self._headers = [(b"x-simulated", device.title.encode())]
-        self._pages = Pages(spec, device, self._engine, self._metrics, max_model_len=self._max_model_len)
+        self._pages = Pages(spec, device, self._engine, self._metrics, max_model_len=longest)
         self._routes = self._pages.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,28 +89,17 @@ class SimServer:
         arrival_s = time.monotonic()
         check_json(scope)
         chat = scope["path"] == "/v1/chat/completions"
-        asked = (ask_chat if chat else ask_completion)(body, self._spec, self._max_model_len, self._seed)
-        if self._max_queued is not None and self._engine.waiting + len(asked.replies) > self._max_queued:
+        asked = (ask_chat if chat else ask_completion)(body, self._server)
+        if self._max_queued is not None and self._engine.waiting + len(asked.choices) > self._max_queued:
             self._metrics.rejected()
             raise ApiError("The server's queue is full. Please retry later.", status=503)
         given = header(scope, b"x-request-id").decode("latin-1")
         own = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex[:16]
         answer_id = f"{'chatcmpl' if chat else 'cmpl'}-{own}"
-        wire = Wire(asked, answer_id, int(time.time()), self._spec.name, self._pages.fingerprint)
-        answer = _Answer(wire, asked)
-        groups = [Choices(asked.n) for _ in asked.prompts]
-        lives = [
-            Live(
-                prompt_tokens=asked.prompt_tokens_of(i),
-                output_tokens=len(reply.tokens),
-                arrival_s=arrival_s,
-                keys=asked.keys_of(i) if self._shares else (),
-                deliver=answer.deliver,
-                ended=Ended(reply.finish_reason, asked.max_tokens, groups[i // asked.n]),
-                choice=i,
-            )
-            for i, reply in enumerate(asked.replies)
-        ]
+        fingerprint = self._pages.fingerprint
+        wire = Wire(asked, answer_id, int(time.time()), self._spec.name, fingerprint, details=self._tells_cached)
+        answer = Answer(wire, asked)
+        lives = self._lives(asked, arrival_s, answer)
         departure = asyncio.ensure_future(gone(receive))
         departure.add_done_callback(answer.leave)
         try:
@@ -167,22 +112,37 @@ class SimServer:
                 self._engine.abort(live)
         return 200
 
-    async def _stream(self, answer: _Answer, wire: Wire, send: Send) -> None:
-        headers = [(b"content-type", _EVENTS), *self._headers]
-        events = await answer.take()
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        while events and not answer.gone:
-            await send({"type": "http.response.body", "body": events, "more_body": True})
-            events = await answer.take()
-        await send({"type": "http.response.body", "body": b"" if answer.gone else wire.end(self._told(answer))})
+    def _lives(self, asked: Asked, arrival_s: float, answer: Answer) -> list[Live]:
+        groups = [Choices(asked.n) for _ in asked.prompts]
+        return [
+            Live(
+                prompt_tokens=len(asked.prompt_of(i).tokens),
+                output_tokens=len(choice.reply.tokens),
+                arrival_s=arrival_s,
+                keys=asked.keys_of(i) if self._shares else (),
+                reads_cache=asked.reads_cache,
+                deliver=answer.deliver,
+                ended=Ended(choice.reply.finish_reason, asked.max_tokens, groups[i // asked.n]),
+                choice=i,
+            )
+            for i, choice in enumerate(asked.choices)
+        ]
 
-    async def _whole(self, answer: _Answer, wire: Wire, send: Send) -> None:
+    async def _stream(self, answer: Answer, wire: Wire, send: Send) -> None:
+        headers = [(b"content-type", _EVENTS), *self._headers]
+        tokens = await answer.take()
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while tokens and not answer.gone:
+            events = b"".join(tokens)
+            if events:
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+            tokens = await answer.take()
+        await send({"type": "http.response.body", "body": b"" if answer.gone else wire.end(answer.cached)})
+
+    async def _whole(self, answer: Answer, wire: Wire, send: Send) -> None:
         await answer.take()
         if not answer.gone:
-            await self._send(send, 200, wire.whole(self._told(answer)))
-
-    def _told(self, answer: _Answer) -> int:
-        return answer.cached if self._tells_cached else 0
+            await self._send(send, 200, wire.whole(answer.cached))
 
     async def _send(self, send: Send, status: int, body: bytes, kind: bytes = JSON, *, allow: str = "") -> int:
         headers = [(b"content-length", b"%d" % len(body)), *self._headers]

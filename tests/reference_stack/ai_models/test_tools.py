@@ -1,0 +1,129 @@
+"""Calls of tools: who is called, with what, and how a stream tells it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference_stack.schemas.configuration.model import ModelSettings
+from reference_stack.services.ai_models.reply import tokenize
+from reference_stack.services.ai_models.tools import deltas, make_call
+from tests.reference_stack.ai_models.conftest import serving
+
+CITY = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}
+TOOLS = [
+    {"type": "function", "function": {"name": "get_weather", "parameters": CITY}},
+    {"type": "function", "function": {"name": "get_time"}},
+]
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Any]:
+    """Hermes that parses calls of tools."""
+    settings = ModelSettings(service="hermes", device="ideal", max_model_len=2048, enable_auto_tool_choice=True)
+    with serving(settings) as running:
+        yield running
+
+
+def by_name(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "name", "reason", "text"),
+    [
+        ("required", "get_weather", "tool_calls", ""),
+        (by_name("get_time"), "get_time", "stop", ""),
+        ("auto", "get_weather", "tool_calls", None),
+        (None, "get_weather", "tool_calls", None),
+    ],
+)
+def test_a_call_has_valid_arguments(sim: Any, choice: Any, name: str, reason: str, text: str | None) -> None:
+    """The function is that of the choice, its arguments fit its schema, and the reason is vLLM's."""
+    answer = sim.chat("Please get_weather for me", tools=TOOLS, tool_choice=choice, max_tokens=100)
+    said = answer.json["choices"][0]
+    (call,) = said["message"]["tool_calls"]
+
+    assert (said["finish_reason"], said["message"]["content"]) == (reason, text)
+    assert (call["type"], call["function"]["name"]) == ("function", name)
+    arguments = json.loads(call["function"]["arguments"])
+    assert arguments == {} if name == "get_time" else arguments["city"] in ("Rome", "Oslo")
+    assert sim.metric("vllm:request_success_total", finished_reason="stop") >= 1
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_words_where_no_tool_is_wanted(sim: Any, choice: str) -> None:
+    """`auto` answers in words where the message names no function, `none` always."""
+    said = sim.chat("get_weather" if choice == "none" else "Hello", tools=TOOLS, tool_choice=choice, max_tokens=3)
+
+    assert "tool_calls" not in said.json["choices"][0]["message"]
+    assert said.json["choices"][0]["message"]["content"]
+
+
+def test_a_stream_tells_the_name_then_the_arguments(sim: Any) -> None:
+    """The pieces of a stream put together are the call of the whole answer, and the last event says why it ends."""
+    fields = {"tools": TOOLS, "tool_choice": "required", "max_tokens": 100}
+    whole = sim.chat(**fields).json
+    options = {"include_usage": True}
+    role, *chunks, end, usage = sim.chat(**fields, stream=True, stream_options=options).events
+    parts = [part for chunk in chunks for part in chunk["choices"][0]["delta"]["tool_calls"]]
+    (call,) = whole["choices"][0]["message"]["tool_calls"]
+
+    assert role["choices"][0]["delta"]["role"] == "assistant"
+    assert parts[0]["function"] == {"name": "get_weather"}
+    assert parts[0]["id"].startswith("chatcmpl-tool-")
+    assert "".join(part["function"]["arguments"] for part in parts[1:]) == call["function"]["arguments"]
+    assert end["choices"][0]["delta"] == {}
+    assert end["choices"][0]["finish_reason"] == "tool_calls"
+    assert usage["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] > len(chunks) + 1
+
+
+def test_a_call_that_is_cut_is_text(sim: Any) -> None:
+    """Too few tokens for the call: the reply ends with `length` and holds what there is."""
+    said = sim.chat(tools=TOOLS, tool_choice="required", max_tokens=4).json["choices"][0]
+
+    assert said["finish_reason"] == "length"
+    assert said["message"]["content"].startswith("<tool_")
+    assert "tool_calls" not in said["message"]
+
+
+def test_log_probabilities_tell_every_token_of_a_call(sim: Any) -> None:
+    """With log probabilities no token goes untold, those around the call included."""
+    fields = {"tools": TOOLS, "tool_choice": "required", "max_tokens": 100, "logprobs": True}
+    *_, usage = sim.chat(**fields, stream=True, stream_options={"include_usage": True}).events
+    _, *chunks, _ = sim.chat(**fields, stream=True, stream_options={"include_usage": True}).events
+
+    assert len(chunks) == usage["usage"]["completion_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "what"), [("required", '"required"'), (by_name("get_time"), '"get_time"'), (None, "auto")]
+)
+def test_without_a_parser_calls_are_refused(ideal: Any, choice: Any, what: str) -> None:
+    """A server that was not started for calls of tools says what it lacks, as vLLM does."""
+    answer = ideal.chat(tools=TOOLS, tool_choice=choice)
+
+    assert answer.status == 400
+    assert "--tool-call-parser" in answer.error["message"]
+    assert what in answer.error["message"]
+
+
+@given(
+    st.lists(st.tuples(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), st.text(max_size=30)), min_size=1, max_size=3)
+)
+def test_pieces_of_a_stream_make_the_calls(calls: Sequence[tuple[str, str]]) -> None:
+    """Wherever tokens end, each call is announced once, before its arguments, and these come whole and in order."""
+    made = [make_call(name, {"text": text}) for name, text in calls]
+    tokens = [*tokenize("".join(call.text for call in made)), ""]
+    told = [part for delta in deltas(made, tokens) if delta for part in delta["tool_calls"]]
+
+    for index, call in enumerate(made):
+        first, *rest = [part for part in told if part["index"] == index]
+        assert first["function"] == {"name": call.name}
+        assert "".join(part["function"]["arguments"] for part in rest) == call.arguments
+    assert [part["index"] for part in told] == sorted(part["index"] for part in told)
