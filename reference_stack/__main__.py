@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     _add_forecasts(commands.add_parser("plan", help="predict what the models can meet"), to_file=False)
     _add_forecasts(commands.add_parser("simulate", help="write the traces that a profile would have"), to_file=True)
     commands.add_parser("tools", help="fetch what cannot come with the package: Prometheus")
+    _add_storage(commands.add_parser("storage", help="bring in, verify, keep, export and clear artefacts"))
     _add_config(commands.add_parser("config", help="show, check and compare what the services are set to"))
     down = commands.add_parser("down", help="stop the stack")
     status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
@@ -57,6 +58,18 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--foreground", action="store_true", help="stay, and stop with this command")
     up.add_argument("--json", action="store_true", help="with --foreground: one line of JSON when it serves")
     up.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
+
+
+def _add_storage(storage: argparse.ArgumentParser) -> None:
+    storage.add_argument("action", choices=("list", "import", "verify", "put", "export", "gc"))
+    storage.add_argument("names", nargs="*", metavar="NAME", help="folders (import, put) or models and runs")
+    storage.add_argument("--models", type=Path, default=Path(".hxp/models"), metavar="DIR", help="one folder a model")
+    storage.add_argument("--runs", type=Path, default=Path(".hxp/runs"), metavar="DIR", help="the store of runs")
+    storage.add_argument("--name", default="", help="with import and put: what it is called from then on")
+    storage.add_argument("--to", default="", metavar="URL", help="with export: a folder, or s3://BUCKET/PREFIX")
+    storage.add_argument("--keep", type=int, metavar="N", help="with gc: forget all runs but the newest N")
+    storage.add_argument("--days", type=float, metavar="N", help="with gc: forget runs that are older")
+    storage.add_argument("--json", action="store_true", help="with list: one line of JSON")
 
 
 def _add_config(config: argparse.ArgumentParser) -> None:
@@ -99,22 +112,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
-    if options.command == "serve":
-        return _serve(options)
-    if options.command == "up":
-        return _up(options, words)
-    if options.command in ("plan", "simulate"):
-        return _forecast(options)
-    if options.command == "config":
-        return _config(options)
-    if options.command == "tools":
-        from reference_stack.services.integration.metrics.embedded import fetch
+    commands: Mapping[str, Callable[[argparse.Namespace], int]] = {
+        "serve": _serve,
+        "plan": _forecast,
+        "simulate": _forecast,
+        "tools": _tools,
+        "config": _config,
+        "storage": _storage,
+        "down": _down,
+        "status": _status,
+    }
+    return _up(options, words) if options.command == "up" else commands[options.command](options)
 
-        print(f"Prometheus is at {fetch(CACHE.absolute())}")
-        return 0
-    from reference_stack.orchestration.operational import down, status
 
-    return down(options.folder) if options.command == "down" else status(options.folder, as_json=options.json)
+def _tools(_options: argparse.Namespace) -> int:
+    from reference_stack.services.integration.metrics.embedded import fetch
+
+    print(f"Prometheus is at {fetch(CACHE.absolute())}")
+    return 0
+
+
+def _down(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.operational import down
+
+    return down(options.folder)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.operational import status
+
+    return status(options.folder, as_json=options.json)
 
 
 def _up(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -128,6 +155,24 @@ def _up(options: argparse.Namespace, words: Sequence[str]) -> int:
     from reference_stack.orchestration.operational import up
 
     return up(options.folder, words)
+
+
+def _storage(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.storing import Asked, run
+
+    return run(
+        Asked(
+            options.action,
+            options.models,
+            options.runs,
+            tuple(options.names),
+            options.name,
+            options.to,
+            options.keep,
+            options.days,
+            options.json,
+        )
+    )
 
 
 def _config(options: argparse.Namespace) -> int:

@@ -10,11 +10,12 @@ from reference_stack.schemas.configuration.base import Settings
 
 
 class StorageSettings(Settings):
-    """Where model artefacts (one folder a model) and run artefacts (one folder a run) lie.
+    """Where model artefacts (one folder a model), run folders, and runs kept by content (`store`) lie.
 
     A folder that is None is not served. `least_free_bytes` is the room on disk under which the service is not ready.
     """
 
     models: Path | None = None
     runs: Path | None = None
+    store: Path | None = None
     least_free_bytes: int = Field(default=1_000_000_000, ge=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,15 +14,18 @@ from prometheus_client import CollectorRegistry, Gauge
 from reference_stack.face import add_face
 from reference_stack.schemas.configuration.storage import StorageSettings
 from reference_stack.services.infrastructure.artefacts import MANIFEST, files_of, flaws_of, format_flaws
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+from reference_stack.services.infrastructure.run_store import NAME, RunStore
 
 
 def create_app(settings: StorageSettings) -> FastAPI:
     """Return the service. It reads the two folders and writes nothing."""
     registry = CollectorRegistry()
     free = Gauge("hxp_storage_free_bytes", "Room left on the folder's disk.", ("folder",), registry=registry)
-    folders = {name: path for name, path in (("models", settings.models), ("runs", settings.runs)) if path is not None}
+    wanted = {"models": settings.models, "runs": settings.runs, "store": settings.store}
+    folders = {name: path for name, path in wanted.items() if path is not None}
+    store = None if settings.store is None else RunStore(settings.store)
+    kept = Gauge("hxp_storage_runs_kept", "Runs in the store.", registry=registry)
+    kept.set_function(lambda: 0.0 if store is None else float(len(store.runs())))
     for name, path in folders.items():
         free.labels(name).set_function(lambda path=path: float(_free_bytes(path)))  # type: ignore[misc]  # bound now
 
@@ -53,6 +55,21 @@ def create_app(settings: StorageSettings) -> FastAPI:
     def run(name: str) -> dict[str, object]:
         path = _entry(folders.get("runs"), name)
         return {**_run(path), "files": [each.relative_to(path).as_posix() for each in files_of(path)]}
+
+    @app.get("/store")
+    def kept_runs() -> dict[str, object]:
+        """The runs that are kept by content, oldest first."""
+        runs = [] if store is None else store.runs()
+        return {"runs": [{"name": run.name, "at_s": run.at_s, "bytes": run.bytes} for run in runs]}
+
+    @app.post("/store/{name}/verify")
+    async def verify_run(name: str) -> dict[str, object]:
+        """Read every byte of a kept run and compare it with what was stored."""
+        found = next((run for run in ([] if store is None else store.runs()) if run.name == name), None)
+        if store is None or found is None:
+            raise HTTPException(404, "there is nothing of that name")
+        flaws = await asyncio.to_thread(store.flaws, found)
+        return {"name": name, "whole": not flaws, "flaws": [asdict(flaw) for flaw in flaws]}
 
     @app.get("/space")
     def space() -> dict[str, object]:
@@ -89,13 +106,13 @@ def _entries(folder: Path | None) -> list[Path]:
 
 def _entry(folder: Path | None, name: str) -> Path:
     """Return the folder of that name directly below `folder`; whatever else a name could lead to is not found."""
-    if folder is not None and _NAME.fullmatch(name) and _is_entry(folder, folder / name):
+    if folder is not None and NAME.fullmatch(name) and _is_entry(folder, folder / name):
         return folder / name
     raise HTTPException(404, "there is nothing of that name")
 
 
 def _is_entry(folder: Path, path: Path) -> bool:
-    return path.is_dir() and path.resolve().parent == folder.resolve() and bool(_NAME.fullmatch(path.name))
+    return path.is_dir() and path.resolve().parent == folder.resolve() and bool(NAME.fullmatch(path.name))
 
 
 def _model(path: Path) -> dict[str, object]:

@@ -19,9 +19,10 @@ from reference_stack.services.infrastructure.artefacts import (
     flaws_of,
     format_flaws,
     manifest_flaws,
-    safetensors_problem,
     write_manifest,
 )
+from reference_stack.services.infrastructure.run_store import RunStore
+from reference_stack.services.infrastructure.safetensors import safetensors_problem
 from reference_stack.services.infrastructure.storage import create_app
 from tests.reference_stack.infrastructure.conftest import serving
 
@@ -225,3 +226,22 @@ def test_not_ready_without_room_or_folder(tmp_path: Path, settings: dict[str, in
         assert http.get("/health/live").status_code == 200
         assert http.get("/models").status_code == 200
         assert http.get("/space").status_code == 200
+
+
+def test_kept_runs_are_listed_and_verified(tmp_path: Path) -> None:
+    """The service shows the runs that are kept by content, and says when one is not whole any more."""
+    run = tmp_path / "run-1"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    store = RunStore(tmp_path / "store")
+    kept = store.put(run)
+    with stored(store=str(store.folder), least_free_bytes=0) as http:
+        assert [row["name"] for row in http.get("/store").json()["runs"]] == ["run-1"]
+        assert http.post("/store/run-1/verify").json() == {"name": "run-1", "whole": True, "flaws": []}
+        store.object(kept.files["run.json"][0]).unlink()
+        assert http.post("/store/run-1/verify").json()["whole"] is False
+        assert http.post("/store/run-2/verify").status_code == 404
+        assert "hxp_storage_runs_kept 1.0" in http.get("/metrics").text
+    with stored(least_free_bytes=0) as http:
+        assert http.get("/store").json() == {"runs": []}
+        assert http.post("/store/run-1/verify").status_code == 404

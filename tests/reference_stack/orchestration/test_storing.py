@@ -1,0 +1,151 @@
+"""`hxp-stack storage`: what a person types, and what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reference_stack.__main__ import main
+from reference_stack.errors import SettingsError
+from reference_stack.orchestration.weights import architecture_problems, check_weights, spec_of
+from reference_stack.services.ai_models.model_spec import load_spec, model_names
+from reference_stack.services.ai_models.physics import find_device
+
+Ask = Callable[..., tuple[int, str]]
+
+
+def config_of(name: str) -> dict[str, Any]:
+    """Return the published config.json of a model, as transformers writes it."""
+    a = load_spec(name).architecture
+    config: dict[str, Any] = {
+        "architectures": [a.family],
+        "num_hidden_layers": a.layers,
+        "hidden_size": a.hidden,
+        "intermediate_size": a.intermediate,
+        "num_attention_heads": a.heads,
+        "num_key_value_heads": a.kv_heads,
+        "vocab_size": a.vocab,
+        "max_position_embeddings": a.max_positions,
+        "rope_theta": a.rope_theta,
+    }
+    return config | ({"num_local_experts": a.experts, "num_experts_per_tok": a.active_experts} if a.experts > 1 else {})
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "download"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config_of("phi3")))
+    return folder
+
+
+@pytest.fixture
+def storage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Types `hxp-stack storage`, with folders of the test's own."""
+
+    def ask(action: str, *words: str) -> tuple[int, str]:
+        where = ("--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs"))
+        code = main(["storage", action, *words, *where])
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    return ask
+
+
+def test_a_model_is_imported_listed_and_verified(storage: Ask, model: Path, tmp_path: Path) -> None:
+    """A model goes where its service looks for it, under the name that the service knows."""
+    assert storage("list")[1].startswith("no models in")
+    assert storage("import", str(model), "--name", "phi3") == (0, f"{tmp_path}/models/phi-3-mini: imported\n")
+    code, told = storage("list")
+    assert (code, told.split()[:2], told.strip()[-4:]) == (0, ["model", "phi-3-mini"], "safe")
+    assert json.loads(storage("list", "--json")[1])["models"][0]["manifest"] is True
+    assert storage("verify") == (0, "phi-3-mini: whole\n")
+
+    (tmp_path / "models" / "phi-3-mini" / "config.json").write_text('{"vocab_size": 1}')
+    code, told = storage("verify", "phi-3-mini")
+    assert code == 1
+    assert "config.json differs from its SHA-256" in told
+    assert "vocab_size is 1, not 32064" in told
+
+
+def test_another_model_is_not_taken_for_ours(storage: Ask, model: Path) -> None:
+    """A config of other sizes is refused with every difference; under a name of its own it may come in."""
+    code, told = storage("import", str(model), "--name", "mixtral")
+    assert code == 2
+    assert "architectures is Phi3ForCausalLM, not MixtralForCausalLM" in told
+    assert "num_local_experts is 1, not 8" in told
+    code, told = storage("import", str(model), "--name", "other")
+    assert (code, "compared with nothing" in told) == (0, True)
+
+
+def test_a_run_is_put_exported_and_cleared(storage: Ask, tmp_path: Path) -> None:
+    """put, list, verify, export and gc do what they say, on one run."""
+    run = tmp_path / "run-1"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    assert storage("put", str(run)) == (0, "run-1: 1 files, 2 B\n")
+    assert storage("list")[1] == "run    run-1  2 B  1 files\n"
+    assert storage("verify", "run-1") == (0, "run-1: whole\n")
+    assert storage("export", "run-1", "--to", str(tmp_path / "out")) == (0, f"{tmp_path}/out/run-1\n")
+    assert (tmp_path / "out" / "run-1" / "run.json").read_text() == "{}"
+    assert storage("gc", "--days", "1") == (0, "freed 0 B, 0 files\n")
+    (tmp_path / "models" / ".part-x").mkdir(parents=True)
+    code, told = storage("gc", "--keep", "0")
+    assert code == 0
+    assert "forgot run-1\nfreed 2 B, 1 files\n" in told
+    assert "import that was not finished" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (("import",), "import takes a model's folder"),
+        (("export", "x"), "where to is not said"),
+        (("verify", "x"), "no run 'x'"),
+        (("put", "/no/such/folder"), "no run.json"),
+    ],
+)
+def test_a_wrong_question_is_refused(storage: Ask, words: tuple[str, ...], match: str) -> None:
+    """What cannot be done is said, with exit code 2."""
+    code, told = storage(*words)
+
+    assert (code, match in told) == (2, True)
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_the_published_config_is_the_models(name: str, tmp_path: Path) -> None:
+    """Each model's own config.json has no difference, and every changed size has one."""
+    config = config_of(name)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert architecture_problems(load_spec(name), tmp_path) == []
+    for key in config:
+        (tmp_path / "config.json").write_text(json.dumps({**config, key: ["X"] if key == "architectures" else 7}))
+        assert any(text.startswith(key) for text in architecture_problems(load_spec(name), tmp_path)), key
+
+
+def test_weights_are_looked_at_before_a_start(tmp_path: Path) -> None:
+    """No config, a pickle and a memory limit that is too small stop a start, each with what to do."""
+    spec, device = load_spec("phi3"), find_device("h200")
+    with pytest.raises(SettingsError, match=r"no config\.json"):
+        check_weights(spec, tmp_path, device)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(SettingsError, match=r"config\.json is no object"):
+        check_weights(spec, tmp_path, device)
+    (tmp_path / "config.json").write_text(json.dumps(config_of("phi3")))
+    check_weights(spec, tmp_path, device)
+    with pytest.raises(SettingsError, match="do not fit the 4 GB") as refused:
+        check_weights(spec.model_copy(update={"precision": "bf16"}), tmp_path, device)
+    assert refused.value.hint == "the widest precision that starts: int4"
+    (tmp_path / "a.bin").write_bytes(b"x")
+    with pytest.raises(SettingsError, match=r"a\.bin is of a format that can run code"):
+        check_weights(spec, tmp_path, device)
+
+
+def test_a_model_is_known_by_its_service_and_by_its_folder() -> None:
+    """Both names of a model lead to it; another leads nowhere."""
+    assert spec_of("mixtral") == spec_of("mixtral-8x7b") == load_spec("mixtral")
+    assert spec_of("llama") is None
