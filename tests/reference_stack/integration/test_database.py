@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.runs import JudgedRun, Run, RunVerdict
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.memory import MemoryDatabase
@@ -33,11 +37,11 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     if request.param == "mock":
         yield MemoryDatabase()
         return
-    settings = request.getfixturevalue("postgres" if request.param == "embedded" else "external_postgres")
-    store = PostgresDatabase(settings)
+    where = request.getfixturevalue("postgres" if request.param == "embedded" else "external_postgres")
+    store = PostgresDatabase(where)
     assert await store.ping() == ""
-    connection = await asyncpg.connect(settings.dsn)
-    await connection.execute("TRUNCATE api_key, usage")
+    connection = await asyncpg.connect(where.dsn)
+    await connection.execute("TRUNCATE api_key, usage, run, verdict")
     await connection.close()
     yield store
     await store.close()
@@ -134,6 +138,98 @@ async def test_a_thousand_rows_at_once(database: Database) -> None:
     assert len(await database.usage.request_ids(*DAY)) == 1000
 
 
+COUNTS = st.integers(-2, 2**64) | st.integers(-2, 100)
+TEXTS = st.text(st.characters(), max_size=8) | st.just("x" * 201) | st.just("\ud800")
+ANY_ROW = st.builds(
+    row,
+    st.integers(0, 10**6),
+    request_id=TEXTS.filter(bool) | st.uuids().map(str),
+    client_request_id=TEXTS,
+    outcome=st.sampled_from(["complete", "cancelled", "Complete"]),
+    status=st.integers(90, 610) | st.sampled_from([200, 2**40]),
+    prompt_tokens=st.none() | COUNTS,
+    output_tokens=COUNTS,
+    took_s=st.floats(),
+    accepted_at_s=st.floats(0, 4e9) | st.sampled_from([-1e15, 1e12, float("nan"), float("inf")]),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.lists(ANY_ROW, max_size=6))
+def test_the_mock_refuses_what_postgresql_refuses(postgres: DatabaseSettings, rows: list[UsageRow]) -> None:
+    """Whatever rows come, mock and PostgreSQL take the same, refuse the same and add up to the same."""
+
+    async def story(database: Database) -> tuple[object, ...]:
+        refused: tuple[UsageRow, ...] = ()
+        try:
+            await database.usage.add(rows)
+        except RowsRefused as error:
+            refused = error.rows
+        always = (datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
+        ids, totals = await database.usage.request_ids(*always), await database.usage.totals(*always)
+        return [repr(row) for row in refused], sorted(ids), totals
+
+    async def both() -> None:
+        real = PostgresDatabase(postgres)
+        await real.usage.request_ids(*DAY)
+        connection = await asyncpg.connect(postgres.dsn)
+        await connection.execute("TRUNCATE usage")
+        await connection.close()
+        seen = await story(real)
+        await real.close()
+        assert await story(MemoryDatabase()) == seen
+
+    asyncio.run(both())
+
+
+def judged(run_id: str = "run-1", *, started: datetime = NOON, service: str = "mixtral", **said: object) -> JudgedRun:
+    run = Run(
+        id=run_id,
+        started=started,
+        profile="mixtral",
+        service=service,
+        evidence="simulated",
+        metrics={"e2e": 0.93, "ttft": None},
+    )
+    base: dict[str, object] = {"outcome": "PASS", "reasons": ("p95 is 0.93 s",), "judged": NOON}
+    return JudgedRun(run=run, verdict=RunVerdict.model_validate(base | said))
+
+
+async def test_a_run_is_found_as_it_was_recorded(database: Database) -> None:
+    """A run comes back with all that was said of it; one that nobody recorded is none."""
+    await database.runs.record(judged())
+    assert await database.runs.find("run-1") == judged()
+    assert await database.runs.find("run-2") is None
+    assert await database.runs.verdicts("run-2") == []
+
+
+async def test_every_verdict_of_a_run_is_kept_once(database: Database) -> None:
+    """Judging again adds a verdict where it differs from the last, and nothing where it does not."""
+    story = [judged(), judged(judged=NOON + timedelta(hours=1)), judged(outcome="FAIL"), judged()]
+    for step in story:
+        await database.runs.record(step)
+    assert [verdict.outcome for verdict in await database.runs.verdicts("run-1")] == ["PASS", "FAIL", "PASS"]
+    latest = await database.runs.find("run-1")
+    assert latest is not None
+    assert latest.verdict == judged().verdict
+
+
+async def test_verdicts_at_once_are_all_kept_in_a_row(database: Database) -> None:
+    """Many who judge one run at the same time lose no verdict."""
+    await asyncio.gather(*(database.runs.record(judged(reasons=(f"reason {n}",))) for n in range(20)))
+    kept = {verdict.reasons[0] for verdict in await database.runs.verdicts("run-1")}
+    assert kept == {f"reason {n}" for n in range(20)}
+
+
+async def test_recent_runs_come_latest_first(database: Database) -> None:
+    """The latest runs come first, those of one service where one is named, no more than were asked for."""
+    for hour, (name, service) in enumerate([("a", "mixtral"), ("b", "phi3"), ("B", "mixtral"), ("c", "mixtral")]):
+        started = NOON + timedelta(hours=min(hour, 1))
+        await database.runs.record(judged(name, started=started, service=service))
+    assert [found.run.id for found in await database.runs.recent(10)] == ["c", "b", "B", "a"]
+    assert [found.run.id for found in await database.runs.recent(2, "mixtral")] == ["c", "B"]
+
+
 async def test_an_outage_is_said_to_be_one() -> None:
     """The database in memory, told to be out, raises what the real one raises."""
     database = MemoryDatabase()
@@ -186,8 +282,6 @@ async def test_lost_connections_are_healed_within_the_call(postgres: DatabaseSet
 
 async def test_all_connections_busy_is_unavailable(postgres: DatabaseSettings) -> None:
     """A pool that is used up refuses within its deadline; close does not wait for who holds a connection."""
-    import asyncio
-
     from reference_stack.services.integration.database.migrate import Connection
     from reference_stack.services.integration.database.pool import Pool
 
@@ -214,7 +308,7 @@ async def test_migrations_are_applied_once_and_never_changed(postgres: DatabaseS
     connection = await asyncpg.connect(postgres.dsn)
     try:
         await connection.execute("CREATE SCHEMA IF NOT EXISTS scratch; SET search_path TO scratch")
-        assert await migrate(connection) == [1, 2]
+        assert await migrate(connection) == [1, 2, 3]
         assert await migrate(connection) == []
         first, *others = read()
         with pytest.raises(MigrationChanged, match=r"0001 \(keys\)"):

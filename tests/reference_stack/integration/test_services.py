@@ -100,6 +100,36 @@ async def test_keys_and_usage_can_be_read_and_never_the_digest() -> None:
         assert (await client.get("/v1/usage", params={"since": "2000-01-01T00:00:00"})).status_code == 422
 
 
+async def test_runs_over_http() -> None:
+    """The database service keeps runs with the history of their verdicts; wrong ones are refused."""
+    body: dict[str, dict[str, object]] = {
+        "run": {
+            "id": "r1",
+            "started": "2026-01-01T12:00:00Z",
+            "profile": "mixtral",
+            "service": "mixtral",
+            "evidence": "tiny",
+            "metrics": {"e2e": 0.5},
+        },
+        "verdict": {"outcome": "PASS", "reasons": ["fast"], "judged": "2026-01-01T12:05:00Z"},
+    }
+    async with serving(database.create_app(DatabaseSettings(backend="mock"))) as client:
+        assert (await client.put("/v1/runs/r1", json=body)).status_code == 204
+        assert (await client.get("/v1/runs")).json() == [body]
+        assert (await client.get("/v1/runs", params={"service": "phi3"})).json() == []
+        assert (await client.get("/v1/runs/r1")).json() == body
+        assert (await client.get("/v1/runs/r1/verdicts")).json() == [body["verdict"]]
+        assert (await client.get("/v1/runs/r2")).status_code == 404
+        assert (await client.put("/v1/runs/r2", json=body)).status_code == 400
+        for wrong in (
+            {"evidence": "guessed"},
+            {"metrics": {"e2e": "NaN"}},
+            {"started": "yesterday"},
+            {"colour": "red"},
+        ):
+            assert (await client.put("/v1/runs/r1", json={**body, "run": body["run"] | wrong})).status_code == 422
+
+
 async def test_values_and_limits_over_http() -> None:
     """The cache service keeps, gives and drops values, and limits."""
     async with serving(cache.create_app(CacheSettings(), cache=MemoryCache(CacheSettings()))) as client:

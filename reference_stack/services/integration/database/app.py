@@ -1,4 +1,4 @@
-"""The database service over HTTP: health, metrics, and the usage log and the keys to read."""
+"""The database service over HTTP: health, metrics, the keys and the usage log to read, the history of runs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Gauge
 from pydantic import AwareDatetime
 
 from reference_stack.face import add_face
+from reference_stack.schemas.api.runs import JudgedRun, RunVerdict
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.memory import MemoryDatabase
 from reference_stack.services.integration.database.port import Database, Unavailable
@@ -28,7 +30,7 @@ def connect(settings: DatabaseSettings) -> Database:
 
 
 def create_app(settings: DatabaseSettings, *, database: Database | None = None) -> FastAPI:
-    """Return the service's application. It only reads: keys are made by who administers the stack."""
+    """Return the service's application. Keys and usage can only be read: others write them."""
     store = connect(settings) if database is None else database
     registry = CollectorRegistry()
     up = Gauge("hxp_database_up", "1 when the database answered the last check", registry=registry)
@@ -67,5 +69,29 @@ def create_app(settings: DatabaseSettings, *, database: Database | None = None) 
     async def usage(since: AwareDatetime = _BEGINNING, until: AwareDatetime = _END) -> list[dict[str, object]]:
         return [asdict(total) for total in await store.usage.totals(since, until)]
 
+    _add_runs(app, store)
     add_face(app, "database", check, registry)
     return app
+
+
+def _add_runs(app: FastAPI, store: Database) -> None:
+    @app.put("/v1/runs/{run_id}", tags=["runs"], status_code=204)
+    async def record(run_id: str, judged: JudgedRun) -> None:
+        if judged.run.id != run_id:
+            raise HTTPException(400, "the run's id is not that of the address")
+        await store.runs.record(judged)
+
+    @app.get("/v1/runs", tags=["runs"])
+    async def recent(limit: Annotated[int, Query(ge=1, le=1000)] = 50, service: str = "") -> list[JudgedRun]:
+        return await store.runs.recent(limit, service)
+
+    @app.get("/v1/runs/{run_id}", tags=["runs"])
+    async def find(run_id: str) -> JudgedRun:
+        found = await store.runs.find(run_id)
+        if found is None:
+            raise HTTPException(404, "no such run")
+        return found
+
+    @app.get("/v1/runs/{run_id}/verdicts", tags=["runs"])
+    async def verdicts(run_id: str) -> list[RunVerdict]:
+        return await store.runs.verdicts(run_id)

@@ -7,15 +7,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.runs import JudgedRun, RunVerdict, moment
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.services.integration.database.port import (
     KeyStore,
     RowsRefused,
+    RunStore,
     StoredKey,
     Unavailable,
     UsageStore,
     UsageTotal,
 )
+
+_MOST = 2**63 - 1
 
 
 class MemoryDatabase:
@@ -25,6 +29,7 @@ class MemoryDatabase:
         self.outage = False
         self.keys: KeyStore = MemoryKeys(self)
         self.usage: UsageStore = MemoryUsage(self)
+        self.runs: RunStore = MemoryRuns(self)
 
     def check(self) -> None:
         if self.outage:
@@ -66,6 +71,35 @@ class MemoryKeys:
     async def all_keys(self) -> list[StoredKey]:
         self._database.check()
         return [self._keys[key_id] for key_id in sorted(self._keys)]
+
+
+class MemoryRuns:
+    """See port.RunStore."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+        self._runs: dict[str, JudgedRun] = {}
+        self._verdicts: dict[str, list[RunVerdict]] = {}
+
+    async def record(self, judged: JudgedRun) -> None:
+        self._database.check()
+        verdicts = self._verdicts.setdefault(judged.run.id, [])
+        if not verdicts or not verdicts[-1].same_as(judged.verdict):
+            verdicts.append(judged.verdict)
+        self._runs[judged.run.id] = judged.model_copy(update={"verdict": verdicts[-1]})
+
+    async def find(self, run_id: str) -> JudgedRun | None:
+        self._database.check()
+        return self._runs.get(run_id)
+
+    async def recent(self, limit: int, service: str = "") -> list[JudgedRun]:
+        self._database.check()
+        chosen = [judged for judged in self._runs.values() if service in ("", judged.run.service)]
+        return sorted(chosen, key=moment, reverse=True)[:limit]
+
+    async def verdicts(self, run_id: str) -> list[RunVerdict]:
+        self._database.check()
+        return list(self._verdicts.get(run_id, ()))
 
 
 class MemoryUsage:
@@ -110,11 +144,21 @@ class MemoryUsage:
 def _fits(row: UsageRow) -> bool:
     """Whether the tables of PostgreSQL would take `row`."""
     words = (row.request_id, row.client_request_id, row.key_id, row.tenant, row.model, row.route)
-    figures = (row.prompt_tokens or 0, row.output_tokens, row.took_s)
     return (
         1 <= len(row.request_id) <= 200
         and row.outcome in {"complete", "interrupted", "cancelled", "failed"}
         and 100 <= row.status <= 599
-        and min(figures) >= 0
+        and all(0 <= count <= _MOST for count in (row.prompt_tokens or 0, row.output_tokens))
+        and not row.took_s < 0  # to PostgreSQL, NaN is more than any number
         and not any("\0" in word for word in words)
+        and _can_be_sent(row, words)
     )
+
+
+def _can_be_sent(row: UsageRow, words: Sequence[str]) -> bool:
+    try:
+        datetime.fromtimestamp(row.accepted_at_s, UTC)
+        "".join(words).encode()
+    except (ValueError, OverflowError):
+        return False
+    return True

@@ -58,6 +58,7 @@ async def migrate(connection: Connection, migrations: Sequence[Migration] | None
     """
     wanted = read() if migrations is None else migrations
     async with connection.transaction():
+        await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute(_TABLE)
         rows = await connection.fetch("SELECT number, checksum FROM schema_migration")

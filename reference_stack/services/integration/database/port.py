@@ -9,6 +9,7 @@ from typing import Protocol
 
 from reference_stack.errors import StackError
 from reference_stack.schemas.api.keys import ApiKey, KeyRepository
+from reference_stack.schemas.api.runs import JudgedRun, RunVerdict
 from reference_stack.schemas.api.usage import UsageRepository, UsageRow
 
 
@@ -75,8 +76,28 @@ class UsageStore(UsageRepository, Protocol):
         ...
 
 
+class RunStore(Protocol):
+    """Performance runs and the history of their verdicts."""
+
+    async def record(self, judged: JudgedRun) -> None:
+        """Keep a run, or replace what is known of it; its verdict joins the history unless the last one is the same."""
+        ...
+
+    async def find(self, run_id: str) -> JudgedRun | None:
+        """Return a run with its latest verdict, None when there is none of that id."""
+        ...
+
+    async def recent(self, limit: int, service: str = "") -> list[JudgedRun]:
+        """Return at most `limit` runs, of `service` where one is given, the latest started first."""
+        ...
+
+    async def verdicts(self, run_id: str) -> list[RunVerdict]:
+        """Return every verdict of a run, the first one first."""
+        ...
+
+
 class Database(Protocol):
-    """Both stores and their server. Every call raises Unavailable while the server cannot be asked."""
+    """The stores and their server. Every call raises Unavailable while the server cannot be asked."""
 
     @property
     def keys(self) -> KeyStore: ...
@@ -84,8 +105,11 @@ class Database(Protocol):
     @property
     def usage(self) -> UsageStore: ...
 
+    @property
+    def runs(self) -> RunStore: ...
+
     async def ping(self) -> str:
-        """Return "" when the server answers a query, else why not."""
+        """Return "" when the server answers a query and takes writes, else why not."""
         ...
 
     async def close(self) -> None: ...

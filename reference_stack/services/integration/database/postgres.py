@@ -11,9 +11,19 @@ from reference_stack.errors import StackError
 from reference_stack.schemas.api.keys import ApiKey
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.database import DatabaseSettings
-from reference_stack.services.integration.database.pool import Pool
-from reference_stack.services.integration.database.port import KeyStore, RowsRefused, StoredKey, UsageStore, UsageTotal
+from reference_stack.services.integration.database.pool import READ_ONLY, Pool
+from reference_stack.services.integration.database.port import (
+    KeyStore,
+    RowsRefused,
+    RunStore,
+    StoredKey,
+    UsageStore,
+    UsageTotal,
+)
+from reference_stack.services.integration.database.postgres_runs import PostgresRuns
 
+# The server refuses it, or it cannot even be sent: a number too large, half a surrogate pair, a year 60000.
+_BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, OverflowError)
 _PUT_KEY = """
 INSERT INTO api_key (id, digest, name, tenant, models, revoked, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, name = excluded.name, tenant = excluded.tenant,
@@ -27,8 +37,8 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
 ON CONFLICT (request_id) DO NOTHING"""
 _IDS = "SELECT request_id FROM usage WHERE accepted >= $1 AND accepted < $2 ORDER BY accepted, request_id"
 _TOTALS = """
-SELECT key_id, model, count(*) AS requests, coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
-    sum(output_tokens)::bigint AS output_tokens
+SELECT key_id, model, count(*) AS requests, coalesce(sum(prompt_tokens), 0) AS prompt_tokens,
+    sum(output_tokens) AS output_tokens
 FROM usage WHERE accepted >= $1 AND accepted < $2 GROUP BY key_id, model ORDER BY key_id, model"""
 
 
@@ -39,10 +49,13 @@ class PostgresDatabase:
         self._pool = Pool(settings)
         self.keys: KeyStore = PostgresKeys(self._pool)
         self.usage: UsageStore = PostgresUsage(self._pool)
+        self.runs: RunStore = PostgresRuns(self._pool)
 
     async def ping(self) -> str:
+        """Ask whether it takes writes: a standby, and a server told to be read-only, answer every other query."""
         try:
-            await self._pool.run(lambda connection: connection.fetchval("SELECT 1"))
+            if await self._pool.run(lambda connection: connection.fetchval("SHOW transaction_read_only")) == "on":
+                return READ_ONLY
         except StackError as error:
             return error.message
         except asyncpg.PostgresError as error:  # it answers, and refuses us: a wrong password, no such database
@@ -97,7 +110,7 @@ class PostgresUsage:
             return
         try:
             await self._insert(rows)
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+        except _BAD_ROW as error:
             if len(rows) == 1:
                 raise RowsRefused(rows, type(error).__name__) from error
             await self._add_one_by_one(rows)
@@ -123,7 +136,12 @@ class PostgresUsage:
 
     async def totals(self, since: datetime, until: datetime) -> list[UsageTotal]:
         rows = await self._pool.run(lambda connection: connection.fetch(_TOTALS, since, until))
-        return [UsageTotal(**dict(row)) for row in rows]
+        return [
+            UsageTotal(
+                row["key_id"], row["model"], row["requests"], int(row["prompt_tokens"]), int(row["output_tokens"])
+            )
+            for row in rows
+        ]
 
 
 def _values(row: UsageRow) -> tuple[object, ...]:
