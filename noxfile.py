@@ -22,6 +22,8 @@ nox.options.sessions = [
     "security",
     "docs",
     "build",
+    "conformance",
+    "conformance_tiny",
     "perf_sim",
     "perf_tiny",
 ]
@@ -80,6 +82,18 @@ def security(session: nox.Session) -> None:
     """Who gets in, what bad input does, and what bandit says of the code."""
     suite(session, "security")
     session.run("bandit", "-q", "-ll", "-c", "pyproject.toml", "-r", "hxp_harness", "reference_stack")
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Whether an engine answers as vLLM does: the simulation, -- --engine vllm --weights tiny, or -- --target URL"""
+    suite(session, "conformance")
+
+
+@nox.session
+def conformance_tiny(session: nox.Session) -> None:
+    """The same questions, asked of real vLLM with tiny models on the CPU, as CI does it."""
+    suite(session, "conformance", "--engine", "vllm", "--weights", "tiny")
 
 
 @nox.session

@@ -75,7 +75,7 @@ class GenerationRequest(_Body):
 
 
 class ChatRequest(GenerationRequest):
-    messages: list[dict[str, Any]]
+    messages: list[Any] | None  # each is checked where its role is known
     max_completion_tokens: int | None = None
     logprobs: bool | None = False
     top_logprobs: int | None = 0

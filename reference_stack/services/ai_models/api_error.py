@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+_BRANCHES = frozenset(("str", "int", "float", "bool", "list", "dict"))
 _TYPES = {400: "BadRequestError", 404: "NotFoundError", 500: "InternalServerError", 503: "ServiceUnavailableError"}
 
 
@@ -39,7 +40,7 @@ def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     lines = [f"{len(errors)} validation error{'s' if len(errors) > 1 else ''}:"]
     locations = []
     for error in errors:
-        location = ".".join(str(part) for part in ("body", *error["loc"]))
+        location = ".".join(str(part) for part in ("body", *error["loc"]) if not _is_branch(str(part)))
         locations.append(location)
         row = {"type": error["type"], "loc": location, "msg": error["msg"], "input": _brief(error.get("input"))}
         if "ctx" in error:
@@ -51,6 +52,11 @@ def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 def invalid_model(error: ValidationError) -> ApiError:
     """Return the error of a body that pydantic refused."""
     return invalid(error.errors(include_url=False))
+
+
+def _is_branch(part: str) -> bool:
+    """Say whether a part of a location is pydantic's name of one branch of a union, and no field of the request."""
+    return part in _BRANCHES or any(sign in part for sign in "[](){}")
 
 
 def _brief(value: object) -> str:

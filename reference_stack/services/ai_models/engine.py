@@ -38,6 +38,8 @@ _CPU = {
     "TORCHDYNAMO_DISABLE": "1",
     "OMP_NUM_THREADS": "1",
 }
+# Without a parser vLLM refuses tools. A toy speaks no model's own format, so that any parser will do.
+_TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 # AWQ as published checkpoints have it, for weights that are random anyway.
 _AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
 
@@ -114,7 +116,7 @@ def sim_program(spec: ModelSpec, settings_file: Path, *, port: int) -> Program:
 def tiny_program(spec: ModelSpec, command: Path, model: Path, *, port: int) -> Program:
     """Return real vLLM on the CPU with the tiny model in folder `model`."""
     flags = ("--enforce-eager", "--max-model-len", str(TINY_MODEL_LEN), "--kv-cache-memory-bytes", str(TINY_KV_BYTES))
-    return Program((*_serve(spec, command, model, port), *flags), {**_ALWAYS, **_CPU})
+    return Program((*_serve(spec, command, model, port), *flags, *_TOOLS), {**_ALWAYS, **_CPU})
 
 
 def vllm_program(spec: ModelSpec, command: Path, model: Path, device: Device, *, dummy: bool, port: int) -> Program:

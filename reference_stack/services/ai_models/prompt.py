@@ -49,7 +49,7 @@ def message_texts(message: dict[str, Any]) -> Iterable[str]:
         for part in content:
             text = part.get("text") if isinstance(part, dict) else None
             if not isinstance(text, str):
-                raise ApiError("Only text parts are supported by this model", param="messages")
+                raise ApiError("Only text parts are supported by this model")
             yield text
 
 
@@ -60,10 +60,12 @@ def text_prompt(text: str) -> Prompt:
 def completion_prompts(body: CompletionRequest, spec: ModelSpec) -> tuple[Prompt, ...]:
     """Return the prompts of a text completion, one or several."""
     given = body.prompt
-    if not given or not all(item or item == 0 for item in given):
+    if not given and given != []:
         raise ApiError(
             "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)", param="prompt"
         )
+    if not given:
+        raise ApiError("You must pass at least one prompt")
     return tuple(_prompts(given, spec))
 
 
@@ -78,6 +80,8 @@ def _prompts(given: str | list[str] | list[int] | list[list[int]], spec: ModelSp
 
 
 def _token_prompt(ids: Any, spec: ModelSpec) -> Prompt:
+    if not ids:
+        raise ApiError("The decoder prompt cannot be empty")
     for number in ids:
         if not 0 <= number < spec.architecture.vocab:
             raise ApiError(f"Token id {number} is out of vocabulary")

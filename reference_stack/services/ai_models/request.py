@@ -11,6 +11,7 @@ from reference_stack.services.ai_models.api_error import ApiError
 from reference_stack.services.ai_models.blocks import block_keys
 from reference_stack.services.ai_models.body import read
 from reference_stack.services.ai_models.logprobs import Named
+from reference_stack.services.ai_models.messages import check_messages
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.prompt import Prompt, chat_prompt, completion_prompts, message_texts
 from reference_stack.services.ai_models.reply import Reply, plan, say
@@ -95,14 +96,15 @@ def ask_chat(raw: bytes, server: Server) -> Asked:
     """Return what a chat request asks for."""
     spec = server.spec
     body = read(raw, ChatRequest)
+    messages = check_messages(body.messages)
     check_stream(body)
     if body.top_logprobs and not body.logprobs:
         raise ApiError(
             "when using `top_logprobs`, `logprobs` must be set to true. (parameter=top_logprobs)", param="top_logprobs"
         )
     check_model(body.model, spec.name)
-    prompt = chat_prompt(body.messages, spec)
-    function = chosen(body, " ".join(message_texts(body.messages[-1])), parses=server.parses_tools)
+    prompt = chat_prompt(messages, spec)
+    function = chosen(body, " ".join(message_texts(messages[-1])), parses=server.parses_tools)
     wanted = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     most, length = server.max_model_len, len(prompt.tokens)
     limit = output_limit(length, most if wanted is None else wanted, most, given=wanted is not None)

@@ -25,7 +25,9 @@ def output_limit(prompt_tokens: int, wanted: int, max_model_len: int, *, given: 
     if wanted > max_model_len:
         message = f"max_tokens={wanted} cannot be greater than {max_model_len=}. Please request fewer output tokens."
         raise bad_value(message, "max_tokens", wanted)
-    if prompt_tokens >= max_model_len:
+    if prompt_tokens == max_model_len:
+        raise bad_value("max_tokens must be at least 1, got 0.", "max_tokens", 0)
+    if prompt_tokens > max_model_len:
         least = max_model_len + 1
         message = (
             f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains at least "

@@ -1,0 +1,88 @@
+"""How long a prompt and an output may be."""
+
+from __future__ import annotations
+
+import pytest
+
+from suites.conformance.wire import CHAT, Server
+
+
+def words(tokens: int) -> list[int]:
+    """Return a prompt of exactly so many tokens."""
+    return [5 + i % 50 for i in range(tokens)]
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 7])
+def test_max_tokens(server: Server, path: str, tokens: int) -> None:
+    """An answer has as many tokens as were asked for where it does not end before, and says `length`."""
+    answer = server.ask(path, max_tokens=tokens, ignore_eos=True)
+
+    assert answer.usage["completion_tokens"] == tokens
+    assert answer.choice()["finish_reason"] == "length"
+
+
+def test_max_completion_tokens_wins(server: Server) -> None:
+    """Of a chat's max_tokens and max_completion_tokens the latter counts."""
+    answer = server.chat(max_tokens=9, max_completion_tokens=3, ignore_eos=True)
+
+    assert answer.usage["completion_tokens"] == 3
+
+
+def test_an_output_that_does_not_fit_is_cut(server: Server, max_model_len: int) -> None:
+    """Where prompt and max_tokens are together over the limit, the output ends at the limit."""
+    prompt = words(max_model_len - 5)
+    answer = server.complete(prompt, max_tokens=100, ignore_eos=True)
+
+    assert answer.usage["total_tokens"] == max_model_len
+    assert answer.choice()["finish_reason"] == "length"
+
+
+@pytest.mark.vllm
+def test_more_than_the_model_can_is_refused(server: Server, path: str, max_model_len: int) -> None:
+    """A max_tokens over the model's length is 400; the length itself is cut to what fits."""
+    refused = server.ask(path, max_tokens=max_model_len + 1)
+
+    assert (refused.status, refused.error["param"]) == (400, "max_tokens")
+    assert server.ask(path, max_tokens=max_model_len, stop=[" ", "e", "a"]).status == 200
+
+
+def test_a_prompt_that_leaves_room_for_one(server: Server, max_model_len: int) -> None:
+    """A prompt of one token less than the limit gets one token."""
+    answer = server.complete(words(max_model_len - 1), max_tokens=4)
+
+    assert answer.status == 200, answer.text
+    assert answer.usage["completion_tokens"] == 1
+
+
+def test_a_prompt_at_the_limit_is_refused(server: Server, max_model_len: int) -> None:
+    """A prompt as long as the model leaves no token to make, and is 400."""
+    answer = server.complete(words(max_model_len))
+
+    assert answer.status == 400
+    assert (answer.error["type"], answer.error["param"]) == ("BadRequestError", "max_tokens")
+
+
+@pytest.mark.parametrize("over", [1, 500])
+def test_a_prompt_over_the_limit_is_refused(server: Server, max_model_len: int, over: int) -> None:
+    """A prompt longer than the model is 400 and names the limit."""
+    answer = server.complete(words(max_model_len + over))
+
+    assert answer.status == 400
+    assert answer.error["type"] == "BadRequestError"
+    assert f"maximum context length is {max_model_len} tokens" in answer.error["message"]
+
+
+def test_a_long_conversation_is_refused(server: Server, max_model_len: int) -> None:
+    """A conversation over the limit is 400, streamed or not."""
+    for stream in (False, True):
+        answer = server.chat("hello world " * max_model_len, stream=stream)
+        assert answer.status == 400
+        assert answer.error["param"] == "input_tokens"
+
+
+def test_a_chat_may_fill_what_is_left(server: Server, max_model_len: int) -> None:
+    """A chat without max_tokens may be as long as the model; a stop string ends it."""
+    answer = server.post(CHAT, {"messages": [{"role": "user", "content": "x"}], "stop": [" "], "temperature": 0})
+
+    assert answer.status == 200, answer.text
+    assert answer.usage["total_tokens"] < max_model_len
