@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from reference_stack.errors import SettingsError, StackError
 
@@ -24,7 +24,10 @@ def parser() -> argparse.ArgumentParser:
     _add_up(commands.add_parser("up", help="start the stack; return when it serves"))
     _add_forecasts(commands.add_parser("plan", help="predict what the models can meet"), to_file=False)
     _add_forecasts(commands.add_parser("simulate", help="write the traces that a profile would have"), to_file=True)
-    commands.add_parser("tools", help="fetch what cannot come with the package: Prometheus")
+    tools = commands.add_parser("tools", help="fetch what cannot come with the package: Prometheus, or vLLM")
+    tools.add_argument(
+        "--vllm", choices=("auto", "cpu", "gpu"), help="vLLM's environment instead; auto: as --engine vllm"
+    )
     _add_storage(commands.add_parser("storage", help="bring in, verify, keep, export and clear artefacts"))
     _add_config(commands.add_parser("config", help="show, check and compare what the services are set to"))
     down = commands.add_parser("down", help="stop the stack")
@@ -125,13 +128,6 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     return _up(options, words) if options.command == "up" else commands[options.command](options)
 
 
-def _tools(_options: argparse.Namespace) -> int:
-    from reference_stack.services.integration.metrics.embedded import fetch
-
-    print(f"Prometheus is at {fetch(CACHE.absolute())}")
-    return 0
-
-
 def _down(options: argparse.Namespace) -> int:
     from reference_stack.orchestration.operational import down
 
@@ -224,6 +220,21 @@ def _want(options: argparse.Namespace) -> Want:
         environment=options.env and find_environment(options.env),
         host_file=options.host_file,
     )
+
+
+def _tools(options: argparse.Namespace) -> int:
+    if options.vllm is None:
+        from reference_stack.services.integration.metrics.embedded import fetch
+
+        print(f"Prometheus is at {fetch(CACHE.absolute())}")
+        return 0
+    from reference_stack.services.ai_models.engine import install_vllm
+    from reference_stack.services.ai_models.gpu import find_gpus
+
+    kind: Literal["cpu", "gpu"] = "gpu" if options.vllm == "gpu" or (options.vllm == "auto" and find_gpus()) else "cpu"
+    command = install_vllm(kind, CACHE.absolute(), lambda text: print(text, flush=True))
+    print(f"vLLM is at {command}")
+    return 0
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -21,6 +21,8 @@ from reference_stack.orchestration.deployment.room import Room
 from reference_stack.orchestration.deployment.want import Want
 from reference_stack.orchestration.supervisor import State, Supervisor
 
+log = logging.getLogger(__name__)
+
 
 def run(want: Want, *, as_json: bool, until_eof: bool) -> int:
     """Start what is wanted, say so, run until SIGTERM, SIGINT or (with `until_eof`) the end of standard input.
@@ -38,8 +40,14 @@ async def _run(want: Want, *, as_json: bool, until_eof: bool) -> int:
     stop = _stop_requested(until_eof=until_eof)
     mine = states.StackState(os.getpid(), psutil.Process().create_time())
     want.folder.mkdir(parents=True, exist_ok=True)
+
+    def say(text: str) -> None:
+        log.info(text)
+        mine.said += (text,)
+        states.write(want.folder, mine)
+
     try:
-        with Room(want) as room:
+        with Room(want, say) as room:
             states.write(want.folder, mine)
             plan = await asyncio.to_thread(draw, room)  # installs and initialises what is missing: signals are heard
             mine.notes = plan.notes

@@ -54,15 +54,20 @@ def up(folder: Path, arguments: Sequence[str]) -> int:
 
 def _until_ready(folder: Path, supervisor: subprocess.Popen[bytes], log_file: Path) -> states.StackState:
     began = told = time.monotonic()
+    heard = 0
     while time.monotonic() < began + _UP_S:
         state = states.read(folder)
         if state is not None and state.pid == supervisor.pid:
+            for text in state.said[heard:]:
+                print(text, file=sys.stderr, flush=True)
+            heard = max(heard, len(state.said))
             if state.phase == "ready":
                 return state
             if time.monotonic() > told + _QUIET_S:
                 told = time.monotonic()
                 waiting = [name for name, unit in state.units.items() if unit != "ready"]
-                print(f"{told - began:3.0f} s: waiting for {', '.join(waiting)}", file=sys.stderr, flush=True)
+                what = f"waiting for {', '.join(waiting)}" if waiting else "preparing"
+                print(f"{told - began:3.0f} s: {what}", file=sys.stderr, flush=True)
         if supervisor.poll() is not None:
             state = states.read(folder)
             if state is not None and state.phase == "failed":

@@ -18,7 +18,7 @@ class StackState:
     """The supervisor (`pid`, and `created` in seconds since the epoch, so that a reused pid is not taken for it).
 
     `phase` is starting, ready, stopping or failed; `units` maps each process to its state, `services` each service to
-    what it offers; `notes` is what a person should know.
+    what it offers; `said` is what was done before the first process started, `notes` what a person should know.
     """
 
     pid: int
@@ -29,6 +29,7 @@ class StackState:
     notes: tuple[str, ...] = ()
     error: str = ""
     hint: str = ""
+    said: tuple[str, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -57,7 +58,7 @@ def read(folder: Path) -> StackState | None:
         row = json.loads((folder / FILE).read_text(encoding="utf-8"))
         if row.pop("schema") != SCHEMA:
             return None
-        return StackState(**{**row, "notes": tuple(row["notes"])})
+        return StackState(**{**row, "notes": tuple(row["notes"]), "said": tuple(row["said"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 import yaml
 
+from reference_stack.errors import SettingsError, nearest
 from reference_stack.orchestration import readiness
+from reference_stack.orchestration.deployment import weights
 from reference_stack.orchestration.deployment.offer import Offer
 from reference_stack.orchestration.deployment.room import Room
 from reference_stack.orchestration.deployment.want import Want
 from reference_stack.orchestration.supervisor import Unit
 
-log = logging.getLogger(__name__)
 _OURS = {"device", "upstream", "limits"}  # options that are no settings of the simulation
 
 
@@ -31,15 +30,20 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
 
         check_weights(load_spec(name), load_spec(name).path, find_device(want.device))
     served = _served(room, name)
+    spec = load_spec(name)
+    if want.engine == "vllm":
+        _check_options(name, want)
+        if want.weights == "real":
+            weights.check(spec)
     prepared = prepare(
-        load_spec(name),
+        spec,
         want.engine,
         want.weights,
         port=port,
         settings_file=room.settings_file(name),
         cache=want.cache,
-        device=want.device,
-        say=log.info,
+        device=want.options.get("device", "") if want.engine == "vllm" else want.device,
+        say=room.say,
     )
     offer = Offer(
         health_url=f"{url}{READY_PATH}",
@@ -49,7 +53,7 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
         engine=want.engine,
         evidence=prepared.evidence,
         facts=prepared.facts,
-        feasibility=_feasibility(want, name),
+        feasibility=_feasibility(want, name, prepared.device),
     )
     if prepared.takes_fd:
         return [served], offer
@@ -59,7 +63,15 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
     return [unit], offer
 
 
-def _feasibility(want: Want, name: str) -> dict[str, str]:
+def _check_options(name: str, want: Want) -> None:
+    """Refuse what real vLLM would not be told: its flags follow from the model's row alone."""
+    for key in want.options:
+        if key not in _OURS:
+            known = f"change {name}.yaml for lengths and precision; {nearest(key, _OURS)}"
+            raise SettingsError(f"{name}: --set {key} is not for --engine vllm", hint=known)
+
+
+def _feasibility(want: Want, name: str, device_name: str = "") -> dict[str, str]:
     """Whether the contract can be met; nothing where none is known, or the model is not run as its row says."""
     toy = want.engine == "vllm" and want.weights == "tiny"
     asked = name in (want.services or want.names)
@@ -70,7 +82,7 @@ def _feasibility(want: Want, name: str) -> dict[str, str]:
     from reference_stack.services.ai_models.nearest import nearest_fit, sentence
     from reference_stack.services.ai_models.physics import find_device
 
-    spec, device = load_spec(name), find_device(want.device)
+    spec, device = load_spec(name), find_device(device_name or want.device)
     found = assess(spec, device, want.contract)
     return {"verdict": found.fit.value, "sentence": sentence(found, nearest_fit(spec, device, found))}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -20,6 +21,7 @@ from reference_stack.schemas.configuration.base import Settings
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
 from reference_stack.schemas.configuration.layers import Effective
 
+log = logging.getLogger(__name__)
 HOST = ports.HOST
 Kind = TypeVar("Kind", bound=Settings)
 
@@ -27,8 +29,9 @@ Kind = TypeVar("Kind", bound=Settings)
 class Room:
     """Files and ports of one stack. A context: on the way out, the ports are free again."""
 
-    def __init__(self, want: Want) -> None:
+    def __init__(self, want: Want, say: Callable[[str], None] = log.info) -> None:
         self.want = want
+        self.say = say  # of what takes long, and of what will be started
         self.notes: list[str] = []  # what a person should know of this stack
         self._reserved: dict[str, ports.Reservation] = {}
 

@@ -9,16 +9,17 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from reference_stack.errors import SettingsError
+from reference_stack.errors import NotReady
 from reference_stack.schemas.common.program import Program
+from reference_stack.services.ai_models.gpu import check_driver, check_room, choose, find_gpus
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.physics import Device, find_device, kv_capacity_tokens
-from reference_stack.services.ai_models.vllm_environment import DEFAULT_FOLDER, Say, install
-from reference_stack.services.ai_models.vllm_environment import vllm_program as vllm_command
+from reference_stack.services.ai_models.vllm_environment import Say, install
+from reference_stack.services.ai_models.vllm_recipe import Kind, flaw, recipe_for, version_in
 from reference_stack.services.ai_models.weights import weights_facts
 
 Engine = Literal["sim", "vllm"]
@@ -40,6 +41,7 @@ _CPU = {
 }
 # Without a parser vLLM refuses tools. A toy speaks no model's own format, so that any parser will do.
 _TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+_GIVEN = 0.95  # of a GPU's memory: the driver keeps some, and vLLM refuses a fraction that is not free
 # AWQ as published checkpoints have it, for weights that are random anyway.
 _AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
 
@@ -53,6 +55,7 @@ class Prepared:
     ready_s: float
     evidence: str  # simulated | tiny | measured
     facts: Mapping[str, str]
+    device: str = ""  # the GPU that was found, by our name
 
     @property
     def shown(self) -> str:
@@ -74,37 +77,69 @@ def prepare(
     """Make everything that the engine needs and return how to start it on 127.0.0.1.
 
     `sim`: nothing is made; `settings_file` (a ModelSettings that the caller wrote) and the port are in the argv.
-    `vllm` with `tiny`: installs vLLM's environment into `cache`/vllm-cpu and the tiny model into `cache`/tiny unless
-    they are there; `say` hears of each step. `vllm` with `real` or `dummy`: `device` names the GPU, and
-    `cache`/vllm-gpu must hold an environment with vLLM for it. vLLM takes a port, not a socket: free the port before
-    it starts. Ready is GET /health 200 within `ready_s` seconds. Raises SettingsError or NotReady.
+    `vllm`: installs vLLM's environment into `cache`/vllm-cpu (`tiny`) or `cache`/vllm-gpu (`real`, `dummy`), and a tiny
+    model into `cache`/tiny, unless they are there; `say` hears of each step, and last the command. For a GPU, `device`
+    names what is expected; empty: what is there. vLLM takes a port, not a socket: free the port before it starts. Ready
+    is GET /health 200 within `ready_s` seconds. Raises SettingsError or NotReady, before anything long.
     """
     if engine == "sim":
         facts = {"device": f"{find_device(device or 'h200').title} (simulated)"}
         return Prepared(sim_program(spec, settings_file, port=port), True, READY_S["sim"], "simulated", facts)
     if weights == "tiny":
-        from reference_stack.services.ai_models.tiny import make
+        return _prepare_tiny(spec, port, cache, say)
+    return _prepare_gpu(spec, weights, port, cache, device, say)
 
-        command = install(cache / DEFAULT_FOLDER.name, say)
-        folder = make(spec, cache / "tiny")
-        program = tiny_program(spec, command, folder, port=port)
-        facts = {"device": "CPU", "weights": "tiny", "flags": shown(program), "model_revision": folder.name}
-        facts |= weights_facts(folder)
-        return Prepared(program, False, READY_S["vllm"], "tiny", facts)
-    gpu = _gpu(spec, device)
-    command = vllm_command(cache / "vllm-gpu")
-    if not command.exists():
-        raise SettingsError(
-            f"{spec.name}: there is no {command}, vLLM for {gpu.title}",
-            hint="use --weights tiny, which runs on the CPU; or --engine sim",
-        )
-    if weights == "real" and not spec.path.is_dir():
-        raise SettingsError(f"{spec.name}: there are no weights in {spec.path}", hint="use --weights dummy or tiny")
-    program = vllm_program(spec, command, spec.path, gpu, dummy=weights == "dummy", port=port)
-    facts = {"device": gpu.title, "weights": weights, "flags": shown(program)}
-    if weights == "real":
-        facts |= weights_facts(spec.path)
-    return Prepared(program, False, READY_S["vllm"], "measured", facts)
+
+def install_vllm(kind: Kind, cache: Path, say: Say) -> Path:
+    """Return the `vllm` command of the environment of `kind` in `cache`, which is installed unless it is there.
+
+    Raises NotReady where it cannot be, for a GPU also when the driver is too old for it.
+    """
+    folder, recipe = cache / f"vllm-{kind}", recipe_for(kind)
+    if kind == "gpu" and flaw(folder, recipe):
+        gpus = find_gpus()
+        if not gpus:
+            raise NotReady("there is no NVIDIA GPU on this machine", hint="hxp-stack tools --vllm cpu")
+        check_driver(gpus[0])
+    return install(folder, recipe, say)
+
+
+def _prepare_tiny(spec: ModelSpec, port: int, cache: Path, say: Say) -> Prepared:
+    from reference_stack.services.ai_models.tiny import make
+
+    command = install_vllm("cpu", cache, say)
+    folder = make(spec, cache / "tiny")
+    program = tiny_program(spec, command, folder, port=port)
+    say(f"{spec.name}: {shown(program)}")
+    facts = {
+        "device": "CPU",
+        "weights": "tiny",
+        "vllm": version_in(cache / "vllm-cpu"),
+        "flags": shown(program),
+        "model_revision": folder.name,
+        **weights_facts(folder),
+    }
+    return Prepared(program, False, READY_S["vllm"], "tiny", facts)
+
+
+def _prepare_gpu(spec: ModelSpec, weights: Weights, port: int, cache: Path, name: str, say: Say) -> Prepared:
+    gpu, device = choose(spec.name, weights, name)
+    device = replace(device, memory_bytes=gpu.memory_bytes)
+    limit = held_bytes(spec, device)
+    kv_capacity_tokens(spec, device, limit, spec.max_num_batched_tokens)  # refuses what cannot fit
+    check_room(spec.name, gpu, limit)
+    command = install_vllm("gpu", cache, say)
+    program = vllm_program(spec, command, spec.path, device, dummy=weights == "dummy", port=port)
+    say(f"{spec.name}: {shown(program)}")
+    facts = {
+        "device": gpu.title,
+        "driver": gpu.driver,
+        "weights": weights,
+        "vllm": version_in(cache / "vllm-gpu"),
+        "flags": shown(program),
+        **(weights_facts(spec.path) if weights == "real" else {}),
+    }
+    return Prepared(program, False, READY_S["vllm"], "measured", facts, device.name)
 
 
 def sim_program(spec: ModelSpec, settings_file: Path, *, port: int) -> Program:
@@ -119,13 +154,18 @@ def tiny_program(spec: ModelSpec, command: Path, model: Path, *, port: int) -> P
     return Program((*_serve(spec, command, model, port), *flags, *_TOOLS), {**_ALWAYS, **_CPU})
 
 
+def held_bytes(spec: ModelSpec, device: Device) -> float:
+    """Return the bytes of `device` that the model may take: its limit, or what a smaller device can give."""
+    return min(spec.memory_limit_bytes, _GIVEN * device.memory_bytes)
+
+
 def vllm_program(spec: ModelSpec, command: Path, model: Path, device: Device, *, dummy: bool, port: int) -> Program:
     """Return real vLLM on a GPU, held to the memory limit of the model.
 
     The memory fraction bounds all that the process takes; the KV bytes are exact, so that the room does not depend on
     what other models left. Raises SettingsError where the model does not fit.
     """
-    limit = spec.memory_limit_bytes
+    limit = held_bytes(spec, device)
     kv_tokens = kv_capacity_tokens(spec, device, limit, spec.max_num_batched_tokens)
     flags = [
         *("--gpu-memory-utilization", f"{limit / device.memory_bytes:.3f}"),
@@ -138,8 +178,8 @@ def vllm_program(spec: ModelSpec, command: Path, model: Path, device: Device, *,
         flags += ["--kv-cache-dtype", "fp8"]
     if spec.precision == "fp8":
         flags += ["--quantization", "fp8_per_tensor" if dummy else "fp8"]
-    if dummy:
-        flags += ["--load-format", "dummy"]
+    # Named in either case: left to itself vLLM would also load a pickle, which can run code.
+    flags += ["--load-format", "dummy" if dummy else "safetensors"]
     if dummy and spec.precision == "int4":
         flags += ["--hf-overrides", json.dumps({"quantization_config": _AWQ}, separators=(",", ":"))]
     return Program((*_serve(spec, command, model, port), *flags), _ALWAYS)
@@ -155,13 +195,3 @@ def _serve(spec: ModelSpec, command: Path, model: Path, port: int) -> tuple[str,
     place = ("--host", "127.0.0.1", "--port", str(port))
     name = ("--served-model-name", spec.name)
     return (str(command), "serve", str(model), *name, *place, "--disable-uvicorn-access-log")
-
-
-def _gpu(spec: ModelSpec, name: str) -> Device:
-    device = find_device(name or "h200")
-    if device.name in ("cpu", "ideal"):
-        raise SettingsError(
-            f"{spec.name}: weights of true size do not run on {device.title}",
-            hint="use --weights tiny, or --device h200",
-        )
-    return device

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reference_stack.catalogue import load_catalogue
 from reference_stack.errors import SettingsError, nearest
@@ -136,5 +136,15 @@ def load_spec(name: str) -> ModelSpec:
     """Return the model called `name`; raise SettingsError with the nearest right spelling."""
     if name not in model_names():
         raise SettingsError(f"no model {name!r}", hint=nearest(name, model_names()))
-    raw = yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8"))
-    return ModelSpec.model_validate({"name": name, **raw})
+    return read_spec(name, Path(__file__).with_name(f"{name}.yaml"))
+
+
+def read_spec(name: str, file: Path) -> ModelSpec:
+    """Return the model that `file` describes; raise SettingsError that names the key and what it may be."""
+    try:
+        return ModelSpec.model_validate({"name": name, **yaml.safe_load(file.read_text(encoding="utf-8"))})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        hint = nearest(str(first["input"]), get_args(Precision)) if where == "precision" else ""
+        raise SettingsError(f"{file.name}: {where} is {first['input']!r}: {first['msg']}", hint=hint) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,11 +148,19 @@ def test_an_unknown_service_is_refused(room: Path) -> None:
     assert "cache" in caught.value.hint or "did you mean" in caught.value.hint
 
 
-def test_weights_that_do_not_run_here_are_refused(room: Path) -> None:
-    """Real weights without an engine for them are refused, with what would do."""
-    with pytest.raises(SettingsError, match="mixtral") as caught:
-        list(drawn(want(room, services=("mixtral",), engine="vllm", cache=room / "nothing" / "cache")))
-    assert "--weights tiny" in caught.value.hint
+@pytest.mark.parametrize(
+    ("wishes", "message", "hint"),
+    [
+        ({}, "there are no weights in /opt/models/mixtral-8x7b", "--weights dummy"),
+        ({"options": {"devise": "h200"}}, "--set devise is not for --engine vllm", "did you mean 'device'"),
+        ({"weights": "tiny", "options": {"speed": "2"}}, "--set speed is not for --engine vllm", "mixtral.yaml"),
+    ],
+)
+def test_what_does_not_run_here_is_refused(room: Path, wishes: dict[str, object], message: str, hint: str) -> None:
+    """Real weights that are not there, and options that vLLM would not hear of, are refused with what would do."""
+    with pytest.raises(SettingsError, match=message) as caught:
+        list(drawn(want(room, services=("mixtral",), engine="vllm", **{"weights": "real", **wishes})))
+    assert hint in caught.value.hint
 
 
 def test_the_entry_point_says_it_all() -> None:
@@ -168,11 +177,15 @@ def test_the_entry_point_says_it_all() -> None:
     assert " ".join(argv(wanted)[3:]) == f"up --foreground --json --ports free {options}"
 
 
-def test_engines_on_one_gpu_start_one_after_another(room: Path) -> None:
+def test_engines_on_one_gpu_start_one_after_another(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real engines wait for one another, are not forked, and make the gateway's evidence what theirs is."""
     program = room / "cache" / "vllm-gpu" / "bin" / "vllm"
     program.parent.mkdir(parents=True)
     program.touch(mode=0o755)
+    smi = room / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'NVIDIA H200, 580.1, 143771, 4'\n", encoding="utf-8")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(room), prepend=os.pathsep)
     wishes = {"engine": "vllm", "weights": "dummy", "cache": room / "cache", "mock": True}
     ((_, plan),) = drawn(want(room, services=("api_gateway",), **wishes))
     models = plan.units[:4]
