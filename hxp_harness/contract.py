@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from hxp_harness.arrivals import Arrival, Closed, Poisson, Ramp, Step
+from hxp_harness.lengths import Natural, OutputLengths, Prefix, PromptLengths, Prompts, Uniform
 from hxp_harness.quantity import Rps, Seconds, Strict, with_units
 
 MEAN_SLACK = 0.01  # the mean of a pattern may be off the contract's rate by this share
@@ -32,6 +33,10 @@ class Contract(Strict):
     arrival: Arrival = Poisson()
     rate_rps: Rps = Field(alias="rate", gt=0)
     sessions: Sessions | None = None
+    prompt_lengths: PromptLengths | None = None
+    output_lengths: OutputLengths | None = None
+    prefix: Prefix | None = None
+    prompts: Prompts | None = None
     cache: Literal["cold", "any"] = "cold"  # cold: fresh prompts, no request finds its prefix cached
     isolation: Literal["alone"] = "alone"
     timeout_s: Seconds = Field(alias="timeout", default=30.0, gt=0)
@@ -61,6 +66,36 @@ class Contract(Strict):
         if self.cache == "cold":
             raise ValueError("sessions repeat their beginning, so they cannot be cold: cache: any")
         return self
+
+    @model_validator(mode="after")
+    def _words(self) -> Self:
+        """Texts come from a file or are made; a shared beginning is cached, and lies within the prompt."""
+        for name, lengths, mean in (
+            ("prompt_lengths", self.prompt_lengths, self.prompt_tokens),
+            ("output_lengths", self.output_lengths, self.output_tokens),
+        ):
+            if isinstance(lengths, Uniform) and lengths.least + lengths.most != 2 * mean:
+                raise ValueError(f"{name}: the mean of {lengths.least} to {lengths.most} is not {mean}")
+        if self.prompts is not None:
+            for name in ("prompt_lengths", "prefix", "sessions"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"prompts and {name} exclude each other: the file has the texts")
+        if self.prefix is not None:
+            if self.cache == "cold":
+                raise ValueError("a shared prefix is cached after its first use: cache: any")
+            if (shared := self.prefix.tokens) >= self.prompt_tokens:
+                raise ValueError(f"prefix.tokens: {shared} is no part of {self.prompt_tokens} prompt_tokens")
+        return self
+
+    @property
+    def varied(self) -> bool:
+        """Whether requests differ in their lengths."""
+        return any((self.sessions, self.prompt_lengths, self.output_lengths, self.prompts))
+
+    @property
+    def natural(self) -> bool:
+        """Whether the model ends its answers by itself."""
+        return isinstance(self.output_lengths, Natural)
 
     @property
     def open_loop(self) -> bool:

@@ -36,7 +36,7 @@ def opened_target(
     display.say(f"starting {' and '.join(services)} ({request.engine})")
     asked = asked_of(profile, gates)
     if asked is None:
-        display.say("no prediction: stacks predict constant and poisson arrivals without sessions")
+        display.say("no prediction: stacks predict constant and poisson arrivals of equal lengths")
     want = Want(str(folder / "stack"), services, request.engine, request.weights, contract=asked)
     with running(want, ready_s=600.0 if request.engine == "vllm" else 60.0) as stack:
         target = stack.target(judged)
@@ -51,10 +51,10 @@ def opened_target(
 def asked_of(profile: Profile, gates: tuple[Gate, ...]) -> dict[str, object] | None:
     """Return the contract as a stack reads it, with the first limit on a percentile of end-to-end latency.
 
-    None: its arrivals are not of a kind that a stack predicts.
+    None: its arrivals or lengths are not of a kind that a stack predicts.
     """
     contract = profile.contract
-    if contract.arrival.kind not in PREDICTED or not contract.open_loop:
+    if contract.arrival.kind not in PREDICTED or not contract.open_loop or contract.varied or contract.prefix:
         return None
     asked: dict[str, object] = contract.model_dump(include={"prompt_tokens", "output_tokens", "rate_rps"})
     asked["arrival"] = contract.arrival.kind

@@ -13,6 +13,7 @@ import hxp_harness
 from hxp_harness.arrivals import KINDS, Replay
 from hxp_harness.contract import Contract, Sessions
 from hxp_harness.errors import UsageError, nearest
+from hxp_harness.lengths import LENGTH_KINDS, Empirical, Prefix, Prompts
 from hxp_harness.quantity import Seconds, Strict, with_units
 
 __all__ = ["Contract", "Profile", "Replicates", "find_profile", "known_profiles", "profile_folders", "read_profile"]
@@ -77,10 +78,12 @@ def read_profile(file: Path) -> Profile:
 def _anchored(profile: Profile, folder: Path) -> Profile:
     """Return `profile` with the files that it names found from its own folder, so that it reads back from anywhere."""
     contract = profile.contract
-    if isinstance(contract.arrival, Replay):
-        replay = Replay(file=(folder / contract.arrival.file).resolve())
-        contract = contract.model_copy(update={"arrival": replay})
-    return profile.model_copy(update={"contract": contract})
+    found = {
+        name: part.model_copy(update={"file": (folder / part.file).resolve()})
+        for name in ("arrival", "prompt_lengths", "output_lengths", "prompts")
+        if isinstance(part := getattr(contract, name), Replay | Empirical | Prompts)
+    }
+    return profile.model_copy(update={"contract": contract.model_copy(update=found)}) if found else profile
 
 
 def _explain(file: Path, error: ValidationError) -> tuple[str]:
@@ -98,8 +101,15 @@ _PARTS: dict[tuple[str, ...], type[Strict]] = {
     (): Profile,
     ("contract",): Contract,
     ("contract", "sessions"): Sessions,
+    ("contract", "prefix"): Prefix,
+    ("contract", "prompts"): Prompts,
     ("replicates",): Replicates,
     **{("contract", "arrival", kind): model for kind, model in KINDS.items()},
+    **{
+        ("contract", f"{what}_lengths", kind): model
+        for what in ("prompt", "output")
+        for kind, model in LENGTH_KINDS.items()
+    },
 }
 
 

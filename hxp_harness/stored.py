@@ -58,6 +58,7 @@ def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
             requests=replicates["requests"],
             stream=contract["stream"],
             cache=contract["cache"],
+            shared=(contract.get("prefix") or {}).get("tokens", 0) / contract["prompt_tokens"],
             open_loop=turns == 1 and not closed,
         ),
         certified=_certified(folder),

@@ -24,6 +24,7 @@ class Asked:
     requests: int  # measured requests of one replicate
     stream: bool = True
     cache: str = "cold"
+    shared: float = 0.0  # share of prompt tokens that are a common beginning
     open_loop: bool = True  # False: sending waits for answers, so that the rate is the target's doing
 
     def offered(self, *, tokens: bool) -> float:
@@ -43,6 +44,7 @@ class Asked:
             requests=replicates.requests,
             stream=contract.stream,
             cache=contract.cache,
+            shared=contract.prefix.tokens / contract.prompt_tokens if contract.prefix else 0.0,
             open_loop=contract.open_loop,
         )
 

@@ -95,12 +95,15 @@ def check_lengths(table: TraceTable, facts: RunFacts) -> list[Check]:
         mean = float(known.mean())
         fine = abs(mean / asked - 1) <= LENGTH_TOLERANCE
         sentence = f"The mean {name} was {mean:.1f} tokens, the contract says {asked:g}."
+        if name == "prompt length":
+            exact = float((table.prompt_tokens == table.asked_prompt_tokens)[measured & (values >= 0)].mean())
+            sentence += f" {exact:.1%} of prompts were exactly as long as asked."
         checks.append(Check(name, OK if fine else FAILED, sentence))
     return checks
 
 
 def check_cache(table: TraceTable, facts: RunFacts) -> Check:
-    """Under a cold contract hardly any prompt token may come out of the server's prefix cache."""
+    """Hardly more prompt tokens than the contract makes alike may come out of the server's prefix cache."""
     name = "prefix cache"
     hits, queries = _delta(facts, "prefix_hits"), _delta(facts, "prefix_queries")
     if not hits and not queries:
@@ -110,8 +113,11 @@ def check_cache(table: TraceTable, facts: RunFacts) -> Check:
         hits = float(table.cached_tokens[told].sum())
         queries = float(np.maximum(table.prompt_tokens[told], 0).sum())
     share = (hits or 0.0) / queries if queries else 0.0
-    fine = facts.asked.cache != "cold" or share <= MOST_CACHED
-    sentence = f"{share:.1%} of prompt tokens came from the prefix cache; the contract is {facts.asked.cache}."
+    asked = facts.asked
+    bounded = asked.cache == "cold" or asked.shared > 0
+    fine = not bounded or share <= asked.shared + MOST_CACHED
+    contract = f"shares {asked.shared:.1%} of them" if asked.shared else f"is {asked.cache}"
+    sentence = f"{share:.1%} of prompt tokens came from the prefix cache; the contract {contract}."
     return Check(name, OK if fine else FAILED, sentence)
 
 

@@ -19,6 +19,7 @@ class LoadPlan:
     continuous_usage: bool = True  # ask for usage in every chunk, so that a chunk tells how many tokens it carries
     tokens_per_word: float = 1.0  # of the target's tokenizer, for our word list
     overhead_tokens: float = 0.0  # what the chat template adds to each prompt
+    costs: tuple[int, ...] = ()  # tokens of each of our words behind another, where the target's /tokenize told them
     concurrency: int = 0  # slots of a closed loop; 0: every request has its own time
     facts: dict[str, str] = field(default_factory=dict)
 
@@ -41,6 +42,9 @@ class Due:
     after: int = -1  # index of the request whose answer it follows; -1: none
     think_s: float = 0.0  # from that answer, or from the slot's becoming free, to its sending
     history_tokens: int = 0  # of prompt_tokens, what earlier turns of its session make up
+    prefix_seed: int = 0  # makes its first `prefix_tokens` tokens, which others have too
+    prefix_tokens: int = 0
+    messages: tuple[dict[str, str], ...] = ()  # what to say instead of words made of seeds
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 import ssl
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from hxp_harness.load.answer import NO_JSON, Answer, Read, read_stream, read_who
 from hxp_harness.load.plan import LoadPlan
 from hxp_harness.load.prompts import WORDS
 from hxp_harness.load.request import PATHS, body_of, headers_of
+from hxp_harness.load.tokenizer import measure
 from hxp_harness.target import Target
 
 if TYPE_CHECKING:
@@ -54,15 +56,20 @@ def preflight(target: Target, contract: Contract) -> LoadPlan:
     with httpx.Client(timeout=timeout, verify=tls, trust_env=False) as client:
         examiner = _Examiner(client, target)
         models = examiner.models()
-        plan, few = examiner.accepted(plan, models)
+        plan, few = examiner.accepted(plan, models, (False,) if contract.natural else (True, False))
         many = examiner.prompt_tokens(plan, examiner.ask(plan, _MANY_WORDS))
-    tokens_per_word = (many - few) / (_MANY_WORDS - _FEW_WORDS)
-    if tokens_per_word <= 0:
-        raise NotReady(
-            f"{target.base_url} counts {few} prompt tokens for {_FEW_WORDS} words and {many} for {_MANY_WORDS}",
-            hint="its usage.prompt_tokens cannot be right, so prompts of a known length cannot be made",
-        )
-    return replace(plan, tokens_per_word=tokens_per_word, overhead_tokens=few - tokens_per_word * _FEW_WORDS)
+        tokens_per_word = (many - few) / (_MANY_WORDS - _FEW_WORDS)
+        if tokens_per_word <= 0:
+            raise NotReady(
+                f"{target.base_url} counts {few} prompt tokens for {_FEW_WORDS} words and {many} for {_MANY_WORDS}",
+                hint="its usage.prompt_tokens cannot be right, so prompts of a known length cannot be made",
+            )
+        told = replace(plan, tokens_per_word=tokens_per_word, overhead_tokens=few - tokens_per_word * _FEW_WORDS)
+        return examiner.measured(told, few)
+
+
+def _words(count: int) -> str:
+    return " ".join(random.Random(count).sample(WORDS, count))  # noqa: S311 - no secret
 
 
 def _fingerprint(body: bytes) -> dict[str, str]:
@@ -93,10 +100,13 @@ class _Examiner:
             listing = _Models()
         return [model.id for model in listing.data]
 
-    def accepted(self, plan: LoadPlan, models: list[str]) -> tuple[LoadPlan, int]:
-        """Return the plan with as many of our extra fields as the target takes, and the tokens of the short prompt."""
+    def accepted(self, plan: LoadPlan, models: list[str], allowed: tuple[bool, ...]) -> tuple[LoadPlan, int]:
+        """Return the plan with as many of our extra fields as the target takes, and the tokens of the short prompt.
+
+        `allowed` are the values of ignore_eos to try, the best first.
+        """
         reply = _Reply(0, b"")
-        for continuous_usage, ignore_eos in product((True, False) if plan.stream else (False,), (True, False)):
+        for continuous_usage, ignore_eos in product((True, False) if plan.stream else (False,), allowed):
             plan = replace(plan, continuous_usage=continuous_usage, ignore_eos=ignore_eos)
             reply = self.ask(plan, _FEW_WORDS)
             if reply.status not in {400, 422}:
@@ -110,9 +120,28 @@ class _Examiner:
 
     def ask(self, plan: LoadPlan, words: int) -> _Reply:
         """Send a prompt of `words` different words and ask for one token."""
-        text = " ".join(random.Random(words).sample(WORDS, words))  # noqa: S311 - no secret
+        text = _words(words)
         headers = headers_of(plan, self.target.api_key)
         return self._call("POST", plan.base_url + PATHS[plan.api], headers, msgspec.json.encode(body_of(plan, text, 1)))
+
+    def measured(self, plan: LoadPlan, few: int) -> LoadPlan:
+        """Return `plan` with the cost of each word, where the target has a tokenizer page that agrees with its usage.
+
+        `few` are the prompt tokens that usage counted for a short prompt.
+        """
+        exact = measure(plan, partial(self.count, plan)) if self.count(plan, _words(_FEW_WORDS)) == few else None
+        return plan if exact is None else replace(exact, facts=plan.facts | {"prompt_lengths": "by /tokenize"})
+
+    def count(self, plan: LoadPlan, text: str) -> int | None:
+        """Return the tokens of a prompt as the target's tokenizer counts them; None where it has no such page."""
+        url = plan.base_url.removesuffix("/v1") + "/tokenize"
+        asked = {"messages": [{"role": "user", "content": text}]} if plan.api == "chat" else {"prompt": text}
+        body = msgspec.json.encode({"model": plan.api_model, **asked})
+        try:
+            reply = self._call("POST", url, headers_of(plan, self.target.api_key), body)
+            return msgspec.json.decode(reply.body, type=_Tokens).count if reply.status == 200 else None
+        except (*NO_JSON, NotReady):  # a page that only some targets have
+            return None
 
     def prompt_tokens(self, plan: LoadPlan, reply: _Reply) -> int:
         """Return how many prompt tokens the target counted. Raises NotReady when the reply does not say."""
@@ -172,6 +201,10 @@ class _Examiner:
 
 class _Model(msgspec.Struct):
     id: str
+
+
+class _Tokens(msgspec.Struct):
+    count: int
 
 
 class _Models(msgspec.Struct):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hxp_harness.load.plan import LoadPlan
+from hxp_harness.load.plan import Due, LoadPlan
 
 # Short everyday words: one token each, with the space before it, in every tokenizer with a large vocabulary.
 _TEXT = """
@@ -36,6 +36,47 @@ def prompt(seed: int, words: int) -> str:
     digits = [WORDS[seed // len(WORDS) ** place % len(WORDS)] for place in range(_NAME_WORDS)]
     rest = random.Random(seed).choices(WORDS, k=max(0, words - _NAME_WORDS))  # noqa: S311 - no secret
     return " ".join([*digits[: max(1, words)], *rest])
+
+
+FILLERS = ("a", "I", "the", "to")  # one token each even in a small vocabulary
+VOCABULARY = (*WORDS, *FILLERS)
+LEAST_OWN_TOKENS = 8  # of a prompt behind its shared beginning: enough to tell it from all others
+FIRST = WORDS[0]  # begins every measured prompt: a word at the very beginning may be other tokens than behind a space
+
+
+def measured(seed: int, tokens: int, costs: tuple[int, ...]) -> list[str]:
+    """Return words that follow other words and have exactly `tokens` tokens together, made from `seed`.
+
+    `costs` are the tokens of each word of VOCABULARY. As in `prompt`, the first words are the digits of the seed, as
+    far as there is room. Where no word has the few tokens that are left, it is the nearest number above.
+    """
+    cheapest = min(range(len(VOCABULARY)), key=costs.__getitem__)
+    digits = [seed // len(WORDS) ** place % len(WORDS) for place in range(_NAME_WORDS)]
+    draw = random.Random(seed)  # noqa: S311 - no secret
+    words: list[str] = []
+    left = tokens
+    while left > 0:
+        place = digits.pop(0) if digits else draw.randrange(len(WORDS))
+        if costs[place] > left:
+            place = cheapest
+        words.append(VOCABULARY[place])
+        left -= costs[place]
+    return words
+
+
+def text_of(due: Due, plan: LoadPlan) -> str:
+    """Return the words of a request: as many tokens as it asks for, its shared beginning first."""
+    tokens = due.prompt_tokens - due.history_tokens
+    if plan.costs:
+        room = max(0, tokens - round(plan.overhead_tokens))
+        shared = min(due.prefix_tokens, max(0, room - LEAST_OWN_TOKENS))
+        words = measured(due.prefix_seed, shared, plan.costs) + measured(due.seed, room - shared, plan.costs)
+        return " ".join([FIRST, *words])
+    if not due.prefix_tokens:
+        return prompt(due.seed, words_for(tokens, plan))
+    shared = max(1, round(due.prefix_tokens / plan.tokens_per_word))
+    own_words = max(1, words_for(tokens, plan) - shared)
+    return f"{prompt(due.prefix_seed, shared)} {prompt(due.seed, own_words)}"
 
 
 def words_for(prompt_tokens: int, plan: LoadPlan) -> int:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hxp_harness.load.plan import Due, LoadPlan
-from hxp_harness.load.prompts import prompt, words_for
+from hxp_harness.load.prompts import text_of
 
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 
@@ -66,8 +66,8 @@ class Renderer:
 
     def request(self, due: Due, before: Sequence[Message] = ()) -> bytes:
         """Return the bytes of `due`, said after the messages `before`."""
-        text = prompt(due.seed, words_for(due.prompt_tokens - due.history_tokens, self._plan))
-        body = msgspec.json.encode(body_of(self._plan, text, due.output_tokens, before))
+        *told, last = due.messages or ({"content": text_of(due, self._plan)},)
+        body = msgspec.json.encode(body_of(self._plan, last["content"], due.output_tokens, [*before, *told]))
         own = _lines({"X-Request-Id": self.request_id(due), "Content-Length": str(len(body))})
         return b"%b%b\r\n%b" % (self._head, own.encode(), body)
 

@@ -11,7 +11,6 @@ import msgspec
 
 from hxp_harness.errors import UsageError
 from hxp_harness.load.plan import Due
-from hxp_harness.load.prompts import PROMPT_SEEDS
 
 if TYPE_CHECKING:  # the hot loop reads schedules and should not pay for numpy, pydantic and YAML
     import numpy as np
@@ -20,6 +19,7 @@ if TYPE_CHECKING:  # the hot loop reads schedules and should not pay for numpy, 
     from hxp_harness.profile import Contract, Replicates
 
 WARM_UP = -1
+_PLAIN = {"prompt_lengths": None, "output_lengths": None, "prefix": None, "prompts": None}
 
 
 def draw(contract: Contract, replicates: Replicates, seed: int) -> list[Due]:
@@ -32,7 +32,11 @@ def draw(contract: Contract, replicates: Replicates, seed: int) -> list[Due]:
     """
     import numpy as np
 
-    arrivals, prompts, thinking = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3))
+    from hxp_harness.load.lengths import tag
+    from hxp_harness.load.workload import Streams, draw_questions
+
+    children = np.random.SeedSequence(seed).spawn(6)
+    arrivals, prompts, thinking, *others = (np.random.default_rng(child) for child in children)
     turns = contract.turns
     if replicates.requests % turns:
         raise UsageError(
@@ -42,22 +46,28 @@ def draw(contract: Contract, replicates: Replicates, seed: int) -> list[Due]:
     warm_up = math.ceil(replicates.warm_up_s * contract.rate_rps / turns) * turns
     sizes = [warm_up, *[replicates.requests] * replicates.count]
     starts_s = _starts_s(contract, [size // turns for size in sizes], arrivals)
-    seeds = _fresh_seeds(prompts, sum(sizes))
+    questions = draw_questions(contract, sum(sizes), Streams(prompts, *others))
     think_s = _think_s(contract, sum(sizes), thinking)
     due: list[Due] = []
-    for index in range(sum(sizes)):
+    for index, question in enumerate(questions):
         turn = index % turns
+        history = _history(due[-1]) if turn else 0
+        prompt_tokens = question.prompt_tokens + history
         due.append(
             Due(
                 index=index,
                 replicate=WARM_UP if index < warm_up else (index - warm_up) // replicates.requests,
                 intended_s=due[-1].intended_s + think_s[index] if turn else float(starts_s[index // turns]),
-                prompt_tokens=contract.prompt_tokens + (history := turn and _history(due[-1])),
-                output_tokens=contract.output_tokens,
-                seed=int(seeds[index]),
+                prompt_tokens=prompt_tokens,
+                output_tokens=question.output_tokens,
+                seed=question.seed,
+                tag=tag(prompt_tokens, question.output_tokens) if contract.varied else "",
                 after=index - 1 if turn else -1,
                 think_s=think_s[index],
                 history_tokens=history,
+                prefix_seed=question.prefix_seed,
+                prefix_tokens=question.prefix_tokens,
+                messages=question.messages,
             )
         )
     return due
@@ -77,11 +87,11 @@ def peak_rps(contract: Contract) -> float:
 
 
 def steady(contract: Contract) -> Contract:
-    """Return `contract` with arrivals of one rate that wait for no answer: as even as they were, else Poisson."""
+    """Return `contract` with one rate, as even as it was or else Poisson, and with its mean lengths throughout."""
     from hxp_harness.arrivals import Poisson
 
     kept = contract.arrival if contract.arrival.kind in {"constant", "poisson", "gamma"} else Poisson()
-    return contract.model_copy(update={"arrival": kept, "sessions": None})
+    return contract.model_copy(update={"arrival": kept, "sessions": None, **_PLAIN})
 
 
 def _history(before: Due) -> int:
@@ -110,17 +120,6 @@ def _think_s(contract: Contract, count: int, rng: np.random.Generator) -> list[f
         return [0.0] * count
     drawn = rng.exponential(contract.sessions.think_s, size=count)
     return [float(one) if index % contract.turns else 0.0 for index, one in enumerate(drawn)]
-
-
-def _fresh_seeds(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-    """Return `count` seeds of prompts, no two alike."""
-    import numpy as np
-
-    seeds = np.unique(rng.integers(PROMPT_SEEDS, size=count))
-    while len(seeds) < count:
-        seeds = np.unique(np.append(seeds, rng.integers(PROMPT_SEEDS, size=count - len(seeds))))
-    rng.shuffle(seeds)
-    return seeds
 
 
 def write_schedule(file: Path, schedule: Iterable[Due]) -> None:

@@ -9,6 +9,7 @@ from hxp_harness.arrivals import Ramp, Replay, Step
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import check_supported, parse_gates
+from hxp_harness.lengths import Empirical, Prompts
 from hxp_harness.profile import Profile, find_profile, known_profiles, read_profile
 
 GOOD = """\
@@ -115,9 +116,34 @@ def test_every_arrival_is_read_and_reads_back(write: Writer, kind: str) -> None:
     assert read_profile(write(text)) == profile
 
 
+def test_every_spread_is_read_and_reads_back(write: Writer) -> None:
+    """What a run writes of its lengths and texts is the same; a file is found from anywhere."""
+    for lines in (
+        "prompt_lengths: {kind: lognormal, sd: 3.5, at_most: 40}\n  output_lengths: {kind: natural, at_most: 9}",
+        "prompt_lengths: {kind: empirical, file: lengths.txt}\n  prefix: {tokens: 4, groups: 2}\n  cache: any",
+        "prompts: {file: texts.jsonl}\n  output_lengths: {kind: normal, sd: 1.5}",
+    ):
+        file = write(GOOD.replace("  timeout:", f"  {lines}\n  timeout:"))
+        profile = read_profile(file)
+        assert profile.contract.varied
+        for part in (profile.contract.prompt_lengths, profile.contract.prompts):
+            if isinstance(part, Empirical | Prompts):
+                assert part.file.parent == file.parent
+        text = yaml.safe_dump(profile.model_dump(mode="json", by_alias=True))
+        assert read_profile(write(text)) == profile
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
+        ("prompt_lengths: {kind: uniform, from: 4, to: 14}", "prompt_lengths: the mean of 4 to 14 is not 8"),
+        ("prompt_lengths: {kind: uniform, from: 9, to: 7}", "from: 9 is above to: 7"),
+        ("prompt_lengths: {kind: natural, at_most: 9}", "'natural'"),
+        ("output_lengths: {kind: normal, ds: 9}", "unknown key; did you mean 'sd'?"),
+        ("prefix: {tokens: 4, group: 2}", "unknown key; did you mean 'groups'?"),
+        ("prefix: {tokens: 4}", "cached after its first use: cache: any"),
+        ("prefix: {tokens: 8}\n  cache: any", "prefix.tokens: 8 is no part of 8 prompt_tokens"),
+        ("prompts: {file: x}\n  prompt_lengths: {kind: normal, sd: 1}", "prompts and prompt_lengths exclude"),
         ("arrival: poison", "'poison'"),
         ("arrival: {kind: gamma}", "arrival.gamma.cv: Field required"),
         ("arrival: {kind: gamma, cvv: 1}", "unknown key; did you mean 'cv'?"),

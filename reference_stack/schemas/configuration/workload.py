@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -72,6 +72,10 @@ class ProfileContract(Settings):
     arrival: Annotated[Shaped, BeforeValidator(_shaped)] = Shaped(kind="poisson")
     rate: Rps = Field(gt=0)
     sessions: ProfileSessions | None = None
+    prompt_lengths: Mapping[str, object] | None = None  # these four: as with Shaped
+    output_lengths: Mapping[str, object] | None = None
+    prefix: Mapping[str, object] | None = None
+    prompts: Mapping[str, object] | None = None
     cache: Literal["cold", "any"] = "cold"
     isolation: Literal["alone"] = "alone"
     timeout: Seconds = Field(default=30.0, gt=0)
@@ -84,6 +88,9 @@ class ProfileReplicates(Settings):
     count: int = Field(default=8, ge=1)
     requests: int = Field(default=2000, ge=1)
     warm_up: Seconds = Field(default=5.0, ge=0)
+
+
+_UNPREDICTED = ("sessions", "prompt_lengths", "output_lengths", "prefix", "prompts")
 
 
 class Workload(Settings):
@@ -107,8 +114,9 @@ class Workload(Settings):
         Raises SettingsError for arrivals that are not predicted.
         """
         arrival = self.asked.arrival.kind
-        if self.asked.sessions is not None or (arrival != "constant" and arrival != "poisson"):  # noqa: PLR1714 - mypy narrows by this
-            what = "sessions" if self.asked.sessions is not None else f"the arrival {arrival}"
+        more = [name for name in _UNPREDICTED if getattr(self.asked, name) is not None]
+        if more or (arrival != "constant" and arrival != "poisson"):  # noqa: PLR1714 - mypy narrows by this
+            what = more[0] if more else f"the arrival {arrival}"
             raise SettingsError(
                 f"{self.name}: {what} cannot be predicted", hint="it can be measured: hxp perf --profile FILE"
             )

@@ -48,6 +48,8 @@ def openai(peer: Peer) -> None:
     while request := peer.request():
         if request.line.startswith("GET"):
             peer.send(response(MODELS))
+        elif "/tokenize" in request.line:
+            peer.send(response({"detail": "Not Found"}, "404 Not Found"))
         elif request.body["stream"]:
             count = count_tokens(request.body)
             peer.send(stream([event(token()), event(FINISH), event(usage(1, count)), event(b"[DONE]")]))
@@ -71,7 +73,7 @@ def test_two_prompts_tell_how_the_target_counts(serve: ServerFactory, contract: 
         overhead_tokens=10.0,
     )
     assert {request.headers["authorization"] for request in server.requests} == {"Bearer key"}
-    assert [request.body.get("max_tokens") for request in server.requests] == [None, 1, 1]
+    assert [request.body.get("max_tokens") for request in server.requests] == [None, 1, 1, None]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,7 @@ def test_a_strict_server_gets_plain_requests(
     with respx.mock(base_url=BASE) as router:
         router.get("/models").respond(404)
         router.post("/chat/completions").mock(side_effect=answer)
+        router.post("http://target.test/tokenize").respond(404)
         plan = preflight(Target(BASE, "mixtral"), STREAMED)
     assert (plan.continuous_usage, plan.ignore_eos) == (continuous_usage, ignore_eos)
 

@@ -50,6 +50,10 @@ def test_both_readers_understand_a_bundled_profile_alike(file: Path) -> None:
         "arrival: {kind: replay, file: x.txt}",
         "arrival: {kind: closed, concurrency: 3, think: 1 s}",
         "sessions: {turns: 2, think: 1 s}, cache: any",
+        "prompt_lengths: {kind: normal, sd: 2}",
+        "output_lengths: {kind: natural, at_most: 64}",
+        "prefix: {tokens: 4}, cache: any",
+        "prompts: {file: x.jsonl}",
     ],
 )
 def test_both_readers_take_what_neither_predicts(tmp_path: Path, more: str) -> None:
