@@ -113,16 +113,15 @@ def serve(name: str, settings: Any, *, host: str, port: int, fd: int | None = No
 
     Raises NotReady when the port is taken.
     """
-    import uvicorn
+    from reference_stack.draining import DrainingServer, uvicorn_config
 
     # uvicorn raises the signal again when it has stopped: that is an orderly end, as is one before it serves.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     app = load(ENTRIES[name].app)(settings)
     sock = socket.socket(fileno=fd) if fd is not None else _listen(name, host, port)
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, backlog=4096)
     with sock:
-        uvicorn.Server(config).run(sockets=[sock])
+        DrainingServer(uvicorn_config(app)).run(sockets=[sock])
 
 
 def _leave(*_: object) -> None:

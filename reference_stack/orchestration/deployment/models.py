@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import yaml
 
 from reference_stack.errors import SettingsError, nearest
@@ -90,7 +92,9 @@ def _feasibility(want: Want, name: str, device_name: str = "") -> dict[str, str]
 def _served(room: Room, name: str) -> Unit:
     """The simulated engine; its settings are written in any case."""
     chosen = {key: yaml.safe_load(value) for key, value in room.want.options.items() if key not in _OURS}
-    return room.service(name, {"service": name, "device": room.want.device, **chosen}, health="/health")
+    unit = room.service(name, {"service": name, "device": room.want.device, **chosen}, health="/health")
+    drains_s = float(chosen.get("shutdown_timeout_s", 0.0))
+    return replace(unit, grace_s=unit.grace_s + drains_s)
 
 
 def _before(room: Room, name: str) -> tuple[str, ...]:

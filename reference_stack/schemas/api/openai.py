@@ -72,6 +72,7 @@ class GenerationRequest(_Body):
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     cache_salt: str | None = None
+    hxp_script: Any = None  # ours, for tests; read where scripts are allowed
 
 
 class ChatRequest(GenerationRequest):

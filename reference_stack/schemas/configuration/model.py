@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.script import Script
 
 
 class ModelSettings(Settings):
@@ -29,6 +30,9 @@ class ModelSettings(Settings):
     enable_prefix_caching: bool = Field(default=True, description="equal beginnings of prompts are computed once")
     enable_prompt_tokens_details: bool = Field(default=False, description="usage says how many tokens were cached")
     enable_auto_tool_choice: bool = Field(default=False, description="calls of tools, as with vLLM's flag and a parser")
+    shutdown_timeout_s: float = Field(default=0.0, ge=0, le=3600, description="how long SIGTERM lets requests end")
+    allow_scripts: bool = Field(default=False, description="requests may say how they are answered: hxp_script")
+    script: Script | None = Field(default=None, description="how requests without a script of their own are answered")
     kv_tokens: int | None = Field(default=None, gt=0, description="KV tokens; None: what the memory limit leaves")
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from reference_stack.services.ai_models.api_error import ApiError
@@ -46,3 +46,14 @@ async def gone(receive: Receive) -> None:
     """Return when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def send_whole(
+    send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]], kind: bytes = JSON
+) -> None:
+    """Send a whole answer; one without a body has no content type."""
+    known = [(b"content-length", b"%d" % len(body)), *headers]
+    if body:
+        known.append((b"content-type", kind))
+    await send({"type": "http.response.start", "status": status, "headers": known})
+    await send({"type": "http.response.body", "body": body})

@@ -7,12 +7,12 @@ import zlib
 from dataclasses import dataclass
 
 from reference_stack.schemas.api.openai import ChatRequest, CompletionRequest, GenerationRequest
+from reference_stack.schemas.configuration.script import Script
 from reference_stack.services.ai_models.api_error import ApiError
 from reference_stack.services.ai_models.blocks import block_keys
 from reference_stack.services.ai_models.body import read
 from reference_stack.services.ai_models.logprobs import Named
 from reference_stack.services.ai_models.messages import check_messages
-from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.prompt import Prompt, chat_prompt, completion_prompts, message_texts
 from reference_stack.services.ai_models.reply import Reply, plan, say
 from reference_stack.services.ai_models.sampling import (
@@ -23,18 +23,9 @@ from reference_stack.services.ai_models.sampling import (
     output_limit,
     stops,
 )
+from reference_stack.services.ai_models.scripted import Server, aborted, script_of, scripted_calls, scripted_reply
 from reference_stack.services.ai_models.structured import Speech, constraint
 from reference_stack.services.ai_models.tools import Call, call_of, chosen, named_choice
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """What a server was started with, as far as it decides about requests."""
-
-    spec: ModelSpec
-    max_model_len: int
-    seed: int  # chooses among replies where the request has none
-    parses_tools: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +59,7 @@ class Asked:
     logprobs: int | None  # how many likeliest tokens, None: no log probabilities
     prompt_logprobs: int | None
     token_ids: bool
+    script: Script | None
 
     @property
     def prompt_tokens(self) -> int:
@@ -104,6 +96,7 @@ def ask_chat(raw: bytes, server: Server) -> Asked:
         )
     check_model(body.model, spec.name)
     prompt = chat_prompt(messages, spec)
+    script = script_of(body, server)
     function = chosen(body, " ".join(message_texts(messages[-1])), parses=server.parses_tools)
     wanted = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     most, length = server.max_model_len, len(prompt.tokens)
@@ -113,17 +106,19 @@ def ask_chat(raw: bytes, server: Server) -> Asked:
     speech = constraint(body)
 
     def choice(seed: int) -> Choice:
-        if function is None:
-            return Choice(_reply(body, seed, limit, speech))
-        call = call_of(function, random.Random(seed))  # noqa: S311 - replies, no secrets
-        reply = say(call.text, limit)
+        calls: tuple[Call, ...] = scripted_calls(script)
+        if not calls and (function is None or (script is not None and script.reply is not None)):
+            return Choice(_reply(body, seed, limit, speech, script))
+        if not calls and function is not None:
+            calls = (call_of(function, random.Random(seed)),)  # noqa: S311 - replies, no secrets
+        reply = say("".join(call.text for call in calls), limit)
         ended = reply.finish_reason == "stop" and not named_choice(body)
         beside = None if body.tool_choice in (None, "auto") else ""
-        return Choice(Reply(reply.tokens, "tool_calls") if ended else reply, (call,), beside)
+        return Choice(aborted(Reply(reply.tokens, "tool_calls") if ended else reply, script), calls, beside)
 
     logprobs = body.top_logprobs or 0 if body.logprobs else None
     choices = tuple(choice(seed) for seed in _seeds(body, (prompt,), server.seed))
-    return _asked(body, server, chat=True, prompts=(prompt,), limit=limit, choices=choices, logprobs=logprobs)
+    return _asked(body, server, script, prompts=(prompt,), limit=limit, choices=choices, logprobs=logprobs)
 
 
 def ask_completion(raw: bytes, server: Server) -> Asked:
@@ -142,11 +137,12 @@ def ask_completion(raw: bytes, server: Server) -> Asked:
     check_sampling(body, limit, spec)
     check_logprobs(body.logprobs, "logprobs", spec)
     speech = constraint(body)
-    choices = tuple(Choice(_reply(body, seed, limit, speech)) for seed in _seeds(body, prompts, server.seed))
+    script = script_of(body, server)
+    choices = tuple(Choice(_reply(body, seed, limit, speech, script)) for seed in _seeds(body, prompts, server.seed))
     return _asked(
         body,
         server,
-        chat=False,
+        script,
         prompts=prompts,
         limit=limit,
         choices=choices,
@@ -162,7 +158,11 @@ def _seeds(body: GenerationRequest, prompts: tuple[Prompt, ...], seed: int) -> l
     return [first + i for first in firsts for i in range(1 if body.n is None else body.n)]
 
 
-def _reply(body: GenerationRequest, seed: int, limit: int, speech: Speech | None) -> Reply:
+def _reply(body: GenerationRequest, seed: int, limit: int, speech: Speech | None, script: Script | None) -> Reply:
+    return aborted(scripted_reply(script, limit) or _own_reply(body, seed, limit, speech), script)
+
+
+def _own_reply(body: GenerationRequest, seed: int, limit: int, speech: Speech | None) -> Reply:
     if speech is not None:
         text = speech(random.Random(seed))  # noqa: S311 - replies, no secrets
         return say(text, limit, stop=stops(body), include_stop=body.include_stop_str_in_output)
@@ -179,8 +179,8 @@ def _reply(body: GenerationRequest, seed: int, limit: int, speech: Speech | None
 def _asked(
     body: GenerationRequest,
     server: Server,
+    script: Script | None,
     *,
-    chat: bool,
     prompts: tuple[Prompt, ...],
     limit: int,
     choices: tuple[Choice, ...],
@@ -191,7 +191,7 @@ def _asked(
     options = body.stream_options
     include_usage = options is not None and bool(options.include_usage)
     return Asked(
-        chat=chat,
+        chat=isinstance(body, ChatRequest),
         prompts=prompts,
         salt=body.cache_salt,
         n=len(choices) // len(prompts),
@@ -206,4 +206,5 @@ def _asked(
         logprobs=logprobs,
         prompt_logprobs=logprobs if echo and body.prompt_logprobs is None else body.prompt_logprobs,
         token_ids=bool(body.return_token_ids),
+        script=script,
     )

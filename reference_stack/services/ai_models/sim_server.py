@@ -3,54 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
-import re
-import time
-import uuid
 
 from reference_stack.schemas.configuration.model import ModelSettings
-from reference_stack.services.ai_models.answer import Answer
 from reference_stack.services.ai_models.api_error import ApiError
-from reference_stack.services.ai_models.asgi import JSON, Receive, Scope, Send, body_of, check_json, gone, header
+from reference_stack.services.ai_models.asgi import JSON, Receive, Scope, Send, body_of, header, send_whole
+from reference_stack.services.ai_models.generation import Generation
 from reference_stack.services.ai_models.model_spec import load_spec
 from reference_stack.services.ai_models.physics import find_device
-from reference_stack.services.ai_models.request import Asked, Server, ask_chat, ask_completion
 from reference_stack.services.ai_models.scheduler import Scheduler
+from reference_stack.services.ai_models.scripted import Server
 from reference_stack.services.ai_models.sim_engine import Live, SimEngine
 from reference_stack.services.ai_models.sim_limits import limits_of, read_key
-from reference_stack.services.ai_models.sim_metrics import Choices, Ended, SimMetrics
+from reference_stack.services.ai_models.sim_metrics import SimMetrics
 from reference_stack.services.ai_models.sim_pages import Pages
-from reference_stack.services.ai_models.wire import Wire
-
-_SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_EVENTS = b"text/event-stream; charset=utf-8"
 
 
 class SimServer:
-    """The application. Times of arrival count from the moment the body is read."""
+    """The application."""
 
     def __init__(self, settings: ModelSettings) -> None:
         spec = load_spec(settings.service)
         device = find_device(settings.device)
-        self._spec = spec
         longest = min(settings.max_model_len or spec.max_model_len, spec.architecture.max_positions)
-        self._server = Server(spec, longest, settings.seed, settings.enable_auto_tool_choice)
-        self._shares = settings.enable_prefix_caching
-        self._tells_cached = settings.enable_prompt_tokens_details
-        self._max_queued = settings.max_num_queued_reqs
         self._key = read_key(settings)
         scheduler: Scheduler[Live] = Scheduler(limits_of(settings, spec))
-        self._metrics = SimMetrics(spec.name, scheduler, prefix_caching=self._shares)
+        self._metrics = SimMetrics(spec.name, scheduler, prefix_caching=settings.enable_prefix_caching)
         self._engine = SimEngine(spec, device, scheduler, self._metrics, speed=settings.speed)
         self._headers = [(b"x-simulated", device.title.encode())]
-        self._pages = Pages(spec, device, self._engine, self._metrics, max_model_len=longest)
-        self._routes = self._pages.routes
+        pages = Pages(spec, device, self._engine, self._metrics, max_model_len=longest)
+        self._routes = pages.routes
+        tools, scripts = settings.enable_auto_tool_choice, settings.allow_scripts
+        server = Server(spec, longest, settings.seed, tools, scripts, settings.script)
+        self._generation = Generation(server, settings, self._engine, self._metrics, pages.fingerprint, self._headers)
+        self._shutdown_timeout_s = settings.shutdown_timeout_s
+        self._draining = False
+        self._open = 0  # requests that generate
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
+
+    async def drain(self) -> bool:
+        """Refuse new requests, as vLLM does with --shutdown-timeout, until the open ones have ended or time is up.
+
+        Returns whether they had what time they were promised: without a timeout, none.
+        """
+        if not self._shutdown_timeout_s:
+            return True
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._shutdown_timeout_s):
+                await self._idle.wait()
+        return self._idle.is_set()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -85,73 +95,21 @@ class SimServer:
             self._metrics.answered(path if known else "none", method, status)
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> int:
-        body = await body_of(receive)
-        arrival_s = time.monotonic()
-        check_json(scope)
-        chat = scope["path"] == "/v1/chat/completions"
-        asked = (ask_chat if chat else ask_completion)(body, self._server)
-        if self._max_queued is not None and self._engine.waiting + len(asked.choices) > self._max_queued:
-            self._metrics.rejected()
-            raise ApiError("The server's queue is full. Please retry later.", status=503)
-        given = header(scope, b"x-request-id").decode("latin-1")
-        own = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex[:16]
-        answer_id = f"{'chatcmpl' if chat else 'cmpl'}-{own}"
-        fingerprint = self._pages.fingerprint
-        wire = Wire(asked, answer_id, int(time.time()), self._spec.name, fingerprint, details=self._tells_cached)
-        answer = Answer(wire, asked)
-        lives = self._lives(asked, arrival_s, answer)
-        departure = asyncio.ensure_future(gone(receive))
-        departure.add_done_callback(answer.leave)
+        if self._draining:
+            await body_of(receive)
+            raise ApiError("cannot schedule new futures after shutdown", status=500)
+        self._open += 1
+        self._idle.clear()
         try:
-            for live in lives:
-                self._engine.submit(live)
-            await (self._stream if asked.stream else self._whole)(answer, wire, send)
+            return await self._generation.answer(scope, receive, send)
         finally:
-            departure.cancel()
-            for live in lives:
-                self._engine.abort(live)
-        return 200
-
-    def _lives(self, asked: Asked, arrival_s: float, answer: Answer) -> list[Live]:
-        groups = [Choices(asked.n) for _ in asked.prompts]
-        return [
-            Live(
-                prompt_tokens=len(asked.prompt_of(i).tokens),
-                output_tokens=len(choice.reply.tokens),
-                arrival_s=arrival_s,
-                keys=asked.keys_of(i) if self._shares else (),
-                reads_cache=asked.reads_cache,
-                deliver=answer.deliver,
-                ended=Ended(choice.reply.finish_reason, asked.max_tokens, groups[i // asked.n]),
-                choice=i,
-            )
-            for i, choice in enumerate(asked.choices)
-        ]
-
-    async def _stream(self, answer: Answer, wire: Wire, send: Send) -> None:
-        headers = [(b"content-type", _EVENTS), *self._headers]
-        tokens = await answer.take()
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        while tokens and not answer.gone:
-            events = b"".join(tokens)
-            if events:
-                await send({"type": "http.response.body", "body": events, "more_body": True})
-            tokens = await answer.take()
-        await send({"type": "http.response.body", "body": b"" if answer.gone else wire.end(answer.cached)})
-
-    async def _whole(self, answer: Answer, wire: Wire, send: Send) -> None:
-        await answer.take()
-        if not answer.gone:
-            await self._send(send, 200, wire.whole(answer.cached))
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
 
     async def _send(self, send: Send, status: int, body: bytes, kind: bytes = JSON, *, allow: str = "") -> int:
-        headers = [(b"content-length", b"%d" % len(body)), *self._headers]
-        if body:
-            headers.append((b"content-type", kind))
-        if allow:
-            headers.append((b"allow", allow.encode()))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        headers = [*self._headers, (b"allow", allow.encode())] if allow else self._headers
+        await send_whole(send, status, body, headers, kind)
         return status
 
     def _authorised(self, scope: Scope) -> bool:

@@ -49,6 +49,11 @@ class Wire:
         )
         self._plain = asked.logprobs is None and not asked.token_ids and not asked.echo
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of all replies."""
+        return sum(len(choice.reply.tokens) for choice in self._asked.choices)
+
     def role(self, choice: int) -> bytes:
         """Return the event that only names the role (chat)."""
         delta = b'{"index":%d,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]' % choice
@@ -117,8 +122,7 @@ class Wire:
 
     def _total(self) -> dict[str, object]:
         prompt = self._asked.prompt_tokens
-        output = sum(len(choice.reply.tokens) for choice in self._asked.choices)
-        return {"prompt_tokens": prompt, "total_tokens": prompt + output, "completion_tokens": output}
+        return {"prompt_tokens": prompt, "total_tokens": prompt + self.tokens, "completion_tokens": self.tokens}
 
     def _prompt_details(self, cached: int) -> dict[str, int | None]:
         created = self._asked.prompt_tokens // BLOCK_TOKENS * BLOCK_TOKENS - cached if self._asked.chat else None

@@ -58,8 +58,8 @@ def test_patterns_that_cannot_be_promised_are_refused(pattern: str, message: str
 
 def accepts(schema: Any, value: Any) -> bool:
     """Whether `value` satisfies `schema`: written from the specification, for the keywords drawn below."""
-    if schema is True:
-        return True
+    if isinstance(schema, bool):
+        return schema
     if "anyOf" in schema:
         return any(accepts(one, value) for one in schema["anyOf"])
     if "enum" in schema or "const" in schema:
