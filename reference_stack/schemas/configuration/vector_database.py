@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
 from reference_stack.schemas.configuration.base import Secret, Settings
+
+
+class CollectionSettings(Settings):
+    """A collection that the service makes, and how it may be asked: with `tenant`, the payload's field that says whose
+    a point is, it is searched for one tenant at a time and never without.
+    """
+
+    size: int = Field(gt=0, le=65_536)
+    distance: Literal["cosine", "dot", "euclid", "manhattan"] = "cosine"
+    words: bool = False
+    indexed: dict[str, Literal["keyword", "integer"]] = Field(default_factory=dict)
+    tenant: str = Field(default="", max_length=100)
 
 
 class VectorDatabaseSettings(Settings):
@@ -25,6 +37,9 @@ class VectorDatabaseSettings(Settings):
     api_key: Secret = SecretStr("")
     timeout_s: float = Field(default=5.0, gt=0)
     folder: Path | None = None
+    collections: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$")], CollectionSettings] = Field(
+        default_factory=dict
+    )
 
     @property
     def url(self) -> str:

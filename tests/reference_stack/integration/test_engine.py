@@ -114,14 +114,41 @@ async def test_deleting_by_filter_and_the_size_of_a_collection(client: AsyncQdra
 
 
 async def test_what_the_engine_lacks_is_refused_in_words(client: AsyncQdrantClient) -> None:
-    """Prefetch, excluded payload keys and unknown conditions are refused, never ignored."""
+    """Other questions, excluded payload keys and unknown conditions and indexes are refused, never ignored."""
     for call in (
-        client.query_points("c", prefetch=models.Prefetch(query=[1.0, 0.0]), query=[1.0, 0.0]),
+        client.query_points("c", query=models.SampleQuery(sample=models.Sample.RANDOM)),
+        client.query_points("c", query=models.FusionQuery(fusion=models.Fusion.DBSF)),
+        client.query_points("c", query=[1.0, 0.0], lookup_from=models.LookupLocation(collection="d")),
+        client.create_payload_index("c", "n", models.PayloadSchemaType.GEO),
+        client.create_snapshot("c"),
         client.scroll("c", with_payload=models.PayloadSelectorExclude(exclude=["n"])),
         client.count("c", models.Filter(must=[field("n", values_count={"gt": 1})])),
     ):
-        with pytest.raises(Exception, match=r"(?i)embedded engine|not implemented"):
+        with pytest.raises(Exception, match=r"(?i)embedded engine|not implemented|method not found"):
             await call
+
+
+async def test_orders_are_fused_and_scored_again(client: AsyncQdrantClient) -> None:
+    """Prefetched orders are fused by either form of reciprocal rank, or scored again by the last question."""
+    near, far = models.Prefetch(query=[1.0, 0.0], limit=4), models.Prefetch(query=[-1.0, 0.0], limit=1)
+    for fusion in (models.FusionQuery(fusion=models.Fusion.RRF), models.RrfQuery(rrf=models.Rrf())):
+        fused = await client.query_points("c", prefetch=[near, far], query=fusion, limit=4)
+        assert fused.points[0].id in {0, 3}
+        assert {row.id for row in fused.points} == {0, 1, 2, 3}
+    again = await client.query_points("c", prefetch=near, query=models.NearestQuery(nearest=[-1.0, 0.0]), limit=4)
+    assert [row.id for row in again.points] == [0, 1, 2, 3]
+
+
+async def test_a_collection_tells_what_it_is(client: AsyncQdrantClient) -> None:
+    """Size, distance and sparse vectors of a collection are told as they were declared."""
+    words = {"words": models.SparseVectorParams(modifier=models.Modifier.IDF)}
+    await client.create_collection("d", PARAMETERS, sparse_vectors_config=words)
+    found = (await client.get_collection("d")).config.params
+    assert isinstance(found.vectors, models.VectorParams)
+    assert (found.vectors.size, found.vectors.distance) == (2, models.Distance.DOT)
+    assert found.sparse_vectors is not None
+    assert found.sparse_vectors["words"].modifier is models.Modifier.IDF
+    assert (await client.get_collection("c")).points_count == 4
 
 
 def test_wrong_names_and_vectors_are_refused(tmp_path: Path) -> None:
@@ -134,8 +161,9 @@ def test_wrong_names_and_vectors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="already exists") as twice:
         engine.create("c", PARAMETERS)
     assert twice.value.status == 409
-    with pytest.raises(EngineError, match="one dense vector"):
-        engine.upsert("c", [models.PointStruct(id=1, vector={"a": [1.0]})])
+    for vector, words in (({"a": [1.0]}, "Not existing vector name"), ([[1.0, 0.0]], "one dense vector")):
+        with pytest.raises(EngineError, match=words):
+            engine.upsert("c", [models.PointStruct(id=1, vector=vector)])
     assert engine.info("c").points_count == 0
     assert engine.names() == ["c"]
     engine.close()

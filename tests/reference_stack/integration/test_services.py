@@ -27,7 +27,8 @@ from reference_stack.services.integration.metrics import app as metrics
 from reference_stack.services.integration.metrics.memory import MemoryMetrics
 from reference_stack.services.integration.vector_database import app as vector_database
 from reference_stack.services.integration.vector_database.client import connect
-from reference_stack.services.integration.vector_database.port import Point
+from reference_stack.services.integration.vector_database.port import Collection, Point
+from reference_stack.services.integration.vector_database.tenants import TenantVectors
 
 
 @asynccontextmanager
@@ -167,13 +168,33 @@ async def test_searches_over_http() -> None:
     """The vector database service lists collections and searches; a wrong question is a 400."""
     settings = VectorDatabaseSettings(backend="mock")
     store = connect(settings)
-    await store.create("c", 2)
+    await store.ensure(Collection("c", 2))
     await store.upsert("c", [Point(1, [1.0, 0.0], {"a": "b"})])
     async with serving(vector_database.create_app(settings, vectors=store)) as client:
         assert (await client.get("/v1/collections")).json() == ["c"]
         found = await client.post("/v1/collections/c/search", json={"vector": [1.0, 0.0], "where": {"a": "b"}})
         assert found.json() == [{"id": 1, "score": 1.0, "payload": {"a": "b"}}]
         assert (await client.post("/v1/collections/d/search", json={"vector": [1.0]})).status_code == 400
+
+
+async def test_a_collection_with_tenants_is_searched_for_one_alone() -> None:
+    """A declared collection is made when first asked, refused without a tenant, and none sees another's points."""
+    settings = VectorDatabaseSettings.model_validate(
+        {"backend": "mock", "collections": {"notes": {"size": 2, "tenant": "owner"}}}
+    )
+    store = connect(settings)
+    notes = Collection("notes", 2, tenant="owner")
+    async with serving(vector_database.create_app(settings, vectors=store)) as client:
+        asked = {"vector": [1.0, 0.0], "where": {}}
+        path = "/v1/collections/notes/search"
+        assert (await client.post(path, json=asked, headers={"X-HXP-Tenant": "acme"})).json() == []
+        await TenantVectors(store, notes, "acme").upsert([Point(1, [1.0, 0.0], {"text": "mine"})])
+        mine = (await client.post(path, json=asked, headers={"X-HXP-Tenant": "acme"})).json()
+        assert [row["payload"] for row in mine] == [{"text": "mine", "owner": "acme"}]
+        assert (await client.post(path, json=asked, headers={"X-HXP-Tenant": "other"})).json() == []
+        stolen = asked | {"where": {"owner": "acme"}}
+        assert (await client.post(path, json=stolen, headers={"X-HXP-Tenant": "other"})).json() == []
+        assert (await client.post(path, json=stolen)).status_code == 400
 
 
 async def test_the_embedded_vector_store_comes_with_its_service(tmp_path: Path) -> None:

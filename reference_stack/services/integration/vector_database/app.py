@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Gauge
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from reference_stack.face import add_face
 from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
 from reference_stack.services.integration.vector_database.client import connect
-from reference_stack.services.integration.vector_database.port import Refused, Unavailable, VectorDatabase
+from reference_stack.services.integration.vector_database.port import Collection, Refused, Unavailable, VectorDatabase
+from reference_stack.services.integration.vector_database.tenants import TenantVectors
+
+TENANT_HEADER = "X-HXP-Tenant"
 
 
 class Search(BaseModel):
@@ -30,6 +33,7 @@ class Search(BaseModel):
 def create_app(settings: VectorDatabaseSettings, *, vectors: VectorDatabase | None = None) -> FastAPI:
     """Return the service's application. With backend `embedded` it also serves Qdrant's API on two more ports."""
     store = connect(settings) if vectors is None else vectors
+    declared = {name: Collection(name, **row.model_dump()) for name, row in settings.collections.items()}
     registry = CollectorRegistry()
     up = Gauge("hxp_vector_database_up", "1 when the vector database answered the last check", registry=registry)
 
@@ -63,8 +67,17 @@ def create_app(settings: VectorDatabaseSettings, *, vectors: VectorDatabase | No
         return await store.collections()
 
     @app.post("/v1/collections/{name}/search", tags=["vectors"])
-    async def search(name: str, wanted: Search) -> list[dict[str, object]]:
-        found = await store.search(name, wanted.vector, wanted.limit, wanted.where)
+    async def search(
+        name: str, wanted: Search, tenant: Annotated[str, Header(alias=TENANT_HEADER, max_length=200)] = ""
+    ) -> list[dict[str, object]]:
+        """Search for the tenant in the header alone, where the collection has tenants; whatever `where` says."""
+        collection = declared.get(name)
+        if collection is not None:
+            await store.ensure(collection)
+        if collection is not None and collection.tenant:
+            found = await TenantVectors(store, collection, tenant).search(wanted.vector, wanted.limit, wanted.where)
+        else:
+            found = await store.search(name, wanted.vector, wanted.limit, wanted.where)
         return [{"id": row.id, "score": row.score, "payload": dict(row.payload)} for row in found]
 
     add_face(app, "vector_database", check, registry)

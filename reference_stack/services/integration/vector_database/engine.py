@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from uuid import UUID
 
 import qdrant_edge as edge
 from qdrant_client import models
 
-from reference_stack.services.integration.vector_database.filters import to_edge
+from reference_stack.services.integration.vector_database import questions
+from reference_stack.services.integration.vector_database.filters import UnknownCondition, to_edge
 
 Answer = TypeVar("Answer")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -23,6 +25,13 @@ _DISTANCES = {
     models.Distance.EUCLID: edge.Distance.Euclid,
     models.Distance.MANHATTAN: edge.Distance.Manhattan,
 }
+_INDEXES = {"keyword": edge.PayloadSchemaType.Keyword, "integer": edge.PayloadSchemaType.Integer}
+# Qdrant's defaults: a client asks to see them.
+_HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)
+_WAL = models.WalConfig(wal_capacity_mb=32, wal_segments_ahead=0)
+_OPTIMIZER = models.OptimizersConfig(
+    deleted_threshold=0.2, vacuum_min_vector_number=1000, default_segment_number=0, flush_interval_sec=5
+)
 
 
 class EngineError(Exception):
@@ -34,7 +43,9 @@ class EngineError(Exception):
 
 
 class Engine:
-    """Collections of one dense vector a point, one folder each in `folder`; those that are there are opened.
+    """Collections of one dense vector a point, and sparse ones by name, one folder each in `folder`.
+
+    Those that are there are opened.
 
     Calls are short and may come from any thread. Raises EngineError.
     """
@@ -58,16 +69,23 @@ class Engine:
     def exists(self, name: str) -> bool:
         return name in self._shards
 
-    def create(self, name: str, vectors: object) -> None:
+    def create(self, name: str, vectors: object, sparse: Mapping[str, models.SparseVectorParams] | None = None) -> None:
         if not _NAME.fullmatch(name):
             raise EngineError(f"Wrong input: collection name {name[:80]!r} has characters that are not allowed", 422)
         if not isinstance(vectors, models.VectorParams):
             raise EngineError("Wrong input: the embedded engine has one unnamed dense vector a point")
-        parameters = edge.EdgeVectorParams(size=vectors.size, distance=_DISTANCES[vectors.distance])
+        config = edge.EdgeConfig(
+            vectors=edge.EdgeVectorParams(size=vectors.size, distance=_DISTANCES[vectors.distance]),
+            sparse_vectors={
+                word: edge.EdgeSparseVectorParams(
+                    modifier=edge.Modifier.Idf if row.modifier is models.Modifier.IDF else None
+                )
+                for word, row in (sparse or {}).items()
+            },
+        )
         with self._lock:
             if name in self._shards:
                 raise EngineError(f"Wrong input: Collection `{name}` already exists!", 409)
-            config = edge.EdgeConfig(vectors=parameters)
             self._shards[name] = self._do(lambda: edge.EdgeShard.create(str(self._folder / name), config))
 
     def drop(self, name: str) -> bool:
@@ -79,15 +97,46 @@ class Engine:
         shutil.rmtree(self._folder / name, ignore_errors=True)
         return True
 
-    def info(self, name: str) -> edge.ShardInfo:
+    def info(self, name: str) -> models.CollectionInfo:
+        """Return what a collection is and holds, in Qdrant's words; how it is indexed is not told."""
+        found = self._do(self._shard(name).info)
+        declared = json.loads((self._folder / name / "edge_config.json").read_text(encoding="utf-8"))
+        vectors = declared["vectors"][""]
+        sparse = {
+            word: models.SparseVectorParams(modifier=row.get("modifier"))
+            for word, row in declared.get("sparse_vectors", {}).items()
+        }
+        parameters = models.CollectionParams(
+            vectors=models.VectorParams(size=vectors["size"], distance=vectors["distance"]), sparse_vectors=sparse
+        )
+        return models.CollectionInfo(
+            status=models.CollectionStatus.GREEN,
+            optimizer_status=models.OptimizersStatusOneOf.OK,
+            points_count=found.points_count,
+            segments_count=found.segments_count,
+            config=models.CollectionConfig(
+                params=parameters, hnsw_config=_HNSW, optimizer_config=_OPTIMIZER, wal_config=_WAL
+            ),
+            payload_schema={},
+        )
+
+    def index(self, name: str, field: str, schema: object) -> None:
+        """Make filters on `field` of the payload fast."""
+        kind = _INDEXES.get(str(getattr(schema, "value", schema)))
+        if kind is None:
+            raise EngineError("Not implemented: the embedded engine indexes words and whole numbers", 501)
         shard = self._shard(name)
-        return self._do(shard.info)
+        self._do(lambda: shard.update(edge.UpdateOperation.create_field_index(field, kind)))
+
+    def snapshot(self, name: str) -> NoReturn:
+        self._shard(name)
+        raise EngineError("Not implemented: the embedded engine makes no snapshots; copy its folder at rest", 501)
 
     def upsert(self, name: str, points: list[models.PointStruct]) -> None:
         shard = self._shard(name)
 
         def work() -> None:
-            rows = [edge.Point(id=point.id, vector=_dense(point.vector), payload=point.payload) for point in points]
+            rows = [edge.Point(id=point.id, vector=questions.vectors(point), payload=point.payload) for point in points]
             shard.update(edge.UpdateOperation.upsert_points(rows))
 
         self._do(work)
@@ -103,22 +152,14 @@ class Engine:
 
     def query(self, name: str, request: models.QueryRequest) -> list[models.ScoredPoint]:
         shard = self._shard(name)
-        if request.prefetch or request.using or request.lookup_from:
-            raise EngineError("Not implemented: the embedded engine knows no prefetch, using or lookup_from", 501)
-        vector = request.query.nearest if isinstance(request.query, models.NearestQuery) else request.query
-        wanted = edge.QueryRequest(
-            limit=10 if request.limit is None else request.limit,
-            offset=request.offset,
-            query=edge.Query.Nearest(_dense(vector)),
-            filter=None if request.filter is None else to_edge(request.filter),
-            score_threshold=request.score_threshold,
-            with_vector=bool(request.with_vector),
-            with_payload=_payload(request.with_payload),
-        )
-        rows = self._do(lambda: shard.query(wanted))
+        rows = self._do(lambda: shard.query(questions.query(request)))
         return [
             models.ScoredPoint(
-                id=_id(row.id), version=row.version, score=row.score, payload=row.payload, vector=_out(row.vector)
+                id=_id(row.id),
+                version=row.version,
+                score=row.score,
+                payload=row.payload,
+                vector=questions.out(row.vector),
             )
             for row in rows
         ]
@@ -135,7 +176,7 @@ class Engine:
                 offset=request.offset,
                 limit=10 if request.limit is None else request.limit,
                 filter=None if request.filter is None else to_edge(request.filter),
-                with_payload=_payload(request.with_payload),
+                with_payload=questions.payload(request.with_payload),
                 with_vector=bool(request.with_vector),
             )
         )
@@ -146,7 +187,7 @@ class Engine:
 
     def retrieve(self, name: str, request: models.PointRequest) -> list[models.Record]:
         shard = self._shard(name)
-        payload, vector = _payload(request.with_payload), bool(request.with_vector)
+        payload, vector = questions.payload(request.with_payload), bool(request.with_vector)
         return [_record(row) for row in self._do(lambda: shard.retrieve(list(request.ids), payload, vector))]
 
     def _shard(self, name: str) -> edge.EdgeShard:
@@ -159,31 +200,15 @@ class Engine:
     def _do(work: Callable[[], Answer]) -> Answer:
         try:
             return work()
+        except UnknownCondition:
+            raise
         except Exception as error:  # the engine has no errors of its own but Exception and ValueError
             raise EngineError(f"Wrong input: {error}") from error
 
 
-def _dense(vector: object) -> list[float]:
-    if not isinstance(vector, list) or not vector or not all(isinstance(number, float | int) for number in vector):
-        raise EngineError("Wrong input: the embedded engine takes one dense vector, a list of numbers")
-    return [float(number) for number in vector]
-
-
-def _payload(wanted: object) -> bool | list[str]:
-    if isinstance(wanted, models.PayloadSelectorInclude):
-        return wanted.include
-    if isinstance(wanted, models.PayloadSelectorExclude):
-        raise EngineError("Not implemented: the embedded engine cannot leave keys of a payload out", 501)
-    return wanted if isinstance(wanted, bool | list) else False
-
-
 def _record(row: edge.Record) -> models.Record:
-    return models.Record(id=_id(row.id), payload=row.payload, vector=_out(row.vector))
+    return models.Record(id=_id(row.id), payload=row.payload, vector=questions.out(row.vector))
 
 
 def _id(point_id: int | UUID | str) -> int | str:
     return point_id if isinstance(point_id, int) else str(point_id)
-
-
-def _out(vector: object) -> list[float] | None:
-    return [float(number) for number in vector] if isinstance(vector, list) else None

@@ -73,7 +73,9 @@ class _Collections(CollectionsServicer):
 
     async def Create(self, request: q.CreateCollection, context: _Context) -> q.CollectionOperationResponse:  # noqa: N802 - Qdrant's name
         def work() -> q.CollectionOperationResponse:
-            self._engine.create(request.collection_name, GrpcToRest.convert_vectors_config(request.vectors_config))
+            sparse = GrpcToRest.convert_sparse_vector_config(request.sparse_vectors_config)
+            vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
+            self._engine.create(request.collection_name, vectors, sparse)
             return q.CollectionOperationResponse(result=True)
 
         return await _answer(context, work)
@@ -86,12 +88,7 @@ class _Collections(CollectionsServicer):
 
     async def Get(self, request: q.GetCollectionInfoRequest, context: _Context) -> q.GetCollectionInfoResponse:  # noqa: N802 - Qdrant's name
         def work() -> q.GetCollectionInfoResponse:
-            found = self._engine.info(request.collection_name)
-            info = q.CollectionInfo(
-                status=q.CollectionStatus.Green,
-                points_count=found.points_count,
-                segments_count=found.segments_count,
-            )
+            info = RestToGrpc.convert_collection_info(self._engine.info(request.collection_name))
             return q.GetCollectionInfoResponse(result=info)
 
         return await _answer(context, work)
@@ -100,6 +97,16 @@ class _Collections(CollectionsServicer):
 class _Points(PointsServicer):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    async def CreateFieldIndex(  # noqa: N802 - Qdrant's name
+        self, request: q.CreateFieldIndexCollection, context: _Context
+    ) -> q.PointsOperationResponse:
+        def work() -> q.PointsOperationResponse:
+            kind = q.FieldType.Name(request.field_type).removeprefix("FieldType").lower()
+            self._engine.index(request.collection_name, request.field_name, kind)
+            return _done()
+
+        return await _answer(context, work)
 
     async def Upsert(self, request: q.UpsertPoints, context: _Context) -> q.PointsOperationResponse:  # noqa: N802 - Qdrant's name
         def work() -> q.PointsOperationResponse:

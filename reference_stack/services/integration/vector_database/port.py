@@ -11,7 +11,9 @@ from reference_stack.errors import StackError
 
 PointId = int | UUID
 Distance = Literal["cosine", "dot", "euclid", "manhattan"]
+IndexKind = Literal["keyword", "integer"]
 Value = str | int | bool
+Where = Mapping[str, Value]
 
 
 class Unavailable(StackError):
@@ -26,13 +28,34 @@ class Refused(StackError):
     exit_code = 2
 
 
+class Unsupported(Refused):
+    """What this backend cannot do; another may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What a collection is declared to be.
+
+    Each point has a vector of `size` numbers; with `words` also weights by word number, for searches by both. The
+    payload's fields in `indexed` can be filtered fast. `tenant` is the field that says whose a point is, or "".
+    """
+
+    name: str
+    size: int
+    distance: Distance = "cosine"
+    words: bool = False
+    indexed: Mapping[str, IndexKind] = field(default_factory=dict)
+    tenant: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A vector with what is known of it; `payload` is what JSON can hold."""
+    """A vector with what is known of it; `payload` is what JSON can hold, `words` the weight of each word number."""
 
     id: PointId
     vector: Sequence[float]
     payload: Mapping[str, object] = field(default_factory=dict)
+    words: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +73,8 @@ class VectorDatabase(Protocol):
     `where` takes points whose payload has all these values.
     """
 
-    async def create(self, collection: str, size: int, distance: Distance = "cosine") -> None:
-        """Make a collection of vectors of `size` numbers. Raises Refused when there is one of that name."""
+    async def ensure(self, collection: Collection) -> bool:
+        """Make the collection as it is declared; False when it is there. Raises Refused when it is there and other."""
         ...
 
     async def drop(self, collection: str) -> bool:
@@ -63,25 +86,43 @@ class VectorDatabase(Protocol):
         ...
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> None:
-        """Add points, or replace those of the same ids; they are found as soon as this returns."""
+        """Add points in batches, or replace those of the same ids; they are found as soon as this returns."""
         ...
 
     async def search(
-        self, collection: str, vector: Sequence[float], limit: int, where: Mapping[str, Value] | None = None
+        self, collection: str, vector: Sequence[float], limit: int, where: Where | None = None
     ) -> list[Neighbour]:
         """Return at most `limit` points, the nearest first."""
         ...
 
-    async def count(self, collection: str, where: Mapping[str, Value] | None = None) -> int: ...
+    async def search_both(
+        self,
+        collection: str,
+        vector: Sequence[float],
+        words: Mapping[int, float],
+        limit: int,
+        where: Where | None = None,
+    ) -> list[Neighbour]:
+        """Return at most `limit` points, best first by both: those near `vector` and those with rare words in common.
 
-    async def delete(self, collection: str, ids: Sequence[PointId]) -> None:
-        """Remove points; ids that are not there are no error."""
+        The server fuses the two orders by reciprocal rank (Cormack, Clarke, Buettcher 2009, k = 60).
+        """
+        ...
+
+    async def count(self, collection: str, where: Where | None = None) -> int: ...
+
+    async def delete(self, collection: str, ids: Sequence[PointId], where: Where | None = None) -> None:
+        """Remove points, of those only what `where` takes; ids that are not there are no error."""
         ...
 
     async def scroll(
-        self, collection: str, limit: int, after: PointId | None = None, where: Mapping[str, Value] | None = None
+        self, collection: str, limit: int, after: PointId | None = None, where: Where | None = None
     ) -> tuple[list[Point], PointId | None]:
         """Return points in the order of their ids from `after` on, and where to go on (None: that was the last)."""
+        ...
+
+    async def snapshot(self, collection: str) -> str:
+        """Make a snapshot on the server and return its name. Raises Unsupported where the backend has none."""
         ...
 
     async def ping(self) -> str:

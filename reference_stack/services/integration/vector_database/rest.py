@@ -62,13 +62,21 @@ def _collections(engine: Engine) -> APIRouter:
 
     @routes.get("/{name}")
     def info(name: str) -> JSONResponse:
-        found = engine.info(name)
-        return _ok({"status": "green", "points_count": found.points_count, "segments_count": found.segments_count})
+        return _ok(engine.info(name).model_dump(mode="json", exclude_none=True))
 
     @routes.put("/{name}")
     def create(name: str, wanted: models.CreateCollection) -> JSONResponse:
-        engine.create(name, wanted.vectors)
+        engine.create(name, wanted.vectors, wanted.sparse_vectors)
         return _ok(True)
+
+    @routes.put("/{name}/index")
+    def index(name: str, wanted: models.CreateFieldIndex) -> JSONResponse:
+        engine.index(name, wanted.field_name, wanted.field_schema)
+        return _done()
+
+    @routes.post("/{name}/snapshots")
+    def snapshot(name: str) -> JSONResponse:
+        engine.snapshot(name)
 
     @routes.delete("/{name}")
     def drop(name: str) -> JSONResponse:
