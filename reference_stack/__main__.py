@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     tools.add_argument(
         "--vllm", choices=("auto", "cpu", "gpu"), help="vLLM's environment instead; auto: as --engine vllm"
     )
+    _add_metrics(commands.add_parser("metrics", help="what Prometheus and Grafana are given"))
     _add_storage(commands.add_parser("storage", help="bring in, verify, keep, export and clear artefacts"))
     _add_config(commands.add_parser("config", help="show, check and compare what the services are set to"))
     down = commands.add_parser("down", help="stop the stack")
@@ -61,6 +62,14 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--foreground", action="store_true", help="stay, and stop with this command")
     up.add_argument("--json", action="store_true", help="with --foreground: one line of JSON when it serves")
     up.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
+
+
+def _add_metrics(metrics: argparse.ArgumentParser) -> None:
+    metrics.add_argument("action", choices=("scrape", "rules", "dashboards", "push"))
+    metrics.add_argument("--host", default="127.0.0.1", help="with scrape: where the services are")
+    metrics.add_argument("--out", type=Path, metavar="DIR", help="write files there instead of printing them")
+    metrics.add_argument("--env", metavar="NAME", help="an environment by name, or its file")
+    metrics.add_argument("--set", action="append", default=[], metavar="SERVICE.KEY=VALUE", dest="assignments")
 
 
 def _add_storage(storage: argparse.ArgumentParser) -> None:
@@ -122,6 +131,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         "tools": _tools,
         "config": _config,
         "storage": _storage,
+        "metrics": _metrics,
         "down": _down,
         "status": _status,
     }
@@ -151,6 +161,12 @@ def _up(options: argparse.Namespace, words: Sequence[str]) -> int:
     from reference_stack.orchestration.operational import up
 
     return up(options.folder, words)
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.metering import Asked, run
+
+    return run(Asked(options.action, options.host, options.env, options.out, tuple(options.assignments)))
 
 
 def _storage(options: argparse.Namespace) -> int:

@@ -42,6 +42,11 @@ class StackState:
         return False
 
 
+def path(folder: Path) -> Path:
+    """Return where a stack in `folder` says what it is."""
+    return folder / FILE
+
+
 def write(folder: Path, state: StackState) -> None:
     """Put `state` into `folder` in one step; it may hold a key, so only its owner may read it."""
     row = {name: getattr(state, name) for name in StackState.__slots__}

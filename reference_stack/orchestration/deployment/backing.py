@@ -44,6 +44,13 @@ def vectors_grpc_port(room: Room) -> int:
     return room.port("qdrant_grpc", 6334)
 
 
+def prometheus_url(room: Room) -> str:
+    """Return the URL of Prometheus; empty where this stack has none."""
+    if room.external("metrics"):
+        return room.settings("metrics", MetricsSettings).prometheus_url
+    return f"http://{HOST}:{room.port(PROMETHEUS, 9090)}" if room.reserved(PROMETHEUS) else ""
+
+
 def database(room: Room) -> list[Unit]:
     """PostgreSQL, then the service that looks after keys and usage in it."""
     from reference_stack.services.integration.database.embedded import EmbeddedPostgres

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from reference_stack.catalogue import load_catalogue
+from reference_stack.orchestration import state as states
 from reference_stack.orchestration.deployment import backing
 from reference_stack.orchestration.deployment.offer import Offer
 from reference_stack.orchestration.deployment.room import Room
@@ -51,7 +52,7 @@ def monitoring(room: Room) -> list[Unit]:
     """The watch over every service of this stack; of itself it asks only whether it lives."""
     watched = {name: f"{room.face_url(name)}/health" for name in room.want.names}
     watched["monitoring"] = f"{room.face_url('monitoring')}/health/live"
-    return [room.service("monitoring", {"services": watched})]
+    return [room.service("monitoring", {"services": watched, "state_file": str(states.path(room.want.folder))})]
 
 
 def configuration(room: Room) -> list[Unit]:
@@ -83,6 +84,7 @@ def offer(room: Room, name: str) -> Offer:
         "database": lambda: backing.database_settings(room).dsn,
         "cache": lambda: backing.cache_settings(room).url,
         "vector_database": lambda: backing.vectors_url(room),
+        "metrics": lambda: backing.prometheus_url(room),
     }
     behind = servers[name]() if name in servers and not room.want.mock else ""
     grpc_port = backing.vectors_grpc_port(room) if behind and name == "vector_database" else 0

@@ -63,6 +63,10 @@ class Room:
             self._reserved[name] = ports.reserve(wanted, owner=name)
         return self._reserved[name].port
 
+    def reserved(self, name: str) -> bool:
+        """Whether `name` has a port here: something that is not in this stack has none."""
+        return name in self._reserved
+
     def face_port(self, service: str) -> int:
         """Return the port on which `service` shows its face."""
         return self.port(service, load_catalogue()[service].port)

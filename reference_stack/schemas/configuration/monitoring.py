@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, HttpUrl
@@ -14,9 +15,11 @@ _Seconds = Annotated[float, Field(gt=0, le=3600)]
 class MonitoringSettings(Settings):
     """Which services are watched, by name and the URL of their /health, and how often.
 
-    Every `interval_s` each is asked, and counts as down when it has not answered within `deadline_s`.
+    Every `interval_s` each is asked, and counts as down when it has not answered within `deadline_s`. `state_file` is
+    that of the stack, for what its processes take of the machine.
     """
 
     services: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], HttpUrl] = Field(default_factory=dict)
     interval_s: _Seconds = 30.0
     deadline_s: _Seconds = 30.0
+    state_file: Path | None = None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -154,3 +157,22 @@ def test_the_facts_of_the_founding_document_are_the_defaults() -> None:
     settings = MonitoringSettings()
 
     assert (settings.interval_s, settings.deadline_s) == (30.0, 30.0)
+
+
+def test_processes_are_measured(neighbours: Neighbours, tmp_path: Path) -> None:
+    """CPU, memory and descriptors of a service are those of its process and all its children; a dead one has none."""
+    argv = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"]
+    state = tmp_path / "state.json"
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as family, watching(neighbours, state_file=str(state)) as http:
+        assert "hxp_process_count{" not in http.get("/metrics").text
+        state.write_text(json.dumps({"services": {"cache": {"pid": family.pid}, "storage": {"pid": 2**22 - 1}}}))
+        eventually(lambda: 'hxp_process_count{service="cache"} 2.0' in http.get("/metrics").text)
+        text = http.get("/metrics").text
+        family.communicate(b"\n")
+        eventually(lambda: 'service="cache"' not in http.get("/metrics").text)
+
+    found = dict(re.findall(r'^(hxp_process_\w+)\{service="cache"\} (\S+)$', text, re.MULTILINE))
+    assert float(found["hxp_process_resident_bytes"]) > 5e6
+    assert float(found["hxp_process_cpu_seconds_total"]) > 0
+    assert float(found["hxp_process_open_files"]) >= 6
+    assert 'service="storage"' not in text

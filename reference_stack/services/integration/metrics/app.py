@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Annotated
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Gauge
 
+from reference_stack.errors import StackError, nearest
 from reference_stack.face import add_face
 from reference_stack.schemas.configuration.metrics import MetricsSettings
 from reference_stack.services.integration.metrics.client import PrometheusMetrics
+from reference_stack.services.integration.metrics.grafana import push
 from reference_stack.services.integration.metrics.memory import MemoryMetrics
-from reference_stack.services.integration.metrics.port import Metrics, QueryRefused, Series, Unavailable
+from reference_stack.services.integration.metrics.port import Metrics, PushRefused, QueryRefused, Series, Unavailable
+from reference_stack.services.integration.metrics.queries import BOARDS, QUERIES
 
+log = logging.getLogger(__name__)
+_Window = Annotated[str, Query(pattern=r"^[1-9][0-9]{0,3}[smh]$")]
 _Expression = Annotated[str, Query(min_length=1, max_length=4000)]
 
 
@@ -30,9 +38,28 @@ def create_app(settings: MetricsSettings, *, metrics: Metrics | None = None) -> 
     registry = CollectorRegistry()
     up = Gauge("hxp_prometheus_up", "1 when Prometheus answered the last check", registry=registry)
 
+    def board(name: str) -> dict[str, Any]:
+        from reference_stack.services.integration.metrics.dashboards import board  # Grafana's SDK is slow to import
+
+        return board(name)
+
+    async def put_dashboards() -> list[str]:
+        return await push(settings, [await asyncio.to_thread(board, name) for name in BOARDS])
+
+    async def put_at_start() -> None:
+        try:
+            log.info("dashboards are in Grafana: %s", ", ".join(await put_dashboards()))
+        except StackError as error:
+            log.warning("the dashboards are not in Grafana: %s", error.message)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        putting = asyncio.ensure_future(put_at_start()) if settings.grafana_host else None
         yield
+        if putting is not None:
+            putting.cancel()
+            with suppress(asyncio.CancelledError):
+                await putting
         await store.close()
 
     app = FastAPI(title="Metrics", lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -49,6 +76,10 @@ def create_app(settings: MetricsSettings, *, metrics: Metrics | None = None) -> 
         message = settings.absent or error.message
         return JSONResponse({"detail": message}, status_code=503, headers={"Retry-After": "1"})
 
+    @app.exception_handler(PushRefused)
+    async def not_put(_request: Request, error: PushRefused) -> JSONResponse:
+        return JSONResponse({"detail": error.message}, status_code=502)
+
     @app.exception_handler(QueryRefused)
     async def refused(_request: Request, error: QueryRefused) -> JSONResponse:
         return JSONResponse({"detail": error.message}, status_code=400)
@@ -62,6 +93,35 @@ def create_app(settings: MetricsSettings, *, metrics: Metrics | None = None) -> 
         expression: _Expression, start_s: float, end_s: float, step_s: Annotated[float, Query(gt=0)] = 15.0
     ) -> list[dict[str, object]]:
         return [_row(series) for series in await store.query_range(expression, start_s, end_s, step_s)]
+
+    @app.get("/v1/queries", tags=["metrics"])
+    async def queries() -> list[dict[str, str]]:
+        """The questions that the dashboards and reports ask, by name."""
+        return [{"name": row.name, "title": row.title, "unit": row.unit} for row in QUERIES.values()]
+
+    @app.get("/v1/queries/{name}", tags=["metrics"])
+    async def named(name: str, window: _Window = "1m") -> list[dict[str, object]]:
+        if name not in QUERIES:
+            raise HTTPException(404, f"no such query; {nearest(name[:64], QUERIES)}")
+        return [_row(series) for series in await store.query(QUERIES[name].over(window))]
+
+    @app.get("/v1/alerts", tags=["metrics"])
+    async def firing() -> list[dict[str, object]]:
+        return [asdict(row) for row in await store.alerts()]
+
+    @app.get("/v1/dashboards/{name}", tags=["metrics"])
+    def dashboard(name: str) -> dict[str, object]:
+        """A dashboard as Grafana imports it."""
+        if name not in BOARDS:
+            raise HTTPException(404, f"no such dashboard; {nearest(name[:64], BOARDS)}")
+        return board(name)
+
+    @app.post("/v1/dashboards", tags=["metrics"])
+    async def put() -> dict[str, list[str]]:
+        """Put the dashboards into Grafana again."""
+        if not settings.grafana_host:
+            raise HTTPException(409, "no Grafana is configured")
+        return {"put": await put_dashboards()}
 
     @app.get("/v1/targets", tags=["metrics"])
     async def targets() -> list[dict[str, object]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reference_stack.schemas.configuration.metrics import MetricsSettings
-from reference_stack.services.integration.metrics.port import QueryRefused, ScrapeTarget, Series, Unavailable
+from reference_stack.services.integration.metrics.port import Firing, QueryRefused, ScrapeTarget, Series, Unavailable
 
 
 class _Said(BaseModel):
@@ -61,6 +62,17 @@ class _Targets(_Said):
     active: tuple[_Target, ...] = Field(alias="activeTargets")
 
 
+class _Alert(_Said):
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+    state: str
+    since: datetime = Field(alias="activeAt")
+
+
+class _Alerts(_Said):
+    alerts: tuple[_Alert, ...]
+
+
 _RESULT: TypeAdapter[_Vector | _Scalar | _Matrix] = TypeAdapter(
     Annotated[_Vector | _Scalar | _Matrix, Field(discriminator="kind")]
 )
@@ -91,6 +103,24 @@ class PrometheusMetrics:
         rows = [ScrapeTarget(row.labels.get("job", ""), row.url, row.health == "up", row.error) for row in active]
         return sorted(rows, key=lambda row: (row.job, row.url))
 
+    async def alerts(self) -> list[Firing]:
+        said = await self._ask("/api/v1/alerts", {})
+        try:
+            rows = _Alerts.model_validate(said).alerts
+        except ValidationError as error:
+            raise _not_prometheus() from error
+        found = [
+            Firing(
+                row.labels.get("alertname", ""),
+                {key: value for key, value in row.labels.items() if key != "alertname"},
+                row.annotations.get("summary", ""),
+                row.since.timestamp(),
+                row.state == "firing",
+            )
+            for row in rows
+        ]
+        return sorted(found, key=lambda row: (row.name, sorted(row.labels.items())))
+
     async def ping(self) -> str:
         try:
             await self.query("1")
@@ -111,7 +141,7 @@ class PrometheusMetrics:
     async def _ask(self, path: str, parameters: dict[str, str]) -> Any:
         try:
             # A POST: an expression may be longer than a URL.
-            method = "GET" if path.endswith("targets") else "POST"
+            method = "GET" if path.endswith(("targets", "alerts")) else "POST"
             body = {"params": parameters} if method == "GET" else {"data": parameters}
             answer = await self._client.request(method, path, **body)  # type: ignore[arg-type]  # one of two shapes
             said = answer.json()

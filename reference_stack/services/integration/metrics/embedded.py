@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reference_stack.errors import NotReady
 from reference_stack.schemas.common.program import Program
+from reference_stack.services.integration.metrics.rules import rules
 
 _FETCH_S = 120.0
 TOOLS = "tools"
@@ -66,9 +67,9 @@ class EmbeddedPrometheus:
         """Write the configuration that scrapes `scraped` (service: port of its face); return the program."""
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / "prometheus.yml"
-        file.write_text(
-            json.dumps(configuration(scraped, interval_s=interval_s), indent=2), encoding="utf-8"
-        )  # JSON is YAML
+        (self._folder / "rules.json").write_text(json.dumps(rules(interval_s), indent=2), encoding="utf-8")
+        settings = configuration(scraped, interval_s=interval_s, rules="rules.json")
+        file.write_text(json.dumps(settings, indent=2), encoding="utf-8")  # JSON is YAML
         flags = {
             "config.file": file,
             "storage.tsdb.path": self._folder / "tsdb",
@@ -80,13 +81,23 @@ class EmbeddedPrometheus:
         return Program((str(self._binary), *words), {"GOMAXPROCS": "2"})
 
 
-def configuration(scraped: Mapping[str, int], *, interval_s: int) -> dict[str, object]:
-    """Return Prometheus's configuration: one job a service, on its face."""
-    jobs = [
-        {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"service": name}}]}
+def configuration(
+    scraped: Mapping[str, int], *, interval_s: int, host: str = "127.0.0.1", rules: str = ""
+) -> dict[str, object]:
+    """Return Prometheus's configuration: one job a service, on its face at `host`; `rules` is a file beside it."""
+    jobs: list[dict[str, object]] = [
+        {"job_name": name, "static_configs": [{"targets": [f"{host}:{port}"], "labels": {"service": name}}]}
         for name, port in scraped.items()
     ]
+    for job in jobs:
+        if job["job_name"] == "monitoring":  # what it says is about other services, whose names it gives
+            job["honor_labels"] = True
     return {
-        "global": {"scrape_interval": f"{interval_s}s", "scrape_timeout": f"{min(interval_s, 5)}s"},
+        "global": {
+            "scrape_interval": f"{interval_s}s",
+            "scrape_timeout": f"{min(interval_s, 5)}s",
+            "evaluation_interval": f"{interval_s}s",
+        },
+        "rule_files": [rules] if rules else [],
         "scrape_configs": jobs,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reference_stack.services.integration.metrics.port import QueryRefused, ScrapeTarget, Series, Unavailable
+from reference_stack.services.integration.metrics.port import Firing, QueryRefused, ScrapeTarget, Series, Unavailable
 
 
 class MemoryMetrics:
@@ -17,6 +17,7 @@ class MemoryMetrics:
         self.outage = False
         self.answers: dict[str, Sequence[Series]] = {"1": [Series({}, ((0.0, 1.0),))]}
         self.scraped: list[ScrapeTarget] = []
+        self.firing: list[Firing] = []
 
     async def query(self, expression: str) -> list[Series]:
         return [Series(series.labels, series.points[-1:]) for series in self._answer(expression)]
@@ -32,6 +33,10 @@ class MemoryMetrics:
     async def targets(self) -> list[ScrapeTarget]:
         self._check()
         return sorted(self.scraped, key=lambda row: (row.job, row.url))
+
+    async def alerts(self) -> list[Firing]:
+        self._check()
+        return sorted(self.firing, key=lambda row: (row.name, sorted(row.labels.items())))
 
     async def ping(self) -> str:
         return "the metrics in memory are told to be out" if self.outage else ""

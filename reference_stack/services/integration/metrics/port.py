@@ -21,6 +21,25 @@ class QueryRefused(StackError):
     exit_code = 2
 
 
+class PushRefused(StackError):
+    """Grafana does not take a dashboard."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """An alert whose condition holds: its labels, what it says, since when (seconds since 1970), and whether it fires
+    or is still waiting for its time.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    summary: str
+    since_s: float
+    firing: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """One time series: its labels and its points (seconds since the epoch, value), oldest first."""
@@ -52,6 +71,10 @@ class Metrics(Protocol):
 
     async def targets(self) -> list[ScrapeTarget]:
         """Return what is scraped, in the order of job and URL."""
+        ...
+
+    async def alerts(self) -> list[Firing]:
+        """Return the alerts whose condition holds, in the order of name and labels."""
         ...
 
     async def ping(self) -> str:
