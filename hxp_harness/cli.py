@@ -7,9 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hxp_harness import interrupt
 from hxp_harness.errors import ExitCode, HxpError, UsageError
+
+if TYPE_CHECKING:  # pydantic costs a quarter of a second that --help does not have
+    from hxp_harness.request import PerfRequest
 
 _EXIT_CODES = "exit codes: 0 PASS, 1 FAIL, 2 usage, 3 INCONCLUSIVE, 4 INVALID, 5 stack not ready"
 _PERF_EXAMPLES = f"""\
@@ -18,6 +22,12 @@ examples:
   hxp perf --model mixtral --quick              fewer replicates: minutes, and a wider bound
   hxp perf --model mixtral --engine vllm --weights tiny     real vLLM on the CPU, a toy model
   hxp perf --model mixtral --target http://127.0.0.1:9000/v1 --api-model my-model --api-key-env MY_KEY
+{_EXIT_CODES}"""
+_CAPACITY_EXAMPLES = f"""\
+examples:
+  hxp capacity --model mixtral                  passes at ..., fails at ...: each end a verdict
+  hxp capacity --model mixtral --expect 50rps   a gate: 0 reached, 1 not, 3 not certain
+  hxp capacity --model mixtral --target http://127.0.0.1:9000/v1 --api-model my-model
 {_EXIT_CODES}"""
 
 
@@ -30,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _perf(_command(commands, "perf", "run a profile and judge it", _PERF_EXAMPLES))
+    _capacity(_command(commands, "capacity", "search the highest rate that passes", _CAPACITY_EXAMPLES))
     judge = _command(commands, "judge", "judge a stored run again, under other gates if you like; sends nothing")
     judge.add_argument("run", type=Path, metavar="RUN_DIR")
     judge.add_argument(
@@ -65,6 +76,27 @@ def _profile_options(command: argparse.ArgumentParser) -> None:
 
 
 def _perf(perf: argparse.ArgumentParser) -> None:
+    _target_options(perf)
+    perf.add_argument(
+        "--quick", action="store_true", help="fewer, shorter replicates: a wider bound, so less is decided"
+    )
+    perf.add_argument(
+        "--rate", metavar="RATE", help="'20 rps' instead of the profile's: another contract, and labelled so"
+    )
+
+
+def _capacity(capacity: argparse.ArgumentParser) -> None:
+    _target_options(capacity)
+    capacity.add_argument("--expect", metavar="RATE", help="'50rps': is it reached? the exit code says so")
+    capacity.add_argument("--start", metavar="RATE", help="try this first; default: what the stack predicts")
+    capacity.add_argument("--resolution", default="5 %", metavar="SHARE", help="how close the ends shall come")
+    capacity.add_argument("--max-minutes", type=float, metavar="N", help="begin no run after so long")
+    capacity.add_argument(
+        "--full", action="store_true", help="verdicts of the profile's full length, not the quick ones"
+    )
+
+
+def _target_options(perf: argparse.ArgumentParser) -> None:
     _profile_options(perf)
     perf.add_argument("--engine", choices=("sim", "vllm"), default="sim", help="default: %(default)s")
     perf.add_argument(
@@ -78,15 +110,12 @@ def _perf(perf: argparse.ArgumentParser) -> None:
     perf.add_argument("--metrics-url", metavar="URL", help="Prometheus page of --target; default: /metrics beside /v1")
     perf.add_argument("--through", choices=("gateway",), help="send the model's profile through the gateway")
     perf.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: reports/RUN_ID")
-    perf.add_argument(
-        "--quick", action="store_true", help="fewer, shorter replicates: a wider bound, so less is decided"
-    )
     perf.add_argument("--replicates", type=int, metavar="N", help="instead of the profile's")
     perf.add_argument(
         "--requests", type=int, metavar="N", help="measured requests a replicate, instead of the profile's"
     )
     perf.add_argument(
-        "--rate", metavar="RATE", help="'20 rps' instead of the profile's: another contract, and labelled so"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="of the embedded models; repeatable"
     )
     perf.add_argument("--seed", type=int, metavar="N", help="instead of the profile's")
     perf.add_argument("--require-hardware", action="store_true", help="refuse a simulated or tiny run as evidence")
@@ -99,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupt.install()
     run: Callable[[argparse.Namespace], int] = {
         "perf": _run_perf,
+        "capacity": _run_capacity,
         "judge": _run_judge,
         "explain": _run_explain,
         "report": _run_report,
@@ -120,8 +150,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_perf(options: argparse.Namespace) -> int:
-    from hxp_harness.request import PerfRequest
     from hxp_harness.run import perf
+
+    return perf(_perf_request(options, quick=options.quick, rate=options.rate))
+
+
+def _run_capacity(options: argparse.Namespace) -> int:
+    from hxp_harness.capacity.story import CapacityRequest, capacity
+
+    shared = _perf_request(options, quick=not options.full)
+    return capacity(CapacityRequest(shared, options.expect, options.start, options.resolution, options.max_minutes))
+
+
+def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None = None) -> PerfRequest:
+    """Return what the options that runs share ask for; raise UsageError where they contradict each other."""
+    from hxp_harness.request import PerfRequest
 
     api_key = ""
     if options.api_key_env:
@@ -132,25 +175,24 @@ def _run_perf(options: argparse.Namespace) -> int:
     for name in ("api_model", "api_key_env", "metrics_url"):
         if getattr(options, name) and not options.target:
             raise UsageError(f"--{name.replace('_', '-')} says something of --target, which is missing")
-    return perf(
-        PerfRequest(
-            profile_name=options.model,
-            profile_file=options.profile,
-            engine=options.engine,
-            weights=options.weights,
-            target_url=options.target,
-            api_model=options.api_model,
-            api_key=api_key,
-            metrics_url=options.metrics_url,
-            through_gateway=options.through == "gateway",
-            out=options.out,
-            quick=options.quick,
-            replicates=options.replicates,
-            requests=options.requests,
-            rate=options.rate,
-            seed=options.seed,
-            require_hardware=options.require_hardware,
-        )
+    return PerfRequest(
+        profile_name=options.model,
+        profile_file=options.profile,
+        engine=options.engine,
+        weights=options.weights,
+        target_url=options.target,
+        api_model=options.api_model,
+        api_key=api_key,
+        metrics_url=options.metrics_url,
+        through_gateway=options.through == "gateway",
+        out=options.out,
+        quick=quick,
+        replicates=options.replicates,
+        requests=options.requests,
+        rate=rate,
+        seed=options.seed,
+        require_hardware=options.require_hardware,
+        settings=tuple(options.set),
     )
 
 
@@ -161,14 +203,14 @@ def _run_judge(options: argparse.Namespace) -> int:
 
 
 def _run_explain(options: argparse.Namespace) -> int:
-    from hxp_harness.rejudge import tell
+    from hxp_harness.stories import tell
 
     print(tell(options.run))
     return ExitCode.PASS
 
 
 def _run_report(options: argparse.Namespace) -> int:
-    from hxp_harness.report.views import write_views
+    from hxp_harness.stories import write_views
 
     for path in write_views(options.run):
         print(path)

@@ -37,14 +37,16 @@ def opened_target(
     asked = asked_of(profile, gates)
     if asked is None:
         display.say("no prediction: stacks predict constant and poisson arrivals of equal lengths")
-    want = Want(str(folder / "stack"), services, request.engine, request.weights, contract=asked)
+    options = dict(pair.split("=", 1) for pair in request.settings)
+    want = Want(str(folder / "stack"), services, request.engine, request.weights, options=options, contract=asked)
     with running(want, ready_s=600.0 if request.engine == "vllm" else 60.0) as stack:
         target = stack.target(judged)
         if judged != profile.service:
             target = replace(target, api_model=profile.service)
         if predicted := stack.prediction(profile.service):
             display.say(predicted)
-            target = replace(target, facts={**target.facts, "feasibility": predicted})
+            facts = {"feasibility": predicted, "feasible_rps": stack.predicted_rps(profile.service)}
+            target = replace(target, facts=target.facts | {name: told for name, told in facts.items() if told})
         yield target
 
 

@@ -37,6 +37,7 @@ class PerfRequest:
     rate: str | None = None
     seed: int | None = None
     require_hardware: bool = False
+    settings: tuple[str, ...] = ()  # KEY=VALUE of the embedded stack's models
 
 
 def resolve_profile(request: PerfRequest) -> Profile:
@@ -89,6 +90,11 @@ def target_from_url(request: PerfRequest, profile: Profile) -> Target:
 
 def refuse_without_hardware(request: PerfRequest) -> None:
     """Raise UsageError when --require-hardware contradicts what is to be run."""
+    for pair in request.settings:
+        if request.target_url is not None or "=" not in pair:
+            raise UsageError(
+                f"--set {pair}: wants KEY=VALUE of the embedded stack", hint="for example --set device=cpu"
+            )
     if not request.require_hardware or request.target_url is not None:
         return
     if request.engine == "sim":

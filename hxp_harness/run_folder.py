@@ -10,6 +10,7 @@ from pathlib import Path
 from hxp_harness.errors import UsageError
 
 REPORTS = Path("reports")
+_MARKS = ("run.json", "traces.part", "capacity.json", "comparison.json")  # what a folder holds that is taken
 
 
 def make_run_folder(out: Path | None, label: str) -> Path:
@@ -19,7 +20,7 @@ def make_run_folder(out: Path | None, label: str) -> Path:
     """
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = out if out is not None else REPORTS / f"{now}-{label}"
-    if (folder / "run.json").exists() or (folder / "traces.part").exists():
+    if any((folder / name).exists() for name in _MARKS):
         raise UsageError(f"{folder} holds a run already", hint=f"choose another --out, or: hxp judge {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True)

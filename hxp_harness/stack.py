@@ -63,6 +63,10 @@ class RunningStack:
         """Return what the stack expects of service `name` under the wanted contract, in one sentence, or ""."""
         return str(self.services.get(name, {}).get("feasibility", {}).get("sentence", ""))
 
+    def predicted_rps(self, name: str) -> str:
+        """Return the highest rate at which service `name` expects to meet the wanted contract's limit, or ""."""
+        return str(self.services.get(name, {}).get("feasibility", {}).get("rate_rps", ""))
+
 
 def provider(name: str = "reference") -> Callable[[Mapping[str, object]], list[str]]:
     """Return the function that turns a Want into a command line; raise UsageError when no such stack is installed."""

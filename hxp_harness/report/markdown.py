@@ -22,7 +22,7 @@ def markdown(record: Record, run_dir: str) -> str:
         *_checks(record),
         *_metrics(record),
         *([safe(words.unknown(record))] if record.unknown else []),
-        f"Run `{_code(record.id)}`, started {safe(record.started)}. What to type next:",
+        f"Run `{code(record.id)}`, started {safe(record.started)}. What to type next:",
         "\n".join(f"    {command}" for command, _ in words.commands(run_dir)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -44,27 +44,27 @@ def _gates(record: Record) -> list[str]:
         return ["No gate was judged."]
     rows = words.gate_rows(record)
     head = ("gate", "outcome", "estimate", "confidence", "limit", "n")
-    table = _table(head, ((f"`{_code(r.text)}`", r.outcome, r.estimate, r.interval, r.limit, r.n) for r in rows))
-    sentences = "\n".join(f"- `{_code(r.text)}`: {safe(r.sentence)}" for r in rows if r.sentence)
-    return ["## Gates", table, *([sentences] if sentences else [])]
+    rows_of_gates = table(head, ((f"`{code(r.text)}`", r.outcome, r.estimate, r.interval, r.limit, r.n) for r in rows))
+    sentences = "\n".join(f"- `{code(r.text)}`: {safe(r.sentence)}" for r in rows if r.sentence)
+    return ["## Gates", rows_of_gates, *([sentences] if sentences else [])]
 
 
 def _checks(record: Record) -> list[str]:
     if not record.checks:
         return []
     rows = ((safe(c.name), words.check_word(c), safe(c.sentence)) for c in record.checks)
-    return ["## Is the measurement valid?", _table(("check", "outcome", "why"), rows)]
+    return ["## Is the measurement valid?", table(("check", "outcome", "why"), rows)]
 
 
 def _metrics(record: Record) -> list[str]:
     measured = {name: held for name, held in record.metrics.items() if held.n}
     if not measured:
         return ["No request was measured."]
-    rows = ((f"`{_code(r.name)}`", *r.cells, r.n) for r in words.metric_rows(measured))
-    return ["## Metrics", _table(("metric", "mean", "p50", "p95", "p99", "n"), rows)]
+    rows = ((f"`{code(r.name)}`", *r.cells, r.n) for r in words.metric_rows(measured))
+    return ["## Metrics", table(("metric", "mean", "p50", "p95", "p99", "n"), rows)]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Pad the cells, so that the source is a table too."""
     cells = [list(head), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
@@ -74,6 +74,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """A backtick would end the code span and a bar the cell, whatever stands before them."""
     return one_line(text).replace("`", "'").replace("|", "/")

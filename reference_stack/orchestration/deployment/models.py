@@ -86,7 +86,9 @@ def _feasibility(want: Want, name: str, device_name: str = "") -> dict[str, str]
 
     spec, device = load_spec(name), find_device(device_name or want.device)
     found = assess(spec, device, want.contract)
-    return {"verdict": found.fit.value, "sentence": sentence(found, nearest_fit(spec, device, found))}
+    nearest = nearest_fit(spec, device, found)
+    row = {"verdict": found.fit.value, "sentence": sentence(found, nearest)}
+    return row if nearest.rate_rps is None else row | {"rate_rps": f"{nearest.rate_rps:.6g}"}
 
 
 def _served(room: Room, name: str) -> Unit:

@@ -20,7 +20,9 @@ class Offer:
     engine: str = ""
     evidence: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
-    feasibility: Mapping[str, str] = field(default_factory=dict)  # verdict and sentence: the stack's own prediction
+    feasibility: Mapping[str, str] = field(
+        default_factory=dict
+    )  # verdict, sentence, rate_rps: the stack's own prediction
 
     def row(self, pid: int, limits: str = "") -> dict[str, object]:
         """Return the offer as JSON has it, `pid` and in words its `limits` added, what does not apply left out."""

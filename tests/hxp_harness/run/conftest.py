@@ -55,13 +55,13 @@ def program(*words: str) -> list[str]:
     return [sys.executable, "-m", "hxp_harness", *words]
 
 
-def run_program(folder: Path, *words: str, **environ: str) -> Done:
+def run_program(folder: Path, *words: str, most_s: float = 120.0, **environ: str) -> Done:
     """Run `hxp` to its end in `folder`; a run of it lies in `folder`/run."""
     done = subprocess.run(
         program(*words),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=most_s,
         check=False,
         cwd=folder,
         env=os.environ | environ,

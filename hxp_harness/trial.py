@@ -1,0 +1,37 @@
+"""One whole run against a target that is open already: what a search and a comparison repeat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hxp_harness import evidence
+from hxp_harness.conclude import conclude
+from hxp_harness.instrument import supported_gates
+from hxp_harness.load.preflight import preflight
+from hxp_harness.load.schedule import draw
+from hxp_harness.opened_target import as_it_says
+from hxp_harness.profile import Profile
+from hxp_harness.report.record import Record
+from hxp_harness.report.terminal import Screen
+from hxp_harness.request import PerfRequest, refuse_evidence
+from hxp_harness.run import Load, begin, run_load
+from hxp_harness.target import Target
+
+
+def run_trial(folder: Path, profile: Profile, offered: Target, request: PerfRequest, screen: Screen) -> Record:
+    """Run `profile` against `offered`, keep everything in `folder` as `hxp perf` does, and return the record.
+
+    The first questions wait until the target has served what a run before left behind. Raises NotReady when it does
+    not within a minute, InvalidRun when nothing could be measured.
+    """
+    folder.mkdir(parents=True)
+    gates = supported_gates(profile)
+    evidence.write_profile(folder, profile)
+    plan = preflight(offered, profile.contract)
+    target = as_it_says(offered, plan)
+    refuse_evidence(request, target)
+    begin(folder, profile, target)
+    schedule = draw(profile.contract, profile.replicates, profile.seed)
+    run_load(folder, profile, gates, target, Load(plan, schedule), screen)
+    evidence.write_json(folder, evidence.END, {"interrupted": False})
+    return conclude(folder)
