@@ -1,0 +1,166 @@
+"""What a streamed token costs the simulated vLLM: `python benchmarks/sim_server.py [--streams N] [--tokens N]`.
+
+Two processes: the server, held to one core, which simulates an H200 slowed down so far that a step of all streams
+takes as long as `--rate` allows; and this one, the client, which opens all streams at once and counts their events.
+Each token is an SSE event of its own. The main figure is the server's CPU time (user and system), start-up left out,
+over the events that it sent: on a machine that others use too, the wall clock says more about them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import psutil
+
+from reference_stack.services.ai_models.model_spec import load_spec
+from reference_stack.services.ai_models.physics import find_device, step_time_s
+
+PROMPT = "what is a queue and why does it grow " * 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: counts, seconds and bytes."""
+
+    events: int
+    wall_s: float
+    cpu_s: float
+    rss_mb: float
+    open_at_once: int
+
+    @property
+    def cpu_us(self) -> float:
+        return self.cpu_s / self.events * 1e6
+
+
+def request(tokens: int) -> bytes:
+    messages = [{"role": "user", "content": PROMPT}]
+    body = json.dumps({"messages": messages, "max_tokens": tokens, "ignore_eos": True, "stream": True}).encode()
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    )
+    return head % len(body) + body
+
+
+def speed_for(streams: int, rate: float) -> float:
+    """Return the setting `speed` at which decoding `streams` sequences makes `rate` tokens a second."""
+    step_s = step_time_s(load_spec("hermes"), find_device("h200"), 0, streams, streams * 100)
+    return step_s / (streams / rate)
+
+
+def start_server(sock: socket.socket, options: argparse.Namespace) -> subprocess.Popen[bytes]:
+    streams, tokens = options.streams, options.tokens
+    settings = {
+        "device": "h200",
+        "speed": speed_for(streams, options.rate),
+        "max_num_seqs": streams,
+        "kv_tokens": streams * (tokens + 128),
+    }
+    argv = [sys.executable, "-m", "reference_stack", "serve", "hermes", "--fd", str(sock.fileno())]
+    argv += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    process = subprocess.Popen(argv, pass_fds=[sock.fileno()], stderr=subprocess.DEVNULL)
+    psutil.Process(process.pid).cpu_affinity([options.core])
+    return process
+
+
+def wait_ready(port: int) -> None:
+    end_s = time.monotonic() + 60
+    while time.monotonic() < end_s:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            if connection.recv(64).startswith(b"HTTP/1.1 200"):
+                return
+    raise SystemExit("the server did not become ready in 60 s")
+
+
+def stream_all(port: int, streams: int, tokens: int, server: psutil.Process) -> tuple[int, float, int]:
+    """Open all streams, read them to their end; return events, the server's largest RSS in MB, most open at once."""
+    raw = request(tokens)
+    selector = selectors.DefaultSelector()
+    started: set[int] = set()
+    events = rss = most = 0
+    connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(streams)]
+    for connection in connections:
+        connection.sendall(raw)
+        connection.setblocking(False)
+        selector.register(connection, selectors.EVENT_READ)
+    left = streams
+    turns = 0
+    while left:
+        for key, _ in selector.select(60):
+            connection = key.fileobj
+            assert isinstance(connection, socket.socket)
+            data = connection.recv(1 << 18)
+            events += data.count(b"\n\n")
+            started.add(key.fd)
+            if not data or b"data: [DONE]" in data:
+                selector.unregister(connection)
+                connection.close()
+                started.discard(key.fd)
+                left -= 1
+        most = max(most, len(started))
+        turns += 1
+        if turns % 20 == 0:
+            rss = max(rss, server.memory_info().rss)
+    return events, rss / 1e6, most
+
+
+def one_run(options: argparse.Namespace) -> Run:
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as sock:
+        port = sock.getsockname()[1]
+        process = start_server(sock, options)
+    try:
+        wait_ready(port)
+        server = psutil.Process(process.pid)
+        before, begin_s = server.cpu_times(), time.perf_counter()
+        events, rss_mb, most = stream_all(port, options.streams, options.tokens, server)
+        wall_s, after = time.perf_counter() - begin_s, server.cpu_times()
+    finally:
+        process.terminate()
+        process.wait(20)
+    cpu_s = after.user + after.system - before.user - before.system
+    return Run(events, wall_s, cpu_s, rss_mb, most)
+
+
+def main() -> int:
+    """Print a line a run, then the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, default=2000, help="streams at once; default: %(default)s")
+    parser.add_argument("--tokens", type=int, default=100, help="tokens of each; default: %(default)s")
+    parser.add_argument("--rate", type=float, default=20_000, help="events a second to aim at; default: %(default)s")
+    parser.add_argument("--runs", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--core", type=int, default=0, help="where the server runs; default: %(default)s")
+    options = parser.parse_args()
+    others = sorted(os.sched_getaffinity(0) - {options.core})
+    if others:
+        os.sched_setaffinity(0, others)
+    runs = []
+    print(f"{'events':>8} {'CPU us/event':>13} {'events/CPU s':>13} {'events/s':>9} {'RSS MB':>7} {'open':>6}")
+    for _ in range(options.runs):
+        run = one_run(options)
+        expected = options.streams * (options.tokens + 2)  # the role and [DONE]
+        if run.events != expected:
+            raise SystemExit(f"{run.events} events came, not {expected}")
+        runs.append(run)
+        print(
+            f"{run.events:>8} {run.cpu_us:>13.1f} {run.events / run.cpu_s:>13.0f} {run.events / run.wall_s:>9.0f} "
+            f"{run.rss_mb:>7.0f} {run.open_at_once:>6}",
+            flush=True,
+        )
+    cpu_us = statistics.median(run.cpu_us for run in runs)
+    rss_mb = statistics.median(run.rss_mb for run in runs)
+    print(f"median: {cpu_us:.1f} us of CPU an event, {1e6 / cpu_us:.0f} events a CPU second, {rss_mb:.0f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
