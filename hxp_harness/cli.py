@@ -48,11 +48,13 @@ def parser() -> argparse.ArgumentParser:
     )
     judge.add_argument("--gates", type=Path, metavar="FILE", help="one gate a line, or a profile")
     judge.add_argument("--verify", action="store_true", help="first look whether the run's files are as it left them")
-    for name, what in (
-        ("explain", "tell how a run's verdict came about"),
-        ("report", "write the HTML, Markdown, JUnit and Allure views of a stored run again"),
-    ):
-        _command(commands, name, what).add_argument("run", type=Path, metavar="RUN_DIR")
+    explain = _command(commands, "explain", "tell how a run's verdict came about")
+    explain.add_argument("run", type=Path, metavar="RUN_DIR")
+    report = _command(commands, "report", "write the HTML, Markdown, JUnit and Allure views of a stored run again")
+    report.add_argument("run", type=Path, metavar="RUN_DIR")
+    report.add_argument(
+        "--rosetta", action="store_true", help="print instead what other tools would have reported of this run"
+    )
     certify = _command(commands, "certify", "prove that this machine can measure a profile's load")
     _profile_options(certify)
     certify.add_argument("--out", type=Path, metavar="DIR", help="keep the evidence here")
@@ -210,6 +212,11 @@ def _run_explain(options: argparse.Namespace) -> int:
 
 
 def _run_report(options: argparse.Namespace) -> int:
+    if options.rosetta:
+        from hxp_harness.report.rosetta import page
+
+        print(page(options.run))
+        return ExitCode.PASS
     from hxp_harness.stories import write_views
 
     for path in write_views(options.run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -11,6 +12,7 @@ from pydantic import JsonValue
 from hxp_harness.metrics.definitions import METRICS
 from hxp_harness.report import words
 from hxp_harness.report.record import Facts, Record
+from hxp_harness.report.rosetta import HEAD, NOTE, Rows
 from hxp_harness.report.text import one_line, shown
 from hxp_harness.units import format_quantity
 
@@ -18,8 +20,12 @@ TEMPLATE = "report.html.j2"
 LONGEST_FACT = 400  # characters of one value in a table of facts
 
 
-def html(record: Record, plots: dict[str, str], run_dir: str, *, remark: str = "") -> str:
+def html(
+    record: Record, plots: dict[str, str], run_dir: str, *, remark: str = "", others: Mapping[str, Rows] | None = None
+) -> str:
     """Return the page. `plots` maps a heading to an SVG element of ours; `remark` says why some are missing.
+
+    `others` are the tables of what other tools would report.
 
     Everything else, and above all what a server said, is escaped; the page's policy lets no script run.
     """
@@ -38,6 +44,9 @@ def html(record: Record, plots: dict[str, str], run_dir: str, *, remark: str = "
         gates=words.gate_rows(record),
         checks=[(one_line(c.name), words.check_word(c), c.outcome, one_line(c.sentence)) for c in record.checks],
         metrics=_metrics(record),
+        others=others or {},
+        others_head=HEAD,
+        others_note=NOTE,
         plots={heading: Markup(svg) for heading, svg in plots.items()},  # noqa: S704 - ours, text escaped  # nosec B704
         remark=remark,
         unknown=words.unknown(record),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hxp_harness.report import words
 from hxp_harness.report.record import Record
+from hxp_harness.report.rosetta import COMPACT_HEAD, NOTE, Rows, compact
 from hxp_harness.report.text import markdown as safe
 from hxp_harness.report.text import one_line
 from hxp_harness.target import Evidence
 
 
-def markdown(record: Record, run_dir: str) -> str:
-    """Return the summary of `record`; `run_dir` is only named in the commands at its end."""
+def markdown(record: Record, run_dir: str, others: Mapping[str, Rows] | None = None) -> str:
+    """Return the summary of `record`; `run_dir` is only named in the commands at its end.
+
+    `others` are the tables of what other tools would report.
+    """
     parts = [
         f"# {record.verdict}: {safe(words.title(record))}",
         safe(words.headline(record)),
@@ -21,6 +25,7 @@ def markdown(record: Record, run_dir: str) -> str:
         *_gates(record),
         *_checks(record),
         *_metrics(record),
+        *(_others(others, run_dir) if others else ()),
         *([safe(words.unknown(record))] if record.unknown else []),
         f"Run `{code(record.id)}`, started {safe(record.started)}. What to type next:",
         "\n".join(f"    {command}" for command, _ in words.commands(run_dir)),
@@ -62,6 +67,11 @@ def _metrics(record: Record) -> list[str]:
         return ["No request was measured."]
     rows = ((f"`{code(r.name)}`", *r.cells, r.n) for r in words.metric_rows(measured))
     return ["## Metrics", table(("metric", "mean", "p50", "p95", "p99", "n"), rows)]
+
+
+def _others(tables: Mapping[str, Rows], run_dir: str) -> list[str]:
+    sentence = f"{NOTE} Formulas, sources and other percentiles: `hxp report {code(run_dir)} --rosetta`"
+    return ["## The same run in other tools' words", table(COMPACT_HEAD, compact(tables)), sentence]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

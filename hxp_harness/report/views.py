@@ -21,18 +21,21 @@ def write_views(run_dir: Path) -> list[Path]:
     Traces that are missing or damaged cost the pictures, never the report. Raises UsageError when there is no record,
     InvalidRun when the disk does not take a file.
     """
+    from hxp_harness.metrics.rosetta import PointGaps
     from hxp_harness.report.allure import write_allure
     from hxp_harness.report.html import html
     from hxp_harness.report.junit import junit
     from hxp_harness.report.markdown import markdown
+    from hxp_harness.report.rosetta import demands_of, rosetta
 
     record = read_record(run_dir)
     named = shlex.quote(str(run_dir))
     table, remark = _traces(run_dir)
     plots = {} if table is None else pictures(record, table)
+    others = {} if table is None else rosetta(table, PointGaps.read(run_dir / TRACES_FILE), demands_of(record))
     written = [
-        write_whole(run_dir / "report.html", html(record, plots, named, remark=remark)),
-        write_whole(run_dir / "report.md", markdown(record, named)),
+        write_whole(run_dir / "report.html", html(record, plots, named, remark=remark, others=others)),
+        write_whole(run_dir / "report.md", markdown(record, named, others)),
         write_whole(run_dir / "junit.xml", junit(record)),
     ]
     return [*written, write_allure(run_dir, record)]
