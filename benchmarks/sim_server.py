@@ -88,11 +88,13 @@ def stream_all(port: int, streams: int, tokens: int, server: psutil.Process) -> 
     selector = selectors.DefaultSelector()
     started: set[int] = set()
     events = rss = most = 0
+    server.suspend()  # all requests are there when it goes on, so that all streams are open at once
     connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(streams)]
     for connection in connections:
         connection.sendall(raw)
         connection.setblocking(False)
         selector.register(connection, selectors.EVENT_READ)
+    server.resume()
     left = streams
     turns = 0
     while left:

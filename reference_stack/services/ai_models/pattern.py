@@ -31,7 +31,8 @@ _PRINTABLE = _LETTERS + string.punctuation + " \t\n"
 def matching(pattern: str, draw: random.Random, *, whole: bool = True) -> str:
     """Return a text that matches `pattern`: all of it with `whole`, else somewhere in it.
 
-    Raises ApiError where the pattern is none, or uses what is not understood (look-around, back references).
+    Raises ApiError where the pattern is none, or uses what is not understood (look-around, back references, word
+    boundaries, anchors inside).
     """
     try:
         compiled = re.compile(pattern)
@@ -47,11 +48,14 @@ class _Maker:
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw
         self._length = 0
+        self._ended = False
 
     def make(self, tree: Iterable[tuple[Any, Any]]) -> Iterable[str]:
         for kind, value in tree:
             if kind in (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN):
                 self._length += 1
+                if self._ended:
+                    raise unsupported("an anchor inside a regex, or a word boundary")
                 if self._length > LONGEST:
                     raise unsupported(f"a regex whose text is longer than {LONGEST} characters")
                 yield self._letter(kind, value)
@@ -65,8 +69,17 @@ class _Maker:
                 yield from self.make(value[3])
             elif kind is op.ATOMIC_GROUP:
                 yield from self.make(value)
-            elif kind is not op.AT:  # anchors hold by themselves or the whole text is refused
+            elif kind is op.AT:
+                self._anchor(value)
+            else:
                 raise unsupported(f"{str(kind).lower()} in a regex")
+
+    def _anchor(self, value: Any) -> None:
+        # Where it cannot hold, looking for a match could take for ever.
+        if value in (op.AT_END, op.AT_END_STRING):
+            self._ended = True
+        elif value not in (op.AT_BEGINNING, op.AT_BEGINNING_STRING) or self._length:
+            raise unsupported("an anchor inside a regex, or a word boundary")
 
     def _letter(self, kind: Any, value: Any) -> str:
         if kind is op.LITERAL:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -16,8 +17,7 @@ _TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 _ITERATION = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _OF_SCHEDULER = ("num_preemptions", "prefix_cache_queries", "prefix_cache_hits")
-_SOURCES = ("local_compute", "local_cache_hit", "external_kv_transfer")
-_REASONS = ("stop", "length", "abort", "error", "repetition")
+_REJECTIONS = ("max_num_queued_reqs", "max_num_queued_tokens")
 
 # name -> (what it says, buckets)
 _HISTOGRAMS = {
@@ -48,11 +48,49 @@ _COUNTERS = {
     "prefix_cache_queries": "Prefix cache queries, in terms of number of queried tokens.",
     "prefix_cache_hits": "Prefix cache hits, in terms of number of cached tokens.",
     "prompt_tokens_cached": "Number of cached prompt tokens (local + external).",
+    # Of what is not simulated: they stay at zero, as without it.
+    "external_prefix_cache_queries": "External prefix cache queries, in terms of number of queried tokens.",
+    "external_prefix_cache_hits": "External prefix cache hits, in terms of number of cached tokens.",
+    "mm_cache_queries": "Multi-modal cache queries, in terms of number of queried items.",
+    "mm_cache_hits": "Multi-modal cache hits, in terms of number of cached items.",
 }
 _GAUGES = {
     "num_requests_running": "Number of requests in model execution batches.",
     "num_requests_waiting": "Number of requests waiting to be processed.",
     "kv_cache_usage_perc": "KV-cache usage. 1 means 100 percent usage.",
+}
+# name -> (kind, what it says, label, values of the label)
+_LABELLED: dict[str, tuple[type[Counter | Gauge], str, str, tuple[str, ...]]] = {
+    "prompt_tokens_by_source": (
+        Counter,
+        "Number of prompt tokens by source.",
+        "source",
+        ("local_compute", "local_cache_hit", "external_kv_transfer"),
+    ),
+    "prompt_tokens_cached_by_source": (
+        Counter,
+        "Number of cached prompt tokens by where they were.",
+        "source",
+        ("device", "host", "p2p", "disk", "external_unspecified"),
+    ),
+    "request_success": (
+        Counter,
+        "Count of successfully processed requests.",
+        "finished_reason",
+        ("stop", "length", "abort", "error", "repetition"),
+    ),
+    "num_requests_waiting_by_reason": (
+        Gauge,
+        "Number of waiting requests by reason.",
+        "reason",
+        ("capacity", "deferred"),
+    ),
+    "engine_sleep_state": (
+        Gauge,
+        "Engine sleep state; awake = 0 means it sleeps.",
+        "sleep_state",
+        ("awake", "weights_offloaded", "discard_all"),
+    ),
 }
 
 
@@ -94,6 +132,7 @@ class SimMetrics:
             return Histogram(f"vllm:{name}", text, labels, buckets=buckets, registry=self.registry).labels(**labels)
 
         self._histograms = {name: histogram(name) for name in _HISTOGRAMS}
+        self._ttft = self._histograms["time_to_first_token_seconds"]
         self._itl = self._histograms["inter_token_latency_seconds"]
         self._counters = {
             name: Counter(f"vllm:{name}", text, labels, registry=self.registry).labels(**labels)
@@ -103,26 +142,18 @@ class SimMetrics:
             name: Gauge(f"vllm:{name}", text, labels, registry=self.registry).labels(**labels)
             for name, text in _GAUGES.items()
         }
-        by_source = Counter(
-            "vllm:prompt_tokens_by_source",
-            "Number of prompt tokens by source.",
-            [*labels, "source"],
-            registry=self.registry,
-        )
-        self._sources = {source: by_source.labels(**labels, source=source) for source in _SOURCES}
-        success = Counter(
-            "vllm:request_success",
-            "Count of successfully processed requests.",
-            [*labels, "finished_reason"],
-            registry=self.registry,
-        )
-        self._success = {reason: success.labels(**labels, finished_reason=reason) for reason in _REASONS}
-        self._rejections = Counter(
+        self._labelled: dict[str, dict[str, Any]] = {}
+        for name, (kind, text, label, values) in _LABELLED.items():
+            family = kind(f"vllm:{name}", text, [*labels, label], registry=self.registry)
+            self._labelled[name] = {value: family.labels(**labels, **{label: value}) for value in values}
+        self._labelled["engine_sleep_state"]["awake"].set(1)
+        rejections = Counter(
             "vllm:admission_rejections",
             "Number of admission attempts rejected by a queue limit, by reason.",
             ["model_name", "reason"],
             registry=self.registry,
-        ).labels(model_name=model, reason="max_num_queued_reqs")
+        )
+        self._rejections = {reason: rejections.labels(model_name=model, reason=reason) for reason in _REJECTIONS}
         self._http = Counter(
             "http_requests",
             "Total number of requests by method, status and handler.",
@@ -144,18 +175,22 @@ class SimMetrics:
         config.labels(str(BLOCK_TOKENS), str(prefix_caching), "0", str(blocks * BLOCK_TOKENS), str(blocks)).set(1)
         self._seen = (0, 0, 0)
 
-    def step(self, step: Step[S], served: Sized, gaps_s: Iterable[float]) -> None:
+    def step(self, step: Step[S], served: Collection[Sequence], gaps_s: Iterable[float]) -> None:
         """Count one step; `gaps_s` are the times since the last token of those that had one."""
         tokens = len(served)
         if step.prompts:
             self._counters["prompt_tokens"].inc(step.prompts)
             self._counters["prompt_tokens_cached"].inc(step.cached)
-            self._sources["local_cache_hit"].inc(step.cached)
-            self._sources["local_compute"].inc(step.prompts - step.cached)
+            self._labelled["prompt_tokens_cached_by_source"]["device"].inc(step.cached)
+            self._labelled["prompt_tokens_by_source"]["local_cache_hit"].inc(step.cached)
+            self._labelled["prompt_tokens_by_source"]["local_compute"].inc(step.prompts - step.cached)
         self._counters["generation_tokens"].inc(tokens)
         self._histograms["iteration_tokens_total"].observe(step.prompts - step.cached + tokens)
         for gap_s in gaps_s:
             self._itl.observe(gap_s)
+        for sequence in served:
+            if sequence.generated == 1 and sequence.first_token_s is not None:
+                self._ttft.observe(sequence.first_token_s - sequence.arrival_s)
 
     def ended(self, sequence: Sequence, request: Ended) -> None:
         """Count a sequence that reached its end."""
@@ -165,12 +200,11 @@ class SimMetrics:
         last = sequence.last_token_s or first
         decode_s = last - first
         reason = request.finish_reason  # a call of a tool ends like any other reply
-        self._success["stop" if reason == "tool_calls" else reason].inc()
+        self._labelled["request_success"]["stop" if reason == "tool_calls" else reason].inc()
         readings = {
             "request_prompt_tokens": sequence.prompt_tokens,
             "request_generation_tokens": sequence.generated,
             "request_params_max_tokens": request.max_tokens,
-            "time_to_first_token_seconds": first - arrival,
             "request_time_per_output_token_seconds": decode_s / max(sequence.generated - 1, 1),
             "e2e_request_latency_seconds": last - arrival,
             "request_queue_time_seconds": started - arrival,
@@ -188,7 +222,7 @@ class SimMetrics:
             self._histograms["request_max_num_generation_tokens"].observe(choices.longest)
 
     def rejected(self) -> None:
-        self._rejections.inc()
+        self._rejections["max_num_queued_reqs"].inc()
 
     def answered(self, handler: str, method: str, status: int) -> None:
         """Count an HTTP answer."""
@@ -201,7 +235,9 @@ class SimMetrics:
         """Return the page; `queued` requests have arrived but are not yet in the scheduler's queue."""
         scheduler = self._scheduler
         self._gauges["num_requests_running"].set(len(scheduler.running))
-        self._gauges["num_requests_waiting"].set(len(scheduler.waiting) + queued)
+        waiting = len(scheduler.waiting) + queued
+        self._gauges["num_requests_waiting"].set(waiting)
+        self._labelled["num_requests_waiting_by_reason"]["capacity"].set(waiting)
         self._gauges["kv_cache_usage_perc"].set(scheduler.kv_usage)
         seen = (scheduler.preemptions, scheduler.cache_queries, scheduler.cache_hits)
         for name, before, now in zip(_OF_SCHEDULER, self._seen, seen, strict=True):

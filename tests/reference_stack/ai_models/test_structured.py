@@ -46,7 +46,10 @@ def test_text_matches_its_pattern(pattern: str, seed: int) -> None:
         ("a{99999999999}", "invalid regex"),
         ("(?=a)a", "assert in a regex"),
         ("(a{1000}){1000}", "longer than 20000 characters"),
-        (r"a\Bb^", "does not support the regex"),
+        (r"a\Bb", "an anchor inside a regex"),
+        (r"(((a*)*)*)*ab^", "an anchor inside a regex"),
+        (r"(((a*)*)*)*$b", "an anchor inside a regex"),
+        (r"(?P<a>x){2}(?(a)y|z)", "groupref_exists in a regex"),
         ("[^\x00-\U0010ffff]", "without printable letters"),
     ],
 )
