@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     _add_metrics(commands.add_parser("metrics", help="what Prometheus and Grafana are given"))
     _add_storage(commands.add_parser("storage", help="bring in, verify, keep, export and clear artefacts"))
     _add_config(commands.add_parser("config", help="show, check and compare what the services are set to"))
+    _add_history(commands.add_parser("history", help="list past runs, or search them in plain words"))
     down = commands.add_parser("down", help="stop the stack")
     status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
     status.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
@@ -109,6 +110,17 @@ def _add_forecasts(command: argparse.ArgumentParser, *, to_file: bool) -> None:
         command.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
 
 
+def _add_history(history: argparse.ArgumentParser) -> None:
+    history.add_argument("action", choices=("list", "search"))
+    history.add_argument("question", nargs="?", default="", metavar="TEXT", help="with search: what to look for")
+    history.add_argument("--runs", type=Path, default=Path("reports"), metavar="DIR", help="the folder of run folders")
+    history.add_argument("--service", default="", metavar="NAME", help="runs of this service only")
+    history.add_argument("--verdict", default="", choices=("PASS", "FAIL", "INCONCLUSIVE", "INVALID"))
+    history.add_argument("--limit", type=int, default=10, metavar="N", help="at most so many")
+    history.add_argument("--json", action="store_true", help="one line of JSON instead of text")
+    history.add_argument("--folder", type=Path, default=FOLDER, help="the stack that remembers, if it runs")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `hxp-stack`; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -132,10 +144,23 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         "config": _config,
         "storage": _storage,
         "metrics": _metrics,
+        "history": _history,
         "down": _down,
         "status": _status,
     }
     return _up(options, words) if options.command == "up" else commands[options.command](options)
+
+
+def _history(options: argparse.Namespace) -> int:
+    from reference_stack.history.command import Asked, history
+
+    if options.limit < 1:
+        raise SettingsError(f"--limit {options.limit} is no number of runs", hint="for example --limit 10")
+    if (options.action == "search") != bool(options.question.strip()):
+        hint = 'hxp-stack history search "slow first token on mixtral", or hxp-stack history list'
+        raise SettingsError("a search needs a text, and a list takes none", hint=hint)
+    told = (options.runs, options.folder, options.question, options.service, options.verdict)
+    return history(Asked(*told, options.limit, options.json))
 
 
 def _down(options: argparse.Namespace) -> int:

@@ -89,6 +89,7 @@ async def test_upsert_replaces_and_delete_removes(vectors: VectorDatabase) -> No
     """The same id twice is one point, the later; a removed point is gone, an unknown one no error."""
     await vectors.upsert("c", [Point(1, [0, 0, 1], {"lang": "fr"})])
     assert (await vectors.search("c", [0.0, 0.0, 1.0], 1))[0].payload == {"lang": "fr"}
+    await vectors.delete("c", [])
     await vectors.delete("c", [1, 77])
     assert await vectors.count("c") == 1
 

@@ -152,6 +152,8 @@ class QdrantVectors:
         return (await self._ways.ask(lambda client: client.count(collection, condition, exact=True))).count
 
     async def delete(self, collection: str, ids: Sequence[PointId], where: Where | None = None) -> None:
+        if not ids:
+            return
         chosen: models.PointsSelector = models.PointIdsList(points=[_id_out(point_id) for point_id in ids])
         condition = _filter(where)
         if condition is not None:
