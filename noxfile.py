@@ -44,7 +44,7 @@ def install(session: nox.Session, lock: str) -> None:
 def suite(session: nox.Session, name: str, *options: str) -> None:
     """Run one suite against the bundled stack, or any other: -- --target URL"""
     install(session, "dev")
-    views = (f"--alluredir=reports/allure/{name}", f"--junitxml=reports/junit/{name}.xml")
+    views = (f"--alluredir=reports/allure/{session.name}", f"--junitxml=reports/junit/{session.name}.xml")
     session.run("pytest", f"suites/{name}", *options, *views, *session.posargs)
 
 
@@ -94,6 +94,13 @@ def conformance(session: nox.Session) -> None:
 def conformance_tiny(session: nox.Session) -> None:
     """The same questions, asked of real vLLM with tiny models on the CPU, as CI does it."""
     suite(session, "conformance", "--engine", "vllm", "--weights", "tiny")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Generated requests to real vLLM and to the simulation, compared: -- --fuzz-seed N --fuzz-cases 5000"""
+    options = ("--engine", "vllm", "--weights", "tiny", "--fuzz-cases", "2500", "--fuzz-minutes", "10")
+    suite(session, "conformance/fuzz", *options)
 
 
 @nox.session

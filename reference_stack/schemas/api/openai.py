@@ -12,7 +12,7 @@ class _Body(BaseModel):
 
 
 class StreamOptions(_Body):
-    include_usage: bool | None = True
+    include_usage: bool | None = False
     continuous_usage_stats: bool | None = False
 
 
@@ -48,6 +48,9 @@ class Tool(_Body):
     function: Function
 
 
+TokenNumber = Annotated[int, Field(ge=0)]
+
+
 class GenerationRequest(_Body):
     """What chat and text completions share. Ranges are the engine's to check."""
 
@@ -58,7 +61,8 @@ class GenerationRequest(_Body):
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    user: str | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     stop: str | list[str] | None = None
@@ -76,7 +80,7 @@ class GenerationRequest(_Body):
 
 
 class ChatRequest(GenerationRequest):
-    messages: list[Any] | None  # each is checked where its role is known
+    messages: list[Any]  # each is checked where its role is known
     max_completion_tokens: int | None = None
     logprobs: bool | None = False
     top_logprobs: int | None = 0
@@ -85,7 +89,8 @@ class ChatRequest(GenerationRequest):
 
 
 class CompletionRequest(GenerationRequest):
-    prompt: str | list[str] | list[int] | list[list[int]] | None = None
+    n: int = 1
+    prompt: list[TokenNumber] | list[list[TokenNumber]] | str | list[str] | None = None  # in vLLM's order
     echo: bool | None = False
     logprobs: int | None = None
     suffix: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,6 +12,11 @@ from pydantic import BaseModel, ValidationError
 from reference_stack.services.ai_models.api_error import ApiError, invalid, invalid_model
 
 _Body = TypeVar("_Body", bound=BaseModel)
+Before = Callable[[Mapping[str, Any]], None]
+
+
+def _nothing(_: Mapping[str, Any]) -> None:
+    """Check nothing before the types."""
 
 
 def decode(raw: bytes) -> Any:
@@ -28,22 +34,33 @@ def _decode_slowly(raw: bytes) -> Any:
     try:
         return json.loads(raw)
     except UnicodeDecodeError:
-        raise ApiError("There was an error parsing the body", kind="Bad Request") from None
+        raise _unparsed() from None
     except json.JSONDecodeError as error:
         row = {"type": "json_invalid", "loc": (error.pos,), "msg": "JSON decode error", "input": {}}
         raise invalid([row | {"ctx": {"error": error.msg}}]) from None
-    except ValueError:  # an integer of more digits than Python takes
-        raise ApiError("There was an error parsing the body", kind="Bad Request") from None
-    except RecursionError:
-        raise ApiError("The body is nested too deeply", kind="Bad Request") from None
+    except (ValueError, RecursionError):  # more digits than Python takes, or too many levels
+        raise _unparsed() from None
 
 
-def read(raw: bytes, model: type[_Body]) -> _Body:
-    """Return the body as `model`; raise ApiError where it has another shape."""
+def _unparsed() -> ApiError:
+    # FastAPI's own answer: vLLM has none for it.
+    error = ApiError("There was an error parsing the body")
+    error.body = b'{"detail":"There was an error parsing the body"}'
+    return error
+
+
+def encodable(text: str) -> bool:
+    """Say whether `text` can be written as UTF-8: half of a surrogate pair cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def read(raw: bytes, model: type[_Body], before: Before = _nothing) -> _Body:
+    """Return the body as `model`; raise ApiError where `before` does, or where it has another shape."""
     value = decode(raw)
     if not isinstance(value, dict):
         message = "Input should be a valid dictionary or object to extract fields from"
         raise invalid([{"type": "model_attributes_type", "loc": (), "msg": message, "input": value}])
+    before(value)
     try:
         return model.model_validate(value)
     except ValidationError as error:

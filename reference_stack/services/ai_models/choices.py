@@ -96,7 +96,11 @@ class Choices:
 
     def _delta(self, choice: int, place: int) -> Json | None:
         one = self._asked.choices[choice]
-        return self._deltas[choice][place] if one.calls else {"content": one.reply.tokens[place]}
+        if one.calls:
+            return self._deltas[choice][place]
+        text = one.reply.tokens[place]
+        # A parser of tool calls, which sees every token, has nothing to tell of an empty one.
+        return {"content": text} if text or not self._asked.parsed else None
 
     def _text(self, choice: int, first: int, end: int) -> str:
         asked = self._asked

@@ -11,10 +11,8 @@ _FIRST = "ChatCompletionDeveloperMessageParam"
 _MAY_HAVE_NO_CONTENT = ("assistant", "function")
 
 
-def check_messages(messages: list[Any] | None) -> list[dict[str, Any]]:
+def check_messages(messages: list[Any]) -> list[dict[str, Any]]:
     """Return the messages; raise ApiError where one has another shape than every type that vLLM knows."""
-    if messages is None:
-        raise ApiError("'NoneType' object is not iterable")
     for place, message in enumerate(messages):
         _check(place, message)
     return messages
@@ -28,10 +26,13 @@ def _check(place: int, message: Any) -> None:
     nothing = content is None and role in _MAY_HAVE_NO_CONTENT
     if not nothing and not isinstance(content, str | list):
         raise _wrong("string_type", "Input should be a valid string", content, place, "content")
+    if isinstance(role, str):
+        return
+    if "content" not in message:
+        raise _wrong("missing", "Field required", message, place, "content")
     if "role" not in message:
         raise _wrong("missing", "Field required", message, place, "role")
-    if not isinstance(role, str):
-        raise _wrong("literal_error", "Input should be 'developer'", role, place, "role")
+    raise _wrong("literal_error", "Input should be 'developer'", role, place, "role")
 
 
 def _wrong(kind: str, text: str, given: Any, place: int, *field: str) -> ApiError:

@@ -8,6 +8,7 @@ from typing import Any
 
 from reference_stack.schemas.api.openai import CompletionRequest
 from reference_stack.services.ai_models.api_error import ApiError
+from reference_stack.services.ai_models.body import encodable
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.reply import tokenize
 
@@ -31,6 +32,9 @@ def chat_prompt(messages: list[dict[str, Any]], spec: ModelSpec) -> Prompt:
     if not messages:
         raise ApiError("Cannot apply chat template to an empty conversation. Provide at least one message.")
     template = spec.template
+    for message in messages:
+        for text in message_texts(message):
+            _check_text(text)
     texts = [list(message_texts(message)) for message in messages]
     tokens = [BEGIN] * template.base_tokens
     for message, parts in zip(messages, texts, strict=True):
@@ -47,23 +51,26 @@ def message_texts(message: dict[str, Any]) -> Iterable[str]:
         yield content
     elif isinstance(content, list):
         for part in content:
-            text = part.get("text") if isinstance(part, dict) else None
+            text = part.get("text") if isinstance(part, dict) else part
             if not isinstance(text, str):
                 raise ApiError("Only text parts are supported by this model")
             yield text
 
 
 def text_prompt(text: str) -> Prompt:
+    """Return a text as a prompt; raise ApiError where no tokenizer could take it."""
+    _check_text(text)
     return Prompt(text, (BEGIN, *tokenize(text)))
+
+
+def _check_text(text: str) -> None:
+    if not encodable(text):
+        raise ApiError("TextEncodeInput must be Union[TextInputSequence, Tuple[InputSequence, InputSequence]]")
 
 
 def completion_prompts(body: CompletionRequest, spec: ModelSpec) -> tuple[Prompt, ...]:
     """Return the prompts of a text completion, one or several."""
     given = body.prompt
-    if not given and given != []:
-        raise ApiError(
-            "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)", param="prompt"
-        )
     if not given:
         raise ApiError("You must pass at least one prompt")
     return tuple(_prompts(given, spec))

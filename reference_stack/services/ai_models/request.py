@@ -10,16 +10,16 @@ from reference_stack.schemas.api.openai import ChatRequest, CompletionRequest, G
 from reference_stack.schemas.configuration.script import Script
 from reference_stack.services.ai_models.api_error import ApiError
 from reference_stack.services.ai_models.blocks import block_keys
-from reference_stack.services.ai_models.body import read
+from reference_stack.services.ai_models.body import encodable, read
 from reference_stack.services.ai_models.logprobs import Named
 from reference_stack.services.ai_models.messages import check_messages
+from reference_stack.services.ai_models.precheck import before_chat, before_completion
 from reference_stack.services.ai_models.prompt import Prompt, chat_prompt, completion_prompts, message_texts
 from reference_stack.services.ai_models.reply import Reply, plan, say
 from reference_stack.services.ai_models.sampling import (
     check_logprobs,
     check_prompt_logprobs,
     check_sampling,
-    check_stream,
     output_limit,
     stops,
 )
@@ -59,6 +59,7 @@ class Asked:
     logprobs: int | None  # how many likeliest tokens, None: no log probabilities
     prompt_logprobs: int | None
     token_ids: bool
+    parsed: bool  # for calls of tools
     script: Script | None
 
     @property
@@ -80,6 +81,8 @@ class Asked:
 
 def check_model(name: str | None, served: str) -> None:
     """Raise ApiError (404) unless `name` is the served model; a missing or empty name means it."""
+    if name and not encodable(name):
+        raise ApiError("'utf-8' codec can't encode the model's name: surrogates not allowed")
     if name and name != served:
         raise ApiError(f"The model `{name}` does not exist. Valid aliases: {served}.", status=404, param="model")
 
@@ -87,22 +90,18 @@ def check_model(name: str | None, served: str) -> None:
 def ask_chat(raw: bytes, server: Server) -> Asked:
     """Return what a chat request asks for."""
     spec = server.spec
-    body = read(raw, ChatRequest)
+    body = read(raw, ChatRequest, before_chat)
     messages = check_messages(body.messages)
-    check_stream(body)
-    if body.top_logprobs and not body.logprobs:
-        raise ApiError(
-            "when using `top_logprobs`, `logprobs` must be set to true. (parameter=top_logprobs)", param="top_logprobs"
-        )
     check_model(body.model, spec.name)
     prompt = chat_prompt(messages, spec)
     script = script_of(body, server)
     function = chosen(body, " ".join(message_texts(messages[-1])), parses=server.parses_tools)
-    wanted = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    field = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    wanted: int | None = getattr(body, field)
     most, length = server.max_model_len, len(prompt.tokens)
-    limit = output_limit(length, most if wanted is None else wanted, most, given=wanted is not None)
+    limit = output_limit(length, most if wanted is None else wanted, most, given=wanted is not None, field=field)
     check_sampling(body, limit, spec)
-    check_logprobs(body.top_logprobs, "top_logprobs", spec)
+    check_logprobs(body.top_logprobs, spec)
     speech = constraint(body)
 
     def choice(seed: int) -> Choice:
@@ -124,10 +123,9 @@ def ask_chat(raw: bytes, server: Server) -> Asked:
 def ask_completion(raw: bytes, server: Server) -> Asked:
     """Return what a text completion asks for."""
     spec = server.spec
-    body = read(raw, CompletionRequest)
-    check_stream(body)
+    body = read(raw, CompletionRequest, before_completion)
     check_model(body.model, spec.name)
-    if body.suffix:
+    if body.suffix is not None:
         raise ApiError("suffix is only supported for models with FIM completion rendering", param="suffix")
     prompts = completion_prompts(body, spec)
     longest = max(len(prompt.tokens) for prompt in prompts)
@@ -135,7 +133,7 @@ def ask_completion(raw: bytes, server: Server) -> Asked:
     wanted = 1 if only_echo else 16 if body.max_tokens is None else body.max_tokens
     limit = output_limit(longest, wanted, server.max_model_len, given=body.max_tokens is not None)
     check_sampling(body, limit, spec)
-    check_logprobs(body.logprobs, "logprobs", spec)
+    check_logprobs(body.logprobs, spec)
     speech = constraint(body)
     script = script_of(body, server)
     choices = tuple(Choice(_reply(body, seed, limit, speech, script)) for seed in _seeds(body, prompts, server.seed))
@@ -206,5 +204,6 @@ def _asked(
         logprobs=logprobs,
         prompt_logprobs=logprobs if echo and body.prompt_logprobs is None else body.prompt_logprobs,
         token_ids=bool(body.return_token_ids),
+        parsed=server.parses_tools,
         script=script,
     )

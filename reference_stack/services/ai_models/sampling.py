@@ -12,19 +12,13 @@ MAX_SEQUENCES = 16384  # vLLM's VLLM_MAX_N_SEQUENCES
 MAX_LOGPROBS = 20
 
 
-def check_stream(body: GenerationRequest) -> None:
-    if body.stream_options is not None and not body.stream:
-        raise ApiError(
-            "Stream options can only be defined when `stream=True`. (parameter=stream_options)", param="stream_options"
-        )
-
-
-def output_limit(prompt_tokens: int, wanted: int, max_model_len: int, *, given: bool) -> int:
+def output_limit(prompt_tokens: int, wanted: int, max_model_len: int, *, given: bool, field: str = "max_tokens") -> int:
+    """Return the tokens that an answer may have; `field` asked for `wanted` where it was `given`."""
     if given and wanted < 1:
         raise bad_value(f"max_tokens must be at least 1, got {wanted}.", "max_tokens", wanted)
     if wanted > max_model_len:
-        message = f"max_tokens={wanted} cannot be greater than {max_model_len=}. Please request fewer output tokens."
-        raise bad_value(message, "max_tokens", wanted)
+        message = f"{field}={wanted} cannot be greater than {max_model_len=}. Please request fewer output tokens."
+        raise bad_value(message, field, wanted)
     if prompt_tokens == max_model_len:
         raise bad_value("max_tokens must be at least 1, got 0.", "max_tokens", 0)
     if prompt_tokens > max_model_len:
@@ -61,10 +55,6 @@ def check_sampling(body: GenerationRequest, limit: int, spec: ModelSpec) -> None
     if "" in stops(body):
         raise ApiError("stop cannot contain an empty string.")
     _check_bias(body, spec.architecture.vocab)
-    if body.cache_salt == "":
-        raise ApiError(
-            "Parameter 'cache_salt' must be a non-empty string if provided. (parameter=cache_salt)", param="cache_salt"
-        )
     if n > 1 and body.temperature == 0:
         raise ApiError(f"n must be 1 when using greedy sampling, got {n}.")
 
@@ -91,12 +81,10 @@ def _check_bias(body: GenerationRequest, vocab: int) -> None:
         raise bad_value(message, "logit_bias", unknown)
 
 
-def check_logprobs(count: int | None, field: str, spec: ModelSpec) -> None:
-    """Raise ApiError where `count` of `field` (`logprobs` or `top_logprobs`) is out of range; -1 means all."""
+def check_logprobs(count: int | None, spec: ModelSpec) -> None:
+    """Raise ApiError where `count` log probabilities of each token are too many; -1 means all."""
     if count is None:
         return
-    if count < -1:
-        raise bad_value(f"`{field}` must be a positive value or -1.", field, count)
     _check_most("sample", spec.architecture.vocab if count == -1 else count, "logprobs")
 
 
@@ -105,13 +93,6 @@ def check_prompt_logprobs(body: GenerationRequest, spec: ModelSpec) -> None:
     count = body.prompt_logprobs
     if count is None:
         return
-    if body.stream and count > 0:
-        raise ApiError(
-            "`prompt_logprobs` are not available when `stream=True`. (parameter=prompt_logprobs)",
-            param="prompt_logprobs",
-        )
-    if count < -1:
-        raise bad_value("`prompt_logprobs` must be a positive value or -1.", "prompt_logprobs", count)
     _check_most("prompt", spec.architecture.vocab if count == -1 else count, "prompt_logprobs")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+from collections.abc import Iterable
 
 from reference_stack.schemas.configuration.model import ModelSettings
 from reference_stack.services.ai_models.api_error import ApiError
@@ -18,6 +19,8 @@ from reference_stack.services.ai_models.sim_engine import Live, SimEngine
 from reference_stack.services.ai_models.sim_limits import limits_of, read_key
 from reference_stack.services.ai_models.sim_metrics import SimMetrics
 from reference_stack.services.ai_models.sim_pages import Pages
+
+_GENERATE = ("/v1/chat/completions", "/v1/completions")
 
 
 class SimServer:
@@ -73,17 +76,21 @@ class SimServer:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
-        generates = path in ("/v1/chat/completions", "/v1/completions")
+        generates = path in _GENERATE
         known = generates or path in self._routes
         status = 500
         try:
             if not self._authorised(scope):
                 status = await self._send(send, 401, b'{"error":"Unauthorized"}')
+            elif not known and (path[:-1] in self._routes or path[:-1] in _GENERATE) and path[-1] == "/":
+                place = b"http://" + header(scope, b"host") + path[:-1].encode()
+                status = await self._send(send, 307, b"", more=((b"location", place),))
             elif not known:
                 status = await self._send(send, 404, b'{"detail":"Not Found"}')
             elif method not in (("POST",) if generates else self._routes[path]):
                 allow = "POST" if generates else ", ".join(self._routes[path])
-                status = await self._send(send, 405, b'{"detail":"Method Not Allowed"}', allow=allow)
+                more = ((b"allow", allow.encode()),)
+                status = await self._send(send, 405, b'{"detail":"Method Not Allowed"}', more=more)
             elif generates:
                 status = await self._generate(scope, receive, send)
             else:
@@ -107,13 +114,14 @@ class SimServer:
             if not self._open:
                 self._idle.set()
 
-    async def _send(self, send: Send, status: int, body: bytes, kind: bytes = JSON, *, allow: str = "") -> int:
-        headers = [*self._headers, (b"allow", allow.encode())] if allow else self._headers
-        await send_whole(send, status, body, headers, kind)
+    async def _send(
+        self, send: Send, status: int, body: bytes, kind: bytes = JSON, *, more: Iterable[tuple[bytes, bytes]] = ()
+    ) -> int:
+        await send_whole(send, status, body, [*self._headers, *more], kind)
         return status
 
     def _authorised(self, scope: Scope) -> bool:
-        if self._key is None or not scope["path"].startswith("/v1/"):
+        if self._key is None or not scope["path"].startswith("/v1") or scope["method"] == "OPTIONS":
             return True
         scheme, _, key = header(scope, b"authorization").partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(key, self._key)

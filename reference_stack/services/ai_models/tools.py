@@ -98,24 +98,10 @@ def deltas(calls: Sequence[Call], tokens: Sequence[str]) -> Iterator[dict[str, A
 
 def _check(body: ChatRequest) -> None:
     choice = body.tool_choice
-    if body.tools == []:
-        raise ApiError(
-            "`tools` must not be an empty array. Either provide at least one tool or omit the field entirely. "
-            "(parameter=tools)",
-            param="tools",
-        )
     if choice is None or choice in ("none", "auto"):
         return
-    if not body.tools:
-        raise ApiError("When using `tool_choice`, `tools` must be set. (parameter=tool_choice)", param="tool_choice")
     named = _named(choice)
-    if named is None and choice != "required":
-        raise ApiError(
-            f'Invalid value for `tool_choice`: {str(choice)[:100]}! Only named tools, "none", "auto" or '
-            '"required" are supported. (parameter=tool_choice)',
-            param="tool_choice",
-        )
-    if named is not None and all(tool.function.name != named for tool in body.tools):
+    if named is not None and all(tool.function.name != named for tool in body.tools or ()):
         raise ApiError(
             "The tool specified in `tool_choice` does not match any of the specified `tools` (parameter=tool_choice)",
             param="tool_choice",

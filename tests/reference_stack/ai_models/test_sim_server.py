@@ -120,8 +120,8 @@ def test_what_cannot_be_served_is_refused(ideal: Any, fields: dict[str, object],
 
 @pytest.mark.parametrize(
     "raw",
-    [b"{", b"\xff\xfe", b"[" * 100_000, b'{"messages": ["\\ud800"]}', b"NaN", b'{"messages": NaN}', b'"text"'],
-    ids=["cut", "not UTF-8", "deep", "surrogate", "NaN", "NaN inside", "string"],
+    [b"{", b"\xff\xfe", b'{"messages": ["\\ud800"]}', b"NaN", b'{"messages": NaN}', b'"text"'],
+    ids=["cut", "not UTF-8", "surrogate", "NaN", "NaN inside", "string"],
 )
 def test_bad_bodies_are_400(ideal: Any, raw: bytes) -> None:
     """No body, however broken, is a 500."""
@@ -129,6 +129,78 @@ def test_bad_bodies_are_400(ideal: Any, raw: bytes) -> None:
 
     assert answer.status == 400
     assert answer.error["code"] == 400
+
+
+@pytest.mark.parametrize("raw", [b'"\xff"', b"[" * 100_000, b"1" * 5000], ids=["not UTF-8", "deep", "digits"])
+def test_bodies_that_no_parser_takes(ideal: Any, raw: bytes) -> None:
+    """What JSON's parser gives up on is a 400 with FastAPI's own body, as from vLLM."""
+    answer = ideal.request("POST", "/v1/chat/completions", raw)
+
+    assert (answer.status, answer.json) == (400, {"detail": "There was an error parsing the body"})
+
+
+@pytest.mark.parametrize("path", ["/v1/completions/", "/health/", "/v1/models/"])
+def test_a_slash_too_many_is_led_to_the_page(ideal: Any, path: str) -> None:
+    """A known path with a slash at its end is 307 to the page itself."""
+    answer = ideal.request("GET", path)
+
+    assert answer.status == 307
+    assert answer.headers["location"] == f"http://127.0.0.1:{ideal.port}{path[:-1]}"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/v1/chat/completions", {"messages": 7}, None),
+        ("/v1/chat/completions", {"tool_choice": "x", "tools": [{"function": {"name": "f"}}]}, "tool_choice"),
+        ("/v1/chat/completions", {"tool_choice": {"x": 1}, "tools": []}, "tools"),
+        ("/v1/chat/completions", {"tool_choice": {"x": 1}, "tools": [7]}, "tool_choice.function"),
+        ("/v1/chat/completions", {"tool_choice": {"function": {}}, "tools": [7]}, "tool_choice.function.name"),
+        ("/v1/chat/completions", {"logprobs": True, "top_logprobs": "2"}, "top_logprobs"),
+        ("/v1/chat/completions", {"logprobs": True, "top_logprobs": -2}, "top_logprobs"),
+        ("/v1/chat/completions", {"stream": True, "prompt_logprobs": 1}, "prompt_logprobs"),
+        ("/v1/chat/completions", {"cache_salt": 7}, "cache_salt"),
+        ("/v1/chat/completions", {"cache_salt": "a/b"}, "cache_salt"),
+        ("/v1/chat/completions", {"max_completion_tokens": 10**9}, "max_completion_tokens"),
+        ("/v1/chat/completions", {"model": "\ud800"}, None),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "\ud800"}]}, None),
+        ("/v1/completions", {"logprobs": "2"}, "logprobs"),
+        ("/v1/completions", {"prompt": "\ud800"}, None),
+        ("/v1/completions", {"prompt": [-1]}, "body.prompt.0"),
+        ("/v1/completions", {"n": None}, "body.n"),
+        ("/v1/completions", {"seed": 2**63}, "body.seed"),
+        ("/v1/completions", {"user": 7}, "body.user"),
+        ("/v1/completions", {"suffix": ""}, "suffix"),
+    ],
+)
+def test_what_is_looked_at_before_the_types(
+    ideal: Any, path: str, fields: dict[str, object], param: str | None
+) -> None:
+    """Mistakes that generated requests found are refused as vLLM refuses them, with its field named."""
+    good: dict[str, object] = {"messages": [{"role": "user", "content": "x"}], "prompt": "x"}
+    answer = ideal.request("POST", path, good | fields)
+
+    assert (answer.status, answer.error["param"]) == (400, param), answer.body
+
+
+@pytest.mark.parametrize(
+    "message", [{}, {"role": 7, "content": "x"}, {"content": "x"}, {"role": "user", "content": 7}, 7]
+)
+def test_a_message_of_no_kind(ideal: Any, message: object) -> None:
+    """A message that is none of vLLM's kinds is refused with its place."""
+    answer = ideal.request("POST", "/v1/chat/completions", {"messages": [message]})
+
+    assert answer.status == 400
+    assert answer.error["param"].startswith("body.messages.0.ChatCompletionDeveloperMessageParam")
+
+
+def test_an_empty_token_under_a_parser(start: Any) -> None:
+    """With calls of tools parsed, the end token of a stream has an empty delta; without, an empty text."""
+    for parses, delta in ((True, {}), (False, {"content": ""})):
+        sim = start("hermes", device="ideal", enable_auto_tool_choice=parses)
+        assert sim.chat(stream=True).events[-1]["choices"][0]["delta"] == delta
+
+    assert sim.chat(stream=True).events[-1]["choices"][0]["finish_reason"] == "stop"
 
 
 def test_long_values_are_not_repeated(ideal: Any) -> None:
@@ -219,7 +291,9 @@ def test_an_equal_prompt_is_found_in_the_cache(start: Any) -> None:
     sim = start("phi3", device="ideal", enable_prompt_tokens_details=True)
     first = sim.complete(WORDS, max_tokens=2).json["usage"]
     again = sim.complete(WORDS, max_tokens=2, n=2, temperature=1).json["usage"]
-    streamed = sim.complete(WORDS, max_tokens=2, stream=True, stream_options={}).events[-1]["usage"]
+    streamed = sim.complete(WORDS, max_tokens=2, stream=True, stream_options={"include_usage": True}).events[-1][
+        "usage"
+    ]
     salted = sim.complete(WORDS, max_tokens=2, cache_salt="another tenant").json["usage"]
 
     assert first["prompt_tokens"] == 1 + 81
