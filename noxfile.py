@@ -119,6 +119,7 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "erase")
     # Without apt-get there is no Prometheus to fetch; what needs it is then skipped, and the summary says so.
     session.run("hxp-stack", "tools", success_codes=range(6))
+    session.run("python", "tests/browser.py", success_codes=range(6))  # the same of Chromium
     cover = () if session.posargs else ("--cov", "--cov-report=term-missing:skip-covered")  # a part covers a part
     session.run("pytest", *PARALLEL, *cover, "--junitxml=reports/junit/tests.xml", *session.posargs)
 

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _add_history(commands.add_parser("history", help="list past runs, or search them in plain words"))
     down = commands.add_parser("down", help="stop the stack")
     status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
+    status.add_argument("--watch", action="store_true", help="again every second, with health and alerts, until Ctrl-C")
     status.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     for command in (down, status):
         command.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
@@ -170,6 +171,10 @@ def _down(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    if options.watch:
+        from reference_stack.orchestration.watching import watch
+
+        return watch(options.folder)
     from reference_stack.orchestration.operational import status
 
     return status(options.folder, as_json=options.json)

@@ -1,4 +1,4 @@
-"""What all twelve services show over HTTP: /health, /health/live, /health/ready and /metrics."""
+"""What all twelve services show over HTTP: their health (startup, live, ready apart) and /metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def every_one(found: Mapping[str, str]) -> bool:
 def add_face(app: FastAPI, name: str, check: Check, registry: CollectorRegistry, *, enough: Enough = every_one) -> None:
     """Add the common routes to `app`.
 
-    /health/live is 200 while the process answers; a dependency that is out never makes it fail. /health/ready and
+    /health/live is 200 while the process answers; a dependency that is out never makes it fail. /health/startup is 503
+    until the service was ready for the first time, and 200 from then on. /health/ready and
     /health are 200 when what `check` found is `enough` ("degraded" when some dependency is out none the less), else
     503; all three say `{"service", "status", "dependencies"}`. /metrics is the Prometheus text of `registry`.
     """
@@ -31,12 +32,23 @@ def add_face(app: FastAPI, name: str, check: Check, registry: CollectorRegistry,
     async def live() -> dict[str, str]:
         return {"service": name, "status": "live"}
 
+    was_ready = False
+
     async def ready() -> JSONResponse:
+        nonlocal was_ready
         found = dict(await check())
         serves = enough(found)
+        was_ready = was_ready or serves
         status = "unready" if not serves else "ready" if every_one(found) else "degraded"
         body = {"service": name, "status": status, "dependencies": found}
         return JSONResponse(body, status_code=200 if serves else 503)
+
+    @app.get("/health/startup", tags=["health"])
+    async def startup() -> JSONResponse:
+        if not was_ready:
+            await ready()
+        body = {"service": name, "status": "started" if was_ready else "starting"}
+        return JSONResponse(body, status_code=200 if was_ready else 503)
 
     app.get("/health/ready", tags=["health"])(ready)
     app.get("/health", tags=["health"])(ready)

@@ -44,6 +44,12 @@ def test_a_started_service_is_live(spec: ServiceSpec, face: httpx.Client) -> Non
     assert answer.json() == {"service": spec.name, "status": "live"}
 
 
+def test_a_started_service_says_so(face: httpx.Client) -> None:
+    """Startup is over once a service was ready, and stays over."""
+    assert face.get("/health/ready").status_code == 200
+    assert face.get("/health/startup").status_code == 200
+
+
 def test_metrics_are_a_prometheus_page(face: httpx.Client) -> None:
     """The metrics page parses, is not empty and every family says what it counts."""
     families = list(text_string_to_metric_families(face.get("/metrics").text))

@@ -45,6 +45,7 @@ class Pages:
             "/health": {"GET": self._ready},
             "/health/ready": {"GET": self._ready},
             "/health/live": {"GET": self._live},
+            "/health/startup": {"GET": self._ready},
             "/ping": {"GET": self._ping, "POST": self._ping},
             "/version": {"GET": self._version},
             "/load": {"GET": self._load},

@@ -64,7 +64,7 @@ def neighbours() -> Neighbours:
 
 
 def test_every_service_shows_its_state(neighbours: Neighbours) -> None:
-    """Ready, degraded and down are told apart, with the dependency that is out; vLLM's empty answer is ready."""
+    """Ready, degraded and unready are told apart, with the dependency that is out; vLLM's empty answer is ready."""
     with watching(neighbours, *neighbours.answers) as http:
         eventually(lambda: service(http, "cache")["state"] == "ready")
         status = http.get("/status").json()
@@ -73,9 +73,9 @@ def test_every_service_shows_its_state(neighbours: Neighbours) -> None:
         assert (status["up"], status["of"], status["all_up"]) == (3, 12, False)
         assert service(http, "api_gateway")["state"] == "degraded"
         assert service(http, "api_gateway")["problem"] == "phi3: it cannot be reached"
-        assert service(http, "database")["state"] == "down"
+        assert service(http, "database")["state"] == "unready"
         assert service(http, "mixtral")["state"] == "ready"
-        assert (service(http, "phi3")["state"], service(http, "phi3")["problem"]) == ("down", "answers 500")
+        assert (service(http, "phi3")["state"], service(http, "phi3")["problem"]) == ("unready", "answers 500")
         assert (service(http, "hermes")["state"], service(http, "hermes")["problem"]) == ("unknown", "not watched")
 
 
@@ -95,7 +95,7 @@ def test_a_look_can_be_asked_for(neighbours: Neighbours) -> None:
     with watching(neighbours, "cache", interval_s=3600) as http:
         eventually(lambda: service(http, "cache")["state"] == "ready")
         neighbours.answers["cache"] = (503, b"{}")
-        eventually(lambda: http.post("/check").json()["services"][10]["state"] == "down")
+        eventually(lambda: http.post("/check").json()["services"][10]["state"] == "unready")
         asked = neighbours.asked
 
         assert http.post("/check").status_code == 200
@@ -107,7 +107,7 @@ def test_looks_repeat_by_themselves(neighbours: Neighbours) -> None:
     with watching(neighbours, "cache", interval_s=0.05) as http:
         eventually(lambda: service(http, "cache")["state"] == "ready")
         neighbours.answers["cache"] = (503, b"{}")
-        eventually(lambda: service(http, "cache")["state"] == "down")
+        eventually(lambda: service(http, "cache")["state"] == "unready")
 
 
 def test_a_service_that_is_away_or_silent_is_down() -> None:
@@ -131,7 +131,7 @@ def test_a_service_that_is_away_or_silent_is_down() -> None:
 def test_the_page_is_plain_and_safe(neighbours: Neighbours) -> None:
     """The page reads itself again, runs no script, and shows what a service says as text."""
     with watching(neighbours, *neighbours.answers) as http:
-        eventually(lambda: service(http, "database")["state"] == "down")
+        eventually(lambda: service(http, "database")["state"] == "unready")
         page = http.get("/")
 
     assert page.headers["content-type"].startswith("text/html")

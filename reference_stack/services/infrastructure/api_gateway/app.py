@@ -28,7 +28,7 @@ from reference_stack.services.infrastructure.api_gateway.upstream import Upstrea
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 
 _MODELS = "/v1/models"
-_ROUTES = (CHAT, COMPLETIONS, _MODELS, "/health", "/health/live", "/health/ready", "/metrics")
+_ROUTES = (CHAT, COMPLETIONS, _MODELS, "/health", "/health/startup", "/health/live", "/health/ready", "/metrics")
 
 
 class _Relayed(Response):

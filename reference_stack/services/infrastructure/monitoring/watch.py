@@ -13,7 +13,7 @@ import msgspec
 
 from reference_stack.schemas.configuration.monitoring import MonitoringSettings
 
-State = Literal["unknown", "ready", "degraded", "down"]
+State = Literal["unknown", "ready", "degraded", "unready", "down"]
 _LONGEST_BODY = 64 * 1024
 # A second request for a fresh look within this time gets the first one's.
 _FRESH_S = 1.0
@@ -21,7 +21,10 @@ _FRESH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was last known of a service: when it was asked (seconds since 1970), how long the answer took, why not."""
+    """What was last known of a service: when it was asked (seconds since 1970), how long the answer took, why not.
+
+    `unready` is a process that answers, so it lives, and says that it cannot do its work; `down` answers nothing.
+    """
 
     name: str
     state: State = "unknown"
@@ -94,4 +97,4 @@ def _read(status: int, body: bytes) -> tuple[State, str]:
     problem = "; ".join(f"{name}: {why}" for name, why in out.items())
     if status == 200:
         return ("degraded" if out else "ready"), problem
-    return "down", problem or f"answers {status}"
+    return "unready", problem or f"answers {status}"

@@ -36,11 +36,12 @@ def _rate(counter: str, by: str, only: str = "") -> str:
 
 _ONE = f'{{model_name=~"{_MODEL}"}}'
 _PER_MODEL = "{{model_name}}"
+_KNOWN = '{model!=""}'  # health checks and refused requests have no model
 _OVERVIEW = (
     Query("services_up", "Services that are up", "count", "sum(hxp_service_up)", "up"),
     Query("service_up", "Health of each service", "up", "hxp_service_up", "{{service}}"),
     Query("health_time", "How long /health takes", "seconds", "hxp_service_health_seconds", "{{service}}"),
-    Query("requests", "Requests", "requests/s", _rate("hxp_gateway_requests_total", "model"), "{{model}}"),
+    Query("requests", "Requests", "requests/s", _rate("hxp_gateway_requests_total", "model", _KNOWN), "{{model}}"),
     Query("process_cpu", "Cores in use", "cores", _rate("hxp_process_cpu_seconds_total", "service"), "{{service}}"),
     Query("process_memory", "Memory in use", "bytes", "hxp_process_resident_bytes", "{{service}}"),
 )
@@ -90,21 +91,21 @@ _GATEWAY = (
         "gateway_p50",
         "Whole answer, p50",
         "seconds",
-        _quantile(0.5, "hxp_gateway_request_duration_seconds", "model"),
+        _quantile(0.5, "hxp_gateway_request_duration_seconds", "model", _KNOWN),
         "{{model}}",
     ),
     Query(
         "gateway_p99",
         "Whole answer, p99",
         "seconds",
-        _quantile(0.99, "hxp_gateway_request_duration_seconds", "model"),
+        _quantile(0.99, "hxp_gateway_request_duration_seconds", "model", _KNOWN),
         "{{model}}",
     ),
     Query(
         "gateway_first_byte",
         "First byte, p95",
         "seconds",
-        _quantile(0.95, "hxp_gateway_first_byte_seconds", "model"),
+        _quantile(0.95, "hxp_gateway_first_byte_seconds", "model", _KNOWN),
         "{{model}}",
     ),
     Query("gateway_tokens", "Tokens", "tokens/s", _rate("hxp_gateway_tokens_total", "kind"), "{{kind}}"),
