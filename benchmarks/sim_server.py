@@ -3,12 +3,14 @@
 Two processes: the server, held to one core, which simulates an H200 slowed down so far that a step of all streams
 takes as long as `--rate` allows; and this one, the client, which opens all streams at once and counts their events.
 Each token is an SSE event of its own. The main figure is the server's CPU time (user and system), start-up left out,
-over the events that it sent: on a machine that others use too, the wall clock says more about them.
+over the events that it sent: on a machine that others use too, the wall clock says more about them. Then as many
+streams are opened again and held after their first token, and the server's memory is read.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import selectors
@@ -34,21 +36,19 @@ class Run:
     events: int
     wall_s: float
     cpu_s: float
-    rss_mb: float
-    open_at_once: int
+    most_open: int
+    rss_mb: float  # with all streams held open
 
     @property
     def cpu_us(self) -> float:
         return self.cpu_s / self.events * 1e6
 
 
-def request(tokens: int) -> bytes:
-    messages = [{"role": "user", "content": PROMPT}]
-    body = json.dumps({"messages": messages, "max_tokens": tokens, "ignore_eos": True, "stream": True}).encode()
-    head = (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    )
-    return head % len(body) + body
+def request(tokens: int, script: object = None) -> bytes:
+    fields = {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": tokens, "ignore_eos": True}
+    body = json.dumps({**fields, "stream": True, **({"hxp_script": script} if script else {})}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 def speed_for(streams: int, rate: float) -> float:
@@ -64,6 +64,7 @@ def start_server(sock: socket.socket, options: argparse.Namespace) -> subprocess
         "speed": speed_for(streams, options.rate),
         "max_num_seqs": streams,
         "kv_tokens": streams * (tokens + 128),
+        "allow_scripts": "true",
     }
     argv = [sys.executable, "-m", "reference_stack", "serve", "hermes", "--fd", str(sock.fileno())]
     argv += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
@@ -82,38 +83,48 @@ def wait_ready(port: int) -> None:
     raise SystemExit("the server did not become ready in 60 s")
 
 
-def stream_all(port: int, streams: int, tokens: int, server: psutil.Process) -> tuple[int, float, int]:
-    """Open all streams, read them to their end; return events, the server's largest RSS in MB, most open at once."""
+def stream_all(port: int, streams: int, tokens: int, server: psutil.Process) -> tuple[int, int]:
+    """Open all streams and read them to their end; return the events and the most streams that went on at once."""
     raw = request(tokens)
     selector = selectors.DefaultSelector()
-    started: set[int] = set()
-    events = rss = most = 0
-    server.suspend()  # all requests are there when it goes on, so that all streams are open at once
-    connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(streams)]
-    for connection in connections:
+    server.suspend()  # all requests are there when it goes on
+    for _ in range(streams):
+        connection = socket.create_connection(("127.0.0.1", port))
         connection.sendall(raw)
         connection.setblocking(False)
         selector.register(connection, selectors.EVENT_READ)
     server.resume()
+    started: set[int] = set()
+    events = most = 0
     left = streams
-    turns = 0
     while left:
         for key, _ in selector.select(60):
-            connection = key.fileobj
-            assert isinstance(connection, socket.socket)
-            data = connection.recv(1 << 18)
+            reader = key.fileobj
+            assert isinstance(reader, socket.socket)
+            data = reader.recv(1 << 18)
             events += data.count(b"\n\n")
             started.add(key.fd)
             if not data or b"data: [DONE]" in data:
-                selector.unregister(connection)
-                connection.close()
+                selector.unregister(reader)
+                reader.close()
                 started.discard(key.fd)
                 left -= 1
         most = max(most, len(started))
-        turns += 1
-        if turns % 20 == 0:
-            rss = max(rss, server.memory_info().rss)
-    return events, rss / 1e6, most
+    return events, most
+
+
+def held_rss_mb(port: int, streams: int, tokens: int, server: psutil.Process) -> float:
+    """Open all streams, hold them after their first token, and return the server's memory in MB."""
+    raw = request(tokens, {"fault": {"kind": "stall", "at_token": 1}})
+    with contextlib.ExitStack() as held:
+        connections = [held.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(streams)]
+        for connection in connections:
+            connection.sendall(raw)
+        for connection in connections:
+            seen = b""
+            while b"data: " not in seen:
+                seen += connection.recv(4096)
+        return float(server.memory_info().rss) / 1e6
 
 
 def one_run(options: argparse.Namespace) -> Run:
@@ -124,13 +135,14 @@ def one_run(options: argparse.Namespace) -> Run:
         wait_ready(port)
         server = psutil.Process(process.pid)
         before, begin_s = server.cpu_times(), time.perf_counter()
-        events, rss_mb, most = stream_all(port, options.streams, options.tokens, server)
+        events, most = stream_all(port, options.streams, options.tokens, server)
         wall_s, after = time.perf_counter() - begin_s, server.cpu_times()
+        rss_mb = held_rss_mb(port, options.streams, options.tokens, server)
     finally:
         process.terminate()
         process.wait(20)
     cpu_s = after.user + after.system - before.user - before.system
-    return Run(events, wall_s, cpu_s, rss_mb, most)
+    return Run(events, wall_s, cpu_s, most, rss_mb)
 
 
 def main() -> int:
@@ -146,7 +158,7 @@ def main() -> int:
     if others:
         os.sched_setaffinity(0, others)
     runs = []
-    print(f"{'events':>8} {'CPU us/event':>13} {'events/CPU s':>13} {'events/s':>9} {'RSS MB':>7} {'open':>6}")
+    print(f"{'events':>8} {'CPU us/event':>13} {'events/CPU s':>13} {'events/s':>9} {'going on':>9} {'MB held':>8}")
     for _ in range(options.runs):
         run = one_run(options)
         expected = options.streams * (options.tokens + 2)  # the role and [DONE]
@@ -155,12 +167,13 @@ def main() -> int:
         runs.append(run)
         print(
             f"{run.events:>8} {run.cpu_us:>13.1f} {run.events / run.cpu_s:>13.0f} {run.events / run.wall_s:>9.0f} "
-            f"{run.rss_mb:>7.0f} {run.open_at_once:>6}",
+            f"{run.most_open:>9} {run.rss_mb:>8.0f}",
             flush=True,
         )
     cpu_us = statistics.median(run.cpu_us for run in runs)
     rss_mb = statistics.median(run.rss_mb for run in runs)
-    print(f"median: {cpu_us:.1f} us of CPU an event, {1e6 / cpu_us:.0f} events a CPU second, {rss_mb:.0f} MB")
+    rate = 1e6 / cpu_us
+    print(f"median: {cpu_us:.1f} us of CPU an event, {rate:.0f} events a CPU second, {rss_mb:.0f} MB held")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_stack.services.ai_models.blocks import BlockPool, block_keys
@@ -10,6 +10,7 @@ from reference_stack.services.ai_models.blocks import BlockPool, block_keys
 TOKENS = st.lists(st.integers(0, 2), max_size=80)
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS, st.sampled_from([None, "a"]), st.sampled_from([None, "a"]))
 def test_keys_are_equal_as_far_as_the_tokens_are(
     left: list[int], right: list[int], salt: str | None, other: str | None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_stack.services.ai_models.logprobs import of_prompt, ranked
 
 
+@settings(deadline=None)
 @given(st.text(max_size=8), st.integers(0, 500), st.integers(0, 20))
 def test_probabilities_fall_and_add_up_to_no_more_than_one(token: str, place: int, count: int) -> None:
     """The token itself is the likeliest, the others follow in order, and no token stands twice."""
@@ -22,6 +23,7 @@ def test_probabilities_fall_and_add_up_to_no_more_than_one(token: str, place: in
     assert [value for _, value in found] == sorted((value for _, value in found), reverse=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=20), st.integers(0, 20))
 def test_a_prompt_has_a_row_for_each_token_but_the_first(tokens: list[str], count: int) -> None:
     """Nothing is said of the first token; each other has itself and the likeliest."""

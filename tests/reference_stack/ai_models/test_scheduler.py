@@ -243,7 +243,7 @@ WORK = st.lists(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(WORK, st.integers(1, 6), st.integers(1, 48), st.integers(7, 20))
 def test_every_sequence_ends_whole(
     work: list[tuple[int, int, int, bool, int]], seqs: int, tokens: int, blocks: int

@@ -33,6 +33,7 @@ PATTERNS = [
 ]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(PATTERNS), st.integers(0, 10_000))
 def test_text_matches_its_pattern(pattern: str, seed: int) -> None:
     """Every draw of a pattern is matched by it, whole, as Python reads the pattern."""
@@ -171,7 +172,7 @@ SCHEMAS = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(SCHEMAS, st.integers(0, 1000))
 def test_a_value_satisfies_its_schema(schema: dict[str, Any], seed: int) -> None:
     """Whatever is asked for in keywords that are understood, the value has, and it is JSON."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_stack.schemas.configuration.model import ModelSettings
@@ -113,6 +113,7 @@ def test_without_a_parser_calls_are_refused(ideal: Any, choice: Any, what: str) 
     assert what in answer.error["message"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), st.text(max_size=30)), min_size=1, max_size=3)
 )
