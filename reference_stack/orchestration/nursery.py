@@ -1,7 +1,9 @@
-"""A process that has everything imported and forks the services of a stack: each starts in a fraction of the time.
+"""A process that has everything imported and forks servers: each starts in a fraction of the time.
 
-Runs as `python -m reference_stack.orchestration.nursery FD`. FD is a SOCK_SEQPACKET socket: each packet asks for one
-service (JSON, with its listening socket and its log as descriptors); the answers are its pid and, later, how it ended.
+Runs as `python -P nursery.py FD TRADE`. FD is a SOCK_SEQPACKET socket: each packet asks for one server (JSON, with
+descriptors: first its log, then what it may need); the answers are its pid and, later, how it ended. TRADE is a Python
+file that knows what its servers need: `prepare()` imports it, `serve(wanted, descriptors)` is a server and returns its
+exit code. Imports nothing but the standard library, so that it runs in any environment.
 """
 
 from __future__ import annotations
@@ -13,25 +15,31 @@ import gc
 import json
 import os
 import resource
+import runpy
 import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reference_stack.errors import StackError
-
 LARGEST_PACKET = 65536
+_DESCRIPTORS = 2
 _PR_SET_NAME = 15
 _PR_SET_PDEATHSIG = 1
 
+Serve = Callable[[dict[str, Any], Sequence[int]], int]
 
-def main(descriptor: int) -> int:
-    """Fork services as asked until the other end of the socket is gone; a forked one ends in here."""
+
+def main(descriptor: int, trade: str) -> int:
+    """Fork servers as asked until the other end of the socket is gone; a forked one ends in here."""
     requests = socket.socket(fileno=descriptor)
-    _import_what_all_need()
+    known = runpy.run_path(trade)
+    known["prepare"]()
+    gc.collect()
+    gc.freeze()  # the collector of a child then leaves the shared pages alone
     with selectors.DefaultSelector() as selector:
         selector.register(requests, selectors.EVENT_READ)
         while True:
@@ -39,30 +47,24 @@ def main(descriptor: int) -> int:
                 if key.fileobj is not requests:
                     _report_end(requests, selector, key)
                     continue
-                packet, descriptors, _, _ = socket.recv_fds(requests, LARGEST_PACKET, 2)
+                packet, descriptors, _, _ = socket.recv_fds(requests, LARGEST_PACKET, _DESCRIPTORS)
                 if not packet:
                     return 0
-                service = _fork(requests, selector, json.loads(packet), *descriptors)
-                if service is not None:
-                    _leave(service())
-
-
-def _import_what_all_need() -> None:
-    import fastapi  # noqa: F401 - for those who are forked
-    import uvloop  # noqa: F401 - likewise
-
-    import reference_stack.face
-    import reference_stack.serve  # noqa: F401 - likewise
-
-    gc.collect()
-    gc.freeze()  # the collector of a child then leaves the shared pages alone
+                server = _fork(requests, selector, known["serve"], json.loads(packet), descriptors)
+                if server is not None:
+                    _leave(_run(server))
 
 
 def _fork(
-    requests: socket.socket, selector: selectors.BaseSelector, wanted: dict[str, Any], listening: int, log: int
+    requests: socket.socket,
+    selector: selectors.BaseSelector,
+    serve: Serve,
+    wanted: dict[str, Any],
+    descriptors: Sequence[int],
 ) -> Callable[[], int] | None:
-    """Fork: in the nursery answer with the pid and return None, in the child return the service to run."""
+    """Fork: in the nursery answer with the pid and return None, in the child return the server to run."""
     nursery = os.getpid()
+    log, *others = descriptors
     pid = os.fork()
     if pid == 0:
         _die_with(nursery)
@@ -73,12 +75,12 @@ def _fork(
         requests.close()
         _become(wanted["name"], log)
         _obey(**wanted["hold"])
-        return lambda: _serve(wanted["name"], Path(wanted["settings"]), listening)
+        return lambda: serve(wanted, others)
     # Both sides set it: whoever asks for the group next finds it set.
     with contextlib.suppress(OSError):
         os.setpgid(pid, pid)
-    os.close(listening)
-    os.close(log)
+    for each in descriptors:
+        os.close(each)
     selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
     requests.send(json.dumps({"name": wanted["name"], "pid": pid}).encode())
     return None
@@ -109,17 +111,17 @@ def _obey(cores: list[int], cgroup: str, data_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
 
 
-def _serve(name: str, settings: Path, listening: int) -> int:
-    from reference_stack.serve import serve_file
-
+def _run(server: Callable[[], int]) -> int:
+    """Return the exit code of `server`, as the interpreter would have it."""
     try:
-        serve_file(name, settings, fd=listening)
-    except StackError as error:
-        print(f"hxp-stack: {error}", file=sys.stderr)
-        return error.exit_code
-    except SystemExit as end:  # how `serve` ends when it is told to
-        return int(end.code or 0)
-    return 0
+        return server()
+    except SystemExit as end:  # how a server ends when it is told to
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - the last line of this process: its log is where it belongs
+        traceback.print_exc()
+        return 1
 
 
 def _leave(code: int) -> NoReturn:
@@ -140,4 +142,4 @@ def _report_end(requests: socket.socket, selector: selectors.BaseSelector, key: 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2]))

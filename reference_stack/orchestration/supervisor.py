@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from reference_stack.errors import NotReady, StackError, nearest
 from reference_stack.orchestration import ports
-from reference_stack.orchestration.forked import Nursery
+from reference_stack.orchestration.forked import SERVICES, Nursery, Trade
 from reference_stack.orchestration.limits import Holds
 from reference_stack.orchestration.process import Process
 from reference_stack.orchestration.readiness import Probe
@@ -43,8 +43,9 @@ class Unit:
 
     It starts when all of `after` are ready, and is ready when `probe` says so within `ready_s`. With `listen_port` it
     inherits a socket that listens there (`--fd N` is added to its command line), so that a request sent before it
-    serves waits instead of being refused. One that has `settings` is a service of ours, forked from the nursery.
-    `grace_s` is how long a polite stop may take. `limits` are the cores and the memory that it is held to.
+    serves waits instead of being refused. One that has `settings` is a service of ours, forked from the nursery; one
+    that has a `trade` is forked from that trade's. `grace_s` is how long a polite stop may take. `limits` are the cores
+    and the memory that it is held to.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Unit:
     ready_s: float = 30.0
     grace_s: float = 2.0
     limits: Limits = UNLIMITED
+    trade: Trade | None = None
 
 
 Watcher = Callable[[str, State, float], None]  # unit, its state, seconds since its start
@@ -71,7 +73,7 @@ class Supervisor:
         self._processes: dict[str, Process] = {}
         self._states = dict.fromkeys(self._units, State.WAITING)
         self._watchers: dict[str, asyncio.Task[None]] = {}
-        self._nursery = Nursery(folder)
+        self._nurseries: dict[Trade, Nursery] = {}
         self._holds = Holds.on_this_machine({unit.name: unit.limits for unit in self._units.values()})
 
     @property
@@ -133,7 +135,7 @@ class Supervisor:
         started = [self._units[name] for name in self._processes]
         for ours in (True, False):
             await asyncio.gather(*(self._stop(unit) for unit in started if (unit.listen_port is not None) == ours))
-        await self._nursery.close()
+        await asyncio.gather(*(nursery.close() for nursery in self._nurseries.values()))
 
     async def _start(self, unit: Unit) -> None:
         began = time.monotonic()
@@ -153,6 +155,9 @@ class Supervisor:
     async def _launch(self, unit: Unit) -> Process:
         log_file = self._folder / f"{unit.name}.log"
         hold = self._holds.of(unit.name)
+        if unit.trade is not None:
+            nursery = self._nursery(unit.trade, unit)
+            return await nursery.spawn(unit.name, {"argv": unit.program.argv}, log_file, hold=hold)
         if unit.listen_port is None:
             return await Process.start(unit.name, unit.program, log_file, hold=hold)
         try:
@@ -162,10 +167,18 @@ class Supervisor:
         # Ours is closed as soon as the child has its own: were it kept, a dead service would still seem to listen.
         with sock:
             if unit.settings is not None:
-                return await self._nursery.spawn(unit.name, unit.settings, sock, log_file, hold)
+                nursery = self._nursery(SERVICES, unit)
+                wanted = {"settings": str(unit.settings)}
+                return await nursery.spawn(unit.name, wanted, log_file, (sock.fileno(),), hold)
             argv = (*unit.program.argv, "--fd", str(sock.fileno()))
             program = Program(argv, unit.program.environment, unit.program.stop_signal, unit.program.user_id)
             return await Process.start(unit.name, program, log_file, (sock.fileno(),), hold)
+
+    def _nursery(self, trade: Trade, unit: Unit) -> Nursery:
+        """Return the nursery of `trade`; its environment is that of the first unit that asks."""
+        if trade not in self._nurseries:
+            self._nurseries[trade] = Nursery(self._folder, trade, unit.program.environment)
+        return self._nurseries[trade]
 
     async def _until_ready(self, unit: Unit, process: Process) -> str:
         """Return "" when `unit` serves, else why it does not: it ended, or its time is up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import yaml
 
@@ -12,7 +13,9 @@ from reference_stack.orchestration.deployment import weights
 from reference_stack.orchestration.deployment.offer import Offer
 from reference_stack.orchestration.deployment.room import Room
 from reference_stack.orchestration.deployment.want import Want
+from reference_stack.orchestration.forked import Trade, vllm_trade
 from reference_stack.orchestration.supervisor import Unit
+from reference_stack.schemas.common.program import Program
 
 _OURS = {"device", "upstream", "limits"}  # options that are no settings of the simulation
 
@@ -61,8 +64,16 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
         return [served], offer
     probe = readiness.http(f"{url}{READY_PATH}")
     limits = room.limits(name, by_rlimit=want.weights == "tiny")
-    unit = Unit(name, prepared.program, probe, after=_before(room, name), ready_s=prepared.ready_s, limits=limits)
-    return [unit], offer
+    trade = _trade(room, prepared.program)
+    after, ready_s = _before(room, name), prepared.ready_s
+    return [Unit(name, prepared.program, probe, after=after, ready_s=ready_s, limits=limits, trade=trade)], offer
+
+
+def _trade(room: Room, program: Program) -> Trade | None:
+    """Several toys import vLLM once and are forked; one alone is started as vLLM's own command is."""
+    if room.want.weights != "tiny" or len(room.models) == 1:
+        return None
+    return vllm_trade(Path(program.argv[0]).with_name("python"))
 
 
 def _check_options(name: str, want: Want) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from reference_stack.errors import StackError
 from reference_stack.orchestration import ports, readiness
-from reference_stack.orchestration.forked import Nursery
+from reference_stack.orchestration.forked import SERVICES, Nursery
 from reference_stack.orchestration.process import Process
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
@@ -34,7 +35,8 @@ async def storage(nursery: Nursery, folder: Path, port: int, text: str = "{}") -
     settings = folder / "storage.json"
     settings.write_text(text)
     with ports.listen(port) as sock:
-        return await nursery.spawn("storage", settings, sock, folder / "storage.log")
+        wanted = {"settings": str(settings)}
+        return await nursery.spawn("storage", wanted, folder / "storage.log", (sock.fileno(),))
 
 
 async def ready(port: int) -> None:
@@ -96,11 +98,9 @@ async def test_a_nursery_that_dies_before_it_answers_is_told(nursery: Nursery, t
         await asking
 
 
-async def test_a_nursery_that_hangs_is_told(
-    nursery: Nursery, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_nursery_that_hangs_is_told(tmp_path: Path, port: int) -> None:
     """A nursery that does not answer in time is an error, not a wait for ever."""
-    monkeypatch.setattr("reference_stack.orchestration.forked._FORK_S", 0.2)
+    nursery = Nursery(tmp_path, dataclasses.replace(SERVICES, fork_s=0.2))
     asking = asyncio.create_task(storage(nursery, tmp_path, port))
     async with asyncio.timeout(15):
         while nursery._process is None:  # noqa: ASYNC110 - it tells nobody
@@ -109,3 +109,4 @@ async def test_a_nursery_that_hangs_is_told(
     with pytest.raises(StackError, match="the nursery does not answer"):
         await asking
     nursery._process.kill()
+    await nursery.close()
