@@ -19,7 +19,7 @@ from suites.conformance.wire import CHAT, COMPLETIONS, Server
 FUZZ = Path(__file__).with_name("fuzz")
 KEY_VARIABLE = "VLLM_API_KEY"  # where vLLM itself looks for its key
 KEY = "sk-conformance-4f1d2c9b"
-# What a simulation needs to be asked for what real vLLM with tiny models is started with.
+# What a simulation is told, so that it is as real vLLM with tiny models: that one reads the key by itself.
 OPTIONS = {"api_key_env": KEY_VARIABLE, "max_model_len": "2048", "enable_auto_tool_choice": "true"}
 
 # An installed harness judges without it; then there are no generated requests, and the header says so.
@@ -76,14 +76,17 @@ def keyed(pytestconfig: pytest.Config) -> bool:
 
 
 @pytest.fixture(scope="session")
-def start_models(start_stack: Callable[..., RunningStack]) -> Callable[..., dict[str, Target]]:
+def start_models(
+    start_stack: Callable[..., RunningStack], pytestconfig: pytest.Config
+) -> Callable[..., dict[str, Target]]:
     """Start models of the stack with a key, as in `start_models("hermes", "phi3")["phi3"]`."""
+    options = OPTIONS if pytestconfig.getoption("--engine") == "sim" else {}
 
     def start(*names: str) -> dict[str, Target]:
         # Both engines then read the same variable, and neither has a key in its command line.
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv(KEY_VARIABLE, KEY)
-            stack = start_stack(*names, options=OPTIONS)
+            stack = start_stack(*names, options=options)
         return {name: replace(stack.target(name), api_key=KEY) for name in names}
 
     return start
