@@ -78,10 +78,11 @@ class Choices:
 
     def _message(self, choice: int) -> Json:
         one = self._asked.choices[choice]
-        called = one.calls and one.reply.tokens[-1] == ""
+        text = "".join(one.reply.tokens)
+        called = one.calls and text == "".join(call.text for call in one.calls)  # a call that is cut is text
         message: Json = {
             "role": "assistant",
-            "content": one.beside_calls if called else "".join(one.reply.tokens),
+            "content": one.beside_calls if called else text,
             "refusal": None,
             "annotations": None,
             "audio": None,

@@ -92,6 +92,16 @@ def test_a_call_that_is_cut_is_text(sim: Any) -> None:
     assert "tool_calls" not in said["message"]
 
 
+def test_a_whole_call_without_its_end_token_is_one(sim: Any) -> None:
+    """Where only the end token has no room the call is whole, and the reason is `length`."""
+    whole = sim.chat(tools=TOOLS, tool_choice="required", max_tokens=100).json
+    tokens = whole["usage"]["completion_tokens"]
+    said = sim.chat(tools=TOOLS, tool_choice="required", max_tokens=tokens - 1).json["choices"][0]
+
+    assert said["finish_reason"] == "length"
+    assert said["message"]["tool_calls"][0]["function"] == whole["choices"][0]["message"]["tool_calls"][0]["function"]
+
+
 def test_log_probabilities_tell_every_token_of_a_call(sim: Any) -> None:
     """With log probabilities no token goes untold, those around the call included."""
     fields = {"tools": TOOLS, "tool_choice": "required", "max_tokens": 100, "logprobs": True}
