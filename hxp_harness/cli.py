@@ -42,9 +42,18 @@ def parser() -> argparse.ArgumentParser:
     _perf(_command(commands, "perf", "run a profile and judge it", _PERF_EXAMPLES))
     _capacity(_command(commands, "capacity", "search the highest rate that passes", _CAPACITY_EXAMPLES))
     judge = _command(commands, "judge", "judge a stored run again, under other gates if you like; sends nothing")
-    judge.add_argument("run", type=Path, metavar="RUN_DIR")
+    judge.add_argument("run", type=Path, metavar="RUN_DIR", help="or, with --from, the result file of another tool")
     judge.add_argument(
         "--gate", action="append", default=[], metavar="SENTENCE", help="'e2e p95 <= 2000 ms'; repeatable"
+    )
+    judge.add_argument(
+        "--from",
+        dest="made_by",
+        choices=("vllm-bench", "guidellm", "aiperf"),
+        help="RUN_DIR is a result file of this tool: FAIL or INCONCLUSIVE, never PASS, for it lacks what a PASS needs",
+    )
+    judge.add_argument(
+        "--client-proved", action="store_true", help="with --from: you vouch that the tool's client was not the limit"
     )
     judge.add_argument("--gates", type=Path, metavar="FILE", help="one gate a line, or a profile")
     judge.add_argument("--verify", action="store_true", help="first look whether the run's files are as it left them")
@@ -199,8 +208,16 @@ def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None 
 
 
 def _run_judge(options: argparse.Namespace) -> int:
-    from hxp_harness.rejudge import judge_again
+    from hxp_harness.rejudge import judge_again, judge_file
 
+    if options.made_by:
+        if options.verify:
+            raise UsageError("--verify looks at a run of ours, and --from names another tool's file")
+        return judge_file(
+            options.run, options.made_by, tuple(options.gate), options.gates, client_proved=options.client_proved
+        )
+    if options.client_proved:
+        raise UsageError("--client-proved says something of --from, which is missing")
     return judge_again(options.run, tuple(options.gate), options.gates, verified=options.verify)
 
 

@@ -34,6 +34,20 @@ def judge_again(folder: Path, sentences: tuple[str, ...], file: Path | None, *, 
     return verdict.exit_code
 
 
+def judge_file(
+    result: Path, tool: str, sentences: tuple[str, ...], file: Path | None, *, client_proved: bool = False
+) -> int:
+    """Print what the result file of another tool carries under `sentences` and the gates in `file`; return its code."""
+    from hxp_harness.foreign.judge import judge_foreign
+
+    gates = [*sentences, *(_gates_in(file) if file is not None else ())]
+    if not gates:
+        raise UsageError("another tool's run has no gates of its own", hint="--gates FILE, or --gate 'ttft p95 <= 1 s'")
+    verdict = judge_foreign(result, tool, gates, client_proved=client_proved)
+    print(lines(verdict))
+    return verdict.exit_code
+
+
 def tell(folder: Path) -> str:
     """Return the story of the decision on the run in `folder`."""
     verdict, _, _ = verdict_of(folder)
