@@ -11,7 +11,8 @@ class ErrorKind(enum.StrEnum):
 
     NONE = ""
     REFUSED = "refused"  # no connection
-    RESET = "reset"  # connection lost before the response was complete
+    RESET = "reset"  # connection lost: by a TCP reset at any time, or closed before anything was answered
+    CUT = "cut"  # the server closed the connection in the middle of its response
     TIMEOUT = "timeout"  # not complete by the profile's timeout
     HTTP = "http"  # status other than 200
     STREAM_ERROR = "stream_error"  # an error event inside a 200 stream

@@ -158,7 +158,7 @@ class Connection:
             try:
                 received, answer = self._tls.open(received)
             except ssl.SSLError as error:
-                self._lose(hi_ns, f"TLS: {error}", refused=not self._reply.any_bytes)
+                self._lose(hi_ns, f"TLS: {error}", None if self._reply.any_bytes else ErrorKind.REFUSED)
                 return
             self.unsent += answer
             self.send()
@@ -204,13 +204,14 @@ class Connection:
             self.broken = True
             self._end(self.exchange, now_ns)
         else:
-            self._lose(now_ns, self._why or "the server closed the connection")
+            cut = self._reply.any_bytes and not self._why
+            self._lose(now_ns, self._why or "the server closed the connection", ErrorKind.CUT if cut else None)
 
-    def _lose(self, now_ns: int, why: str, *, refused: bool = False) -> None:
+    def _lose(self, now_ns: int, why: str, kind: ErrorKind | None = None) -> None:
+        """Fail for the loss of the connection: `kind`, or refused or reset by how far it had come."""
         self.broken = True
         if not self.retryable(now_ns):
-            kind = ErrorKind.REFUSED if refused or not self._connected else ErrorKind.RESET
-            self.fail(now_ns, kind, why)
+            self.fail(now_ns, kind or (ErrorKind.RESET if self._connected else ErrorKind.REFUSED), why)
 
     def _end(self, exchange: Exchange, end_ns: int) -> None:
         reply = self._reply

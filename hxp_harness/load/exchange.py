@@ -81,7 +81,7 @@ class Exchange:
 
     def _read_stream(self, body: bytes) -> Answer:
         answer = read_stream(body, self.reads)
-        if self.error is ErrorKind.RESET and answer.done:
+        if self.error in {ErrorKind.RESET, ErrorKind.CUT} and answer.done:
             judge_end(answer)  # cut behind [DONE]: everything had come
         elif self.error is not ErrorKind.NONE:
             answer.fail(self.error, self.detail)

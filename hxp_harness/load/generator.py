@@ -88,6 +88,13 @@ def find_lifeline() -> int | None:
         return None
 
 
+def stamps_of(receipts: Receipts, *, tls: bool) -> str:
+    """Return where arrival times come from; under TLS exact only where a read ends with a record."""
+    if not receipts.kernel_reads or receipts.user_reads:
+        return "user"
+    return "kernel, at the ends of TLS records" if tls else "kernel"
+
+
 def run(folder: LoadFolder) -> LoadSummary:
     """Send the schedule of `folder` and return what the loop says of itself."""
     plan = folder.read_plan()
@@ -131,7 +138,7 @@ def run(folder: LoadFolder) -> LoadSummary:
         t0_unix_s=t0_unix_s,
         due=client.due,
         sent=client.sent,
-        stamps="kernel" if receipts.kernel_reads and not receipts.user_reads else "user",
+        stamps=stamps_of(receipts, tls=address.tls is not None),
         clock_step_s=receipts.offset.largest_step_ns / 1e9,
         cpu_s=usage.ru_utime + usage.ru_stime,
         peak_rss_bytes=usage.ru_maxrss * 1024,

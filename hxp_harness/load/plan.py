@@ -55,7 +55,7 @@ class LoadSummary:
     t0_unix_s: float
     due: int  # requests whose intended time lay before the stop
     sent: int
-    stamps: str  # kernel | user: where arrival times come from
+    stamps: str  # kernel | kernel, at the ends of TLS records | user: where arrival times come from
     clock_step_s: float  # largest change of (wall - monotonic) seen; a step makes the run INVALID
     cpu_s: float
     peak_rss_bytes: int

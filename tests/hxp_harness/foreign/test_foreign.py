@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_a_few_failures_are_too_few(tool: str, write: Write) -> None:
     """One error in a hundred of an allowed two promille is beyond the limit, and not surely."""
     found = judge_foreign(write(tool, 400, failing=399), tool, ["error_rate <= 0.2 %"], client_proved=False)
     assert found.outcome is Outcome.INCONCLUSIVE
-    assert "too few requests to be sure" in found.reasons[0]
+    assert "too short or too uneven to be sure" in found.reasons[0]
 
 
 def test_a_metric_that_a_file_does_not_hold_is_refused(write: Write) -> None:
@@ -91,6 +92,27 @@ def test_a_metric_that_a_file_does_not_hold_is_refused(write: Write) -> None:
         found = judge_foreign(write(tool), tool, ["itl p95 <= 10 ms"], client_proved=True)
         assert found.outcome is Outcome.FAIL
         assert found.gates[0].estimate == pytest.approx(0.1)
+
+
+def test_parts_that_differ_fail_nothing(write: Write) -> None:
+    """Where two parts of a run disagree by far, the bound is wide, and nothing is sure of what another run would be."""
+    file = write("vllm-bench", 200, e2e_s=0.5)
+    found = json.loads(file.read_text())
+    found["itls"] = [[0.1, 0.1, 0.1] if index < 100 else [0.001, 0.001, 0.0035] for index in range(200)]
+    file.write_text(json.dumps(found))
+    verdict = judge_foreign(file, "vllm-bench", ["itl p95 <= 3 ms", "e2e p95 <= 9 s"], client_proved=True)
+    assert verdict.gates[0].low is not None
+    assert verdict.gates[0].low < 0.003 < (verdict.gates[0].estimate or 0.0)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "too short or too uneven to be sure" in verdict.reasons[0]
+
+
+def test_lengths_that_a_tool_does_not_know_are_no_obstacle(write: Write) -> None:
+    """A tool writes 0 prompt tokens where the server counts none; the rest is judged all the same."""
+    file = write("vllm-bench")
+    file.write_text(file.read_text().replace('"input_lens": [10', '"input_lens": [0').replace("10, ", "0, "))
+    found = judge_foreign(file, "vllm-bench", ["e2e p95 <= 2 s"], client_proved=False)
+    assert found.gates[0].estimate == pytest.approx(0.5)
 
 
 def test_parts_are_as_many_as_a_percentile_allows(write: Write) -> None:

@@ -314,8 +314,8 @@ def answer_without_an_end(peer: Peer) -> None:
     [
         (reset_at_once, ErrorKind.RESET, 0),
         (reset_in_the_stream, ErrorKind.RESET, 1),
-        (close_in_the_stream, ErrorKind.RESET, 1),
-        (close_after_headers, ErrorKind.RESET, 0),
+        (close_in_the_stream, ErrorKind.CUT, 1),
+        (close_after_headers, ErrorKind.CUT, 0),
         (answer_in_no_http, ErrorKind.BAD_SSE, 0),
         (answer_in_bad_chunks, ErrorKind.BAD_SSE, 0),
         (answer_without_an_end, ErrorKind.TRUNCATED, 1),
@@ -342,10 +342,11 @@ def test_an_http_error_keeps_its_status_and_words(serve: ServerFactory) -> None:
 
 
 def test_a_failed_body_that_is_no_stream_is_no_success(serve: ServerFactory) -> None:
-    """A body that was cut is reset, streaming or not."""
-    server = serve(close_after_headers)
-    (trace,) = send(server.port, dues(1), plan=plan_for(server.base_url, stream=False))
-    assert trace.error is ErrorKind.RESET
+    """A body that was cut is so called, streaming or not; a close without any answer is a lost connection."""
+    for script, kind in ((close_after_headers, ErrorKind.CUT), (lambda peer: peer.request(), ErrorKind.RESET)):
+        server = serve(script)
+        (trace,) = send(server.port, dues(1), plan=plan_for(server.base_url, stream=False))
+        assert trace.error is kind
 
 
 def test_what_was_cut_behind_done_had_come(serve: ServerFactory) -> None:
