@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reference_stack.errors import SettingsError
-from reference_stack.orchestration.weights import architecture_problems, spec_of
+from reference_stack.services.ai_models.checkpoint import mismatches
+from reference_stack.services.ai_models.model_spec import ModelSpec, load_spec, model_names
 from reference_stack.services.infrastructure.artefacts import MANIFEST, files_of, flaws_of, format_flaws
 from reference_stack.services.infrastructure.export import export
 from reference_stack.services.infrastructure.model_store import PART, import_model
@@ -63,6 +64,15 @@ class _Told:
             print(f"{self._what}: {_size(done_bytes)} of {_size(total_bytes)}", file=sys.stderr, flush=True)
 
 
+def spec_of(name: str) -> ModelSpec | None:
+    """Return the model that `name` is: a service, or the folder in which the service looks for its weights."""
+    for model in model_names():
+        spec = load_spec(model)
+        if name in (spec.name, spec.path.name):
+            return spec
+    return None
+
+
 def _models(folder: Path) -> list[Path]:
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in found if path.is_dir() and path.name[0] != "."]
@@ -102,7 +112,7 @@ def _import(asked: Asked) -> int:
     source = Path(_one(asked, "a model's folder", "hxp-stack storage import FOLDER --name mixtral"))
     spec = spec_of(asked.name or source.resolve().name)
     name = spec.path.name if spec is not None else asked.name or source.resolve().name
-    problems = [] if spec is None else architecture_problems(spec, source)
+    problems = [] if spec is None else list(mismatches(source, spec))
     if problems:
         hint = "give another --name where it is another model"
         raise SettingsError(f"{source} is not {spec.title if spec else name}: {'; '.join(problems)}", hint=hint)
@@ -122,7 +132,7 @@ def _verify(asked: Asked) -> int:
         if name in models:
             found = flaws_of(models[name], _Told(name))
             spec = spec_of(name)
-            wrong = [] if spec is None else architecture_problems(spec, models[name])
+            wrong = [] if spec is None else list(mismatches(models[name], spec))
         else:
             found, wrong = store.flaws(runs.get(name) or store.run(name), _Told(name)), []
         lines = [f"{name}: {flaw.file} {flaw.problem}" for flaw in found] + [f"{name}: {text}" for text in wrong]

@@ -29,11 +29,6 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
     from reference_stack.services.ai_models.model_spec import load_spec
 
     want, port, url = room.want, room.face_port(name), room.face_url(name)
-    if want.engine == "vllm" and want.weights == "real" and load_spec(name).path.is_dir():
-        from reference_stack.orchestration.weights import check_weights
-        from reference_stack.services.ai_models.physics import find_device
-
-        check_weights(load_spec(name), load_spec(name).path, find_device(want.device))
     served = _served(room, name)
     spec = load_spec(name)
     if want.engine == "vllm":
