@@ -72,6 +72,15 @@ async def test_a_mocked_service_is_ready_and_measured(name: str) -> None:
         assert "up 1.0" in (await client.get("/metrics")).text
 
 
+@pytest.mark.parametrize("name", APPS)
+async def test_a_service_tells_its_api(name: str) -> None:
+    """Every service has an OpenAPI document that names its own routes and the common ones."""
+    async with serving(APPS[name]()) as client:
+        paths = set((await client.get("/openapi.json")).json()["paths"])
+    assert paths > {"/health", "/health/live", "/health/ready", "/metrics"}
+    assert any(path.startswith("/v1/") for path in paths)
+
+
 @pytest.mark.parametrize("name", ABSENT)
 async def test_without_its_server_a_service_lives_and_is_not_ready(name: str) -> None:
     """A dead server makes its service unready with the reason, and its questions 503; the service lives on."""
