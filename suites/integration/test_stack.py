@@ -18,6 +18,9 @@ from reference_stack.catalogue import load_catalogue
 Ask = Callable[[Target], Probe]
 MODELS = [name for name, spec in load_catalogue().items() if spec.group == "ai_models"]
 SETTLE_S = 10.0
+COLLECTED_S = 45.0  # three collections
+NOT_HERE = 503
+SERVED = 'vllm:request_success_total{model_name="openchat"}'
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +73,28 @@ def test_what_was_said_is_in_the_usage_log(stack: RunningStack, gateway: Target,
         time.sleep(0.05)  # rows are written behind the answer
 
     assert usage_of(stack, "hermes") == before + said
+
+
+def test_what_was_asked_is_seen_in_prometheus(stack: RunningStack, gateway: Target, probe: Ask) -> None:
+    """The counts of the gateway and of the model server reach Prometheus with the next collection."""
+    first = get(stack, "metrics", "/v1/query", expression="1")
+    if first.status_code == NOT_HERE and str(first.json()["detail"]).startswith("no Prometheus"):
+        pytest.skip(str(first.json()["detail"]))  # this machine has none; one that died is no reason
+    assert first.status_code == 200, first.text
+    asked = ('sum(hxp_gateway_requests_total{model="openchat",status="200"})', f"sum({SERVED})")
+    before = [counted(stack, expression) for expression in asked]
+    assert probe(replace(gateway, api_model="openchat")).complete("hello", max_tokens=2).ok
+
+    deadline = time.monotonic() + COLLECTED_S
+    while any(counted(stack, text) <= was for text, was in zip(asked, before, strict=True)):
+        assert time.monotonic() < deadline, "it was not collected"
+        time.sleep(0.5)  # polls what Prometheus has; it collects every 15 s
+
+
+def counted(stack: RunningStack, expression: str) -> float:
+    """The value of an expression that Prometheus has, 0 where it has none."""
+    rows = get(stack, "metrics", "/v1/query", expression=expression).json()
+    return float(rows[0]["points"][0][1]) if rows else 0.0
 
 
 def test_the_gateway_lists_the_models(gateway: Target, probe: Ask) -> None:
