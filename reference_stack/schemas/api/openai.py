@@ -75,7 +75,7 @@ class GenerationRequest(_Body):
     prompt_logprobs: int | None = None
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
-    cache_salt: str | None = None
+    cache_salt: str | None = Field(default=None, min_length=1, max_length=1024)
     hxp_script: Any = None  # ours, for tests; read where scripts are allowed
 
 

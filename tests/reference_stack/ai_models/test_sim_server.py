@@ -161,6 +161,7 @@ def test_a_slash_too_many_is_led_to_the_page(ideal: Any, path: str) -> None:
         ("/v1/chat/completions", {"stream": True, "prompt_logprobs": 1}, "prompt_logprobs"),
         ("/v1/chat/completions", {"cache_salt": 7}, "cache_salt"),
         ("/v1/chat/completions", {"cache_salt": "a/b"}, "cache_salt"),
+        ("/v1/chat/completions", {"cache_salt": "\ud800"}, "body.cache_salt"),
         ("/v1/chat/completions", {"max_completion_tokens": 10**9}, "max_completion_tokens"),
         ("/v1/chat/completions", {"model": "\ud800"}, None),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "\ud800"}]}, None),
