@@ -25,10 +25,10 @@ MODELS = ("mixtral", "hermes", "openchat", "phi3")
 CACHE = Path(".hxp/cache").absolute()
 
 
-async def measure(*, apart: bool) -> None:
-    """Start all four, print seconds, CPU seconds and proportional memory, stop them."""
+async def measure(names: tuple[str, ...], *, apart: bool) -> None:
+    """Start all of `names`, print seconds, CPU seconds and proportional memory, stop them."""
     with tempfile.TemporaryDirectory() as folder:
-        want = Want(Path(folder), CACHE, MODELS, "vllm", "tiny", "free")
+        want = Want(Path(folder), CACHE, names, "vllm", "tiny", "free")
         with Room(want) as room:
             units = draw(room).units
             if apart:
@@ -43,10 +43,13 @@ async def measure(*, apart: bool) -> None:
             await supervisor.stop()
     how = "apart" if apart else "forked"
     load = os.getloadavg()[0]
-    print(f"{how}: ready {ready_s:.1f} s, CPU {cpu_s:.1f} s, PSS {memory_bytes / 2**30:.2f} GiB, load {load:.1f}")
+    cost = f"CPU {cpu_s:.1f} s, PSS {memory_bytes / 2**30:.2f} GiB"
+    print(f"{len(names)} {how}: ready {ready_s:.1f} s, {cost}, load {load:.1f}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--apart", action="store_true")
-    asyncio.run(measure(apart=parser.parse_args().apart))
+    parser.add_argument("names", nargs="*", default=MODELS)
+    options = parser.parse_args()
+    asyncio.run(measure(tuple(options.names), apart=options.apart))
