@@ -21,6 +21,8 @@ from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.common.program import Program
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.embedded import EmbeddedPostgres
+from reference_stack.services.integration.database.migrate import Connection
+from reference_stack.services.integration.database.pool import Pool
 from reference_stack.services.integration.database.port import Unavailable
 from reference_stack.services.integration.database.postgres import PostgresDatabase
 
@@ -209,9 +211,6 @@ async def set_read_only(server: Server, value: str) -> None:
 
 async def test_a_deadlock_is_tried_again(server: Server) -> None:
     """Where two writers wait for each other the one that PostgreSQL breaks off is repeated, and both are done."""
-    from reference_stack.services.integration.database.migrate import Connection
-    from reference_stack.services.integration.database.pool import Pool
-
     patient = server.settings.model_copy(update={"command_s": 10.0})
     pool = Pool(patient)
     raw = await server.raw()
@@ -235,6 +234,25 @@ async def test_a_deadlock_is_tried_again(server: Server) -> None:
     assert tries > 2
     assert [record["n"] for record in await raw.fetch("SELECT n FROM pair ORDER BY id")] == [2, 2]
     await raw.close()
+    await pool.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$", "cannot serve: DiskFullError"),
+        ("DO $$ BEGIN RAISE EXCEPTION 'no read' USING ERRCODE = '58030'; END $$", "cannot serve: PostgresIOError"),
+        ("SELECT pg_sleep(30)", "in time"),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", "cannot be asked"),
+    ],
+)
+async def test_what_a_server_says_of_itself_is_told(server: Server, statement: str, words: str) -> None:
+    """A full disk, a disk that cannot be read, a statement that takes too long and an end by the operator are outages,
+    each by its name; the next call is answered.
+    """
+    pool = Pool(server.settings)
+    assert await unavailable_s(pool.run(lambda connection: connection.execute(statement)), words) < 6.0
+    assert await pool.run(lambda connection: connection.fetchval("SELECT 1")) == 1
     await pool.close()
 
 

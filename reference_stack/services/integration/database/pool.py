@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -99,7 +100,8 @@ class Pool:
             async with asyncio.timeout(self._settings.command_s):
                 return await work(connection)
         except _BROKEN_OFF:
-            connection.terminate()
+            with contextlib.suppress(asyncpg.InterfaceError):  # the pool may have seen it go and taken it back
+                connection.terminate()
             raise
         finally:
             await pool.release(connection)
