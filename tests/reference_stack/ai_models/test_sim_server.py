@@ -309,6 +309,17 @@ def test_an_equal_prompt_is_found_in_the_cache(start: Any) -> None:
     assert sim.metric("vllm:prompt_tokens_total") == 5 * 82
 
 
+def test_a_chat_tells_what_it_put_into_the_cache(start: Any) -> None:
+    """The first time all full blocks of the prompt are new, the second time none is."""
+    sim = start("hermes", device="ideal", enable_prompt_tokens_details=True)
+    first, again = (sim.chat(WORDS, max_tokens=1).json["usage"] for _ in range(2))
+    blocks = first["prompt_tokens"] // 16 * 16
+
+    told = {"multimodal_tokens": None}
+    assert first["prompt_tokens_details"] == {"cached_tokens": 0, "created_cache_tokens": blocks, **told}
+    assert again["prompt_tokens_details"] == {"cached_tokens": blocks, "created_cache_tokens": 0, **told}
+
+
 def test_the_next_turn_of_a_conversation_finds_the_one_before(start: Any) -> None:
     """A chat that goes on begins with the tokens of its first turn, the reply included."""
     sim = start("hermes", device="ideal", enable_prompt_tokens_details=True)

@@ -138,3 +138,15 @@ def test_pieces_of_a_stream_make_the_calls(calls: Sequence[tuple[str, str]]) -> 
         assert first["function"] == {"name": call.name}
         assert "".join(part["function"]["arguments"] for part in rest) == call.arguments
     assert [part["index"] for part in told] == sorted(part["index"] for part in told)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12))
+def test_the_name_is_told_with_the_token_that_ends_it(size: int) -> None:
+    """Not before its closing quote is there, and not later."""
+    text = make_call("get_weather", {}).text
+    tokens = [text[at : at + size] for at in range(0, len(text), size)]
+    place = next(i for i, delta in enumerate(deltas([make_call("get_weather", {})], tokens)) if delta)
+
+    assert 'get_weather"' in "".join(tokens[: place + 1])
+    assert 'get_weather"' not in "".join(tokens[:place])
