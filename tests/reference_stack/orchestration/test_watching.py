@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 from fastapi import FastAPI
 
 from reference_stack.orchestration import state as states
@@ -59,32 +61,39 @@ def hxp_stack(*words: str) -> int:
     return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
 
 
-def test_changes_show_until_the_stack_ends(room: Path) -> None:
-    """A killed service shows as down; when the stack is stopped, the watch ends with 5."""
+@pytest.fixture
+def storage(room: Path) -> Iterator[Path]:
+    """The folder of a stack of one service; whatever runs there is stopped in the end."""
     assert hxp_stack("up", "--only", "storage", "--ports", "free", "--mock", "--folder", str(room)) == 0
-    with subprocess.Popen([*WATCH, str(room)], stdout=subprocess.PIPE, text=True) as watching:
+    yield room
+    hxp_stack("down", "--folder", str(room))
+
+
+def test_changes_show_until_the_stack_ends(storage: Path) -> None:
+    """A killed service shows as down; when the stack is stopped, the watch ends with 5."""
+    with subprocess.Popen([*WATCH, str(storage)], stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         assert any("storage  ready" in line for line in watching.stdout)
-        state = states.read(room)
+        state = states.read(storage)
         assert state is not None
         psutil.Process(int(str(state.services["storage"]["pid"]))).kill()
         assert any("storage  down" in line for line in watching.stdout)
-        assert hxp_stack("down", "--folder", str(room)) == 0
-        assert watching.stdout.read().endswith(f"nothing runs in {room}\n")
+        assert hxp_stack("down", "--folder", str(storage)) == 0
+        assert watching.stdout.read().endswith(f"nothing runs in {storage}\n")
         assert watching.wait(10) == 5
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(room: Path) -> None:
+def test_a_reader_that_has_seen_enough_ends_it_quietly(storage: Path) -> None:
     """With its pipe closed the watch ends with 0 and no traceback."""
-    assert hxp_stack("up", "--only", "storage", "--ports", "free", "--mock", "--folder", str(room)) == 0
-    with subprocess.Popen([*WATCH, str(room)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+    with subprocess.Popen(
+        [*WATCH, str(storage)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watching:
         assert watching.stdout is not None
         assert watching.stderr is not None
         watching.stdout.readline()
         watching.stdout.close()
-        state = states.read(room)
+        state = states.read(storage)
         assert state is not None
         psutil.Process(int(str(state.services["storage"]["pid"]))).kill()
         assert watching.wait(20) == 0
         assert watching.stderr.read() == ""
-    assert hxp_stack("down", "--folder", str(room)) == 0
