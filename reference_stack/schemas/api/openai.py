@@ -105,7 +105,8 @@ class TokenizePromptRequest(_Body):
 
 class TokenizeChatRequest(_Body):
     model: str | None = None
-    messages: list[dict[str, Any]] = Field()
+    messages: list[Any]  # each is checked where its role is known
+    add_special_tokens: bool = False
     return_token_strs: bool | None = False
 
 

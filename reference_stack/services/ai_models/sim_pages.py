@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from reference_stack.schemas.api.openai import DetokenizeRequest, TokenizeChatRequest, TokenizePromptRequest
-from reference_stack.services.ai_models.api_error import invalid
+from reference_stack.services.ai_models.api_error import ApiError, invalid
 from reference_stack.services.ai_models.asgi import JSON, Scope, check_json
 from reference_stack.services.ai_models.body import decode, read
+from reference_stack.services.ai_models.messages import check_messages
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.physics import Device
 from reference_stack.services.ai_models.prompt import chat_prompt, text_prompt
@@ -107,7 +109,7 @@ class Pages:
             missing = {"type": "missing", "msg": "Field required", "input": value}
             raise invalid([{**missing, "loc": ("prompt",)}, {**missing, "loc": ("messages",)}])
         if isinstance(value, dict) and "prompt" not in value:
-            chat = read(body, TokenizeChatRequest)
+            chat = _read_chat(body, value)
             check_model(chat.model, self._spec.name)
             tokens = [str(token) for token in chat_prompt(chat.messages, self._spec).tokens]
             wanted = chat.return_token_strs
@@ -134,3 +136,18 @@ class Pages:
         number = token_id(token, self._spec.architecture.vocab)
         self._token_of[number] = token
         return number
+
+
+def _read_chat(body: bytes, value: dict[str, Any]) -> TokenizeChatRequest:
+    """Return the conversation to count; what is wrong with it is told as the lack of a text.
+
+    vLLM reads both kinds of request, and tells first what the body lacks to be the other.
+    """
+    try:
+        chat = read(body, TokenizeChatRequest)
+        check_messages(chat.messages)
+    except ApiError:
+        fields = ("prompt", "messages") if isinstance(value.get("model"), str | None) else ("model",)
+        row = {"type": "missing", "msg": "Field required", "input": value}
+        raise invalid([{**row, "loc": (field,)} for field in fields]) from None
+    return chat

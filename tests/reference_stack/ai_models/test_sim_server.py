@@ -195,6 +195,22 @@ def test_a_message_of_no_kind(ideal: Any, message: object) -> None:
     assert answer.error["param"].startswith("body.messages.0.ChatCompletionDeveloperMessageParam")
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": 7}, "body.prompt"),
+        ({"messages": [{}]}, "body.prompt"),
+        ({"messages": [], "add_special_tokens": "x"}, "body.prompt"),
+        ({"messages": [], "model": 7}, "body.model"),
+    ],
+)
+def test_a_conversation_that_cannot_be_counted(ideal: Any, fields: dict[str, object], param: str) -> None:
+    """/tokenize tells of a conversation that it cannot read what vLLM tells."""
+    answer = ideal.request("POST", "/tokenize", fields)
+
+    assert (answer.status, answer.error["param"]) == (400, param)
+
+
 def test_an_empty_token_under_a_parser(start: Any) -> None:
     """With calls of tools parsed, the end token of a stream has an empty delta; without, an empty text."""
     for parses, delta in ((True, {}), (False, {"content": ""})):
