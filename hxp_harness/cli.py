@@ -29,6 +29,12 @@ examples:
   hxp capacity --model mixtral --expect 50rps   a gate: 0 reached, 1 not, 3 not certain
   hxp capacity --model mixtral --target http://127.0.0.1:9000/v1 --api-model my-model
 {_EXIT_CODES}"""
+_COMPARE_EXAMPLES = """\
+examples:
+  hxp compare reports/A reports/B               two stored runs of one profile; sends nothing
+  hxp compare --model mixtral --target http://127.0.0.1:9000/v1 --target http://127.0.0.1:9001/v1
+                                                two servers, taking turns
+exit codes: 0 better, or no difference beyond the margin; 1 worse; 2 usage; 3 INCONCLUSIVE; 4 INVALID; 5 not ready"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _perf(_command(commands, "perf", "run a profile and judge it", _PERF_EXAMPLES))
     _capacity(_command(commands, "capacity", "search the highest rate that passes", _CAPACITY_EXAMPLES))
+    _compare(_command(commands, "compare", "say whether B is better or worse than A", _COMPARE_EXAMPLES))
+    history = _command(commands, "history", "show where the figures of stored runs changed their level")
+    history.add_argument("reports", type=Path, nargs="?", default=Path("reports"), metavar="DIR", help="of run folders")
+    history.add_argument("--model", metavar="NAME", help="runs of this profile alone")
+    history.add_argument("--margin", default="5 %", metavar="SHARE", help="a smaller change is none")
     judge = _command(commands, "judge", "judge a stored run again, under other gates if you like; sends nothing")
     judge.add_argument("run", type=Path, metavar="RUN_DIR", help="or, with --from, the result file of another tool")
     judge.add_argument(
@@ -91,6 +102,7 @@ def _perf(perf: argparse.ArgumentParser) -> None:
     perf.add_argument(
         "--quick", action="store_true", help="fewer, shorter replicates: a wider bound, so less is decided"
     )
+    perf.add_argument("--baseline", type=Path, metavar="RUN_DIR", help="an older run; worse than it is a FAIL")
     perf.add_argument(
         "--rate", metavar="RATE", help="'20 rps' instead of the profile's: another contract, and labelled so"
     )
@@ -105,6 +117,19 @@ def _capacity(capacity: argparse.ArgumentParser) -> None:
     capacity.add_argument(
         "--full", action="store_true", help="verdicts of the profile's full length, not the quick ones"
     )
+
+
+def _compare(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument("runs", type=Path, nargs="*", metavar="RUN_DIR", help="two stored runs, the older first")
+    compare.add_argument("--target", action="append", default=[], metavar="URL", help="twice: A, then B")
+    compare.add_argument("--api-model", action="append", default=[], metavar="NAME", help="once for both, or twice")
+    compare.add_argument("--model", metavar="NAME", help="the profile by name, for targets")
+    compare.add_argument("--profile", type=Path, metavar="FILE", help="the profile, for targets")
+    compare.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of both")
+    compare.add_argument("--pairs", type=int, default=6, metavar="N", help="visits of each; default: %(default)s")
+    compare.add_argument("--requests", type=int, metavar="N", help="measured requests a replicate of a visit")
+    compare.add_argument("--margin", default="5 %", metavar="SHARE", help="a smaller difference is none")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="keep record and pages here")
 
 
 def _target_options(perf: argparse.ArgumentParser) -> None:
@@ -140,6 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = {
         "perf": _run_perf,
         "capacity": _run_capacity,
+        "compare": _run_compare,
+        "history": _run_history,
         "judge": _run_judge,
         "explain": _run_explain,
         "report": _run_report,
@@ -173,16 +200,64 @@ def _run_capacity(options: argparse.Namespace) -> int:
     return capacity(CapacityRequest(shared, options.expect, options.start, options.resolution, options.max_minutes))
 
 
+def _run_compare(options: argparse.Namespace) -> int:
+    from hxp_harness.units import parse_quantity
+
+    margin = parse_quantity(options.margin, "ratio").value
+    if not 0 < margin < 1:
+        raise UsageError(f"--margin: {options.margin!r} is not between 0 % and 100 %")
+    if len(options.runs) == 2 and not options.target:
+        from hxp_harness.compare_runs import compare_runs
+
+        return compare_runs(*options.runs, margin=margin, out=options.out)
+    if options.runs or len(options.target) != 2 or (options.model is None) == (options.profile is None):
+        raise UsageError(
+            "give two run folders, or --target twice and one of --model and --profile", hint="hxp compare --help"
+        )
+    return _take_turns(options, margin)
+
+
+def _run_history(options: argparse.Namespace) -> int:
+    from hxp_harness.comparison.history_words import history
+    from hxp_harness.units import parse_quantity
+
+    margin = parse_quantity(options.margin, "ratio").value
+    print(history(options.reports, profile=options.model, margin=margin))
+    return ExitCode.PASS
+
+
+def _take_turns(options: argparse.Namespace, margin: float) -> int:
+    from hxp_harness.abba import TurnsRequest, take_turns
+    from hxp_harness.request import PerfRequest
+
+    models = (options.api_model or [None]) * (2 if len(options.api_model) < 2 else 1)
+    perf = PerfRequest(
+        profile_name=options.model,
+        profile_file=options.profile,
+        target_url=options.target[0],
+        api_model=models[0],
+        api_key=_api_key(options.api_key_env),
+        out=options.out,
+        requests=options.requests,
+    )
+    return take_turns(TurnsRequest(perf, options.target[1], models[1], options.pairs, margin))
+
+
+def _api_key(variable: str | None) -> str:
+    """Return the key in the environment variable; raise UsageError when there is none of that name."""
+    if not variable:
+        return ""
+    if variable not in os.environ:
+        hint = f"export {variable}=... and run again"
+        raise UsageError(f"--api-key-env: the environment has no {variable}", hint=hint)
+    return os.environ[variable]
+
+
 def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None = None) -> PerfRequest:
     """Return what the options that runs share ask for; raise UsageError where they contradict each other."""
     from hxp_harness.request import PerfRequest
 
-    api_key = ""
-    if options.api_key_env:
-        if options.api_key_env not in os.environ:
-            name = options.api_key_env
-            raise UsageError(f"--api-key-env: the environment has no {name}", hint=f"export {name}=... and run again")
-        api_key = os.environ[options.api_key_env]
+    api_key = _api_key(options.api_key_env)
     for name in ("api_model", "api_key_env", "metrics_url"):
         if getattr(options, name) and not options.target:
             raise UsageError(f"--{name.replace('_', '-')} says something of --target, which is missing")
@@ -204,6 +279,7 @@ def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None 
         seed=options.seed,
         require_hardware=options.require_hardware,
         settings=tuple(options.set),
+        baseline=getattr(options, "baseline", None),
     )
 
 

@@ -37,6 +37,7 @@ class PerfRequest:
     rate: str | None = None
     seed: int | None = None
     require_hardware: bool = False
+    baseline: Path | None = None  # a run to compare with
     settings: tuple[str, ...] = ()  # KEY=VALUE of the embedded stack's models
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hxp_harness import evidence, interrupt
+from hxp_harness.canary import ask_idle, asked_under_load, forget_outside, planned
+from hxp_harness.comparison.baseline import against, refuse_unlike
 from hxp_harness.conclude import conclude
 from hxp_harness.errors import ExitCode, InvalidRun
 from hxp_harness.gates.gate import Gate
@@ -27,6 +29,7 @@ from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, refuse_evidence, refuse_without_hardware, resolve_profile
 from hxp_harness.run_folder import make_run_folder
 from hxp_harness.target import Target
+from hxp_harness.trace import Trace
 from hxp_harness.watch import Watch
 
 
@@ -46,6 +49,8 @@ def perf(request: PerfRequest) -> int:
     profile = resolve_profile(request)
     gates = supported_gates(profile)
     refuse_without_hardware(request)
+    if request.baseline is not None:
+        refuse_unlike(request.baseline, profile)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     folder = make_run_folder(request.out, f"{profile.name}-{'target' if request.target_url else request.engine}")
     evidence.write_profile(folder, profile)
@@ -74,7 +79,11 @@ def perf(request: PerfRequest) -> int:
         except KeyboardInterrupt:
             raise InvalidRun("stopped while judging", hint=f"the measurement is whole: hxp judge {folder}") from None
         screen.end(record, folder)
-    return ExitCode[record.verdict]
+    code = ExitCode[record.verdict]
+    if request.baseline is not None:
+        compared = against(request.baseline, folder)
+        return compared if code is ExitCode.PASS else code
+    return code
 
 
 def begin(folder: Path, profile: Profile, target: Target) -> None:
@@ -98,14 +107,25 @@ def run_load(
     """Certify, load, certify again; every result is a file in `folder`."""
     certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
     watch = Watch(profile.contract, profile.replicates, gates, screen)
+    canary, timeout_s = planned(load.schedule), profile.contract.timeout_s
+    canary.idle = ask_idle(canary, target, timeout_s=timeout_s)
     before = scrape.fetch(target.metrics_url)
     screen.load(load.schedule)
     try:
-        measure(folder, load.plan, load.schedule, api_key=target.api_key, on_traces=watch.see)
+        with asked_under_load(canary, target, load.schedule, timeout_s=timeout_s) as canary_sees:
+
+            def see(traces: Sequence[Trace]) -> bool:
+                canary_sees(traces)
+                return watch.see(traces)
+
+            summary = measure(folder, load.plan, load.schedule, api_key=target.api_key, on_traces=see)
+        forget_outside(canary, load.schedule, summary.t0_monotonic_s)
     finally:
         counters = {"before": before, "after": scrape.fetch(target.metrics_url)}
         tree = {when: None if found is None else asdict(found) for when, found in counters.items()}
         evidence.write_json(folder, evidence.SERVER, tree)
+    canary.after = ask_idle(canary, target, timeout_s=timeout_s)
+    evidence.write_json(folder, evidence.CANARY, canary)
     certify_into(folder, evidence.CERTIFICATE_AFTER, profile, gates, screen)
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from hxp_harness import evidence
 from hxp_harness.errors import UsageError
+from hxp_harness.gates.canary import CanaryAnswers
 from hxp_harness.gates.facts import Asked, Certified, RunFacts, whole_prompt
 from hxp_harness.gates.gate import Gate, check_supported, parse_gates
 from hxp_harness.gates.verdict import Verdict, judge
@@ -66,6 +67,7 @@ def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
         before=_scrape(server.get("before")),
         after=_scrape(server.get("after")),
         interrupted=end is None or bool(end["interrupted"]),
+        canary=_canary(folder),
     )
 
 
@@ -84,6 +86,11 @@ def verdict_of(
     gaps = gaps or any(gate.metric == "itl" for gate in parsed)
     table = stored_table(folder, stream=profile["contract"]["stream"], gaps=gaps)
     return judge(table, parsed, facts), table, parsed
+
+
+def _canary(folder: Path) -> CanaryAnswers | None:
+    found = evidence.read_json(folder, evidence.CANARY)
+    return None if found is None else CanaryAnswers(found["idle"], found["loaded"], found["after"])
 
 
 def _certified(folder: Path) -> Certified | None:

@@ -1,4 +1,4 @@
-"""What a folder holds, a run or a search, told in words and written as pages again: no traffic."""
+"""What a folder holds, a run, a search or a comparison, told in words and written as pages again: no traffic."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ def tell(folder: Path) -> str:
         from hxp_harness.capacity.views import tell_capacity
 
         return tell_capacity(folder)
+    if (folder / "comparison.json").exists():
+        from hxp_harness.comparison.views import tell_comparison
+
+        return tell_comparison(folder)
     from hxp_harness.rejudge import tell as tell_run
 
     return tell_run(folder)
@@ -22,6 +26,10 @@ def write_views(folder: Path) -> list[Path]:
         from hxp_harness.capacity.views import write_capacity_views
 
         return write_capacity_views(folder)
+    if (folder / "comparison.json").exists():
+        from hxp_harness.comparison.views import write_comparison_views
+
+        return write_comparison_views(folder)
     from hxp_harness.report.views import write_views as write_run_views
 
     return write_run_views(folder)

@@ -41,6 +41,7 @@ class Behaviour:
     done: bool = True  # the stream ends with [DONE]
     status: Annotated[int, msgspec.Meta(ge=200, le=599)] = 200  # another status: an error answer at ttft_s
     finish_reason: str = "length"
+    garble_from: int = -1  # with so many requests open, or more, other words are said: fast, and wrong
     output_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: as many as the request asks for
 
 

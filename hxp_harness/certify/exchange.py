@@ -27,8 +27,13 @@ class Slots:
     """Admits `count` exchanges at a time, the rest in order of arrival; 0 is no bound."""
 
     def __init__(self, count: int) -> None:
-        self._free = count or 1 << 62
+        self._count = self._free = count or 1 << 62
         self._queue: deque[Exchange] = deque()
+
+    @property
+    def open(self) -> int:
+        """How many exchanges are admitted or wait."""
+        return self._count - self._free + len(self._queue)
 
     def enter(self, exchange: Exchange) -> None:
         """Begin `exchange` on its arrival, or when a slot becomes free."""

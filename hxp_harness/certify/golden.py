@@ -113,6 +113,7 @@ class Golden:
             chat=chat,
             prompt_tokens=prompt_tokens,
             continuous_usage=behaviour.usage and _option(body, "continuous_usage_stats"),
+            letter=b"x" if 0 <= behaviour.garble_from <= self._slots.open else b"t",
         )
         if stream and not _option(body, "include_usage"):
             behaviour = changed(behaviour, {"usage": False})

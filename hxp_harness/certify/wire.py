@@ -60,10 +60,21 @@ def usage(prompt_tokens: int, output_tokens: int) -> dict[str, int]:
 class Speech:
     """Writes the events and the body of one request.
 
-    `chat` chooses between chat.completion and text_completion; words are " t0", " t1", ... so that order shows.
+    `chat` chooses between chat.completion and text_completion; words are " t0", " t1", ... so that order shows, or
+    begin with another `letter`.
     """
 
-    def __init__(self, request_id: str, model: str, *, chat: bool, prompt_tokens: int, continuous_usage: bool) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        model: str,
+        *,
+        chat: bool,
+        prompt_tokens: int,
+        continuous_usage: bool,
+        letter: bytes = b"t",
+    ) -> None:
+        self._letter = letter
         self._chat = chat
         self._prompt_tokens = prompt_tokens
         self._continuous_usage = continuous_usage
@@ -79,7 +90,7 @@ class Speech:
 
     def tokens(self, first: int, count: int, *, reasoning: bool, finish: str) -> bytes:
         """Return the event with tokens first .. first + count - 1; `finish` is its finish_reason or empty."""
-        text = b"".join(b" t%d" % number for number in range(first, first + count))
+        text = b"".join(b" %b%d" % (self._letter, number) for number in range(first, first + count))
         if self._chat:
             body = b'{"index":0,"delta":{"%b":"%b"},"logprobs":null,"finish_reason":%b}]' % (
                 b"reasoning" if reasoning else b"content",
@@ -105,7 +116,8 @@ class Speech:
 
     def body(self, output_tokens: int, *, reasoning_tokens: int, finish: str, with_usage: bool) -> dict[str, object]:
         """Return the body of an answer without streaming."""
-        said = "".join(f" t{number}" for number in range(reasoning_tokens, output_tokens))
+        letter = self._letter.decode()
+        said = "".join(f" {letter}{number}" for number in range(reasoning_tokens, output_tokens))
         choice: dict[str, object] = {"index": 0, "logprobs": None, "finish_reason": finish}
         if self._chat:
             thought = "".join(f" t{number}" for number in range(min(reasoning_tokens, output_tokens))) or None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hxp_harness.certify import SCALE
+from hxp_harness.gates.canary import check_canary
 from hxp_harness.gates.evaluate import Reading
 from hxp_harness.gates.facts import RunFacts
 from hxp_harness.gates.gate import Gate
@@ -44,6 +45,7 @@ def check_run(
         *check_lengths(table, facts),
         check_cache(table, facts),
         check_restart(facts),
+        check_canary(facts.canary),
         _stationary(readings, saturated=saturated),
     ]
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hxp_harness.gates.canary import CanaryAnswers
 from hxp_harness.load.plan import LoadSummary
 from hxp_harness.metrics.scrape import Scrape
 
@@ -72,3 +73,4 @@ class RunFacts:
     before: Scrape | None = None  # the target's counters before the first request
     after: Scrape | None = None
     interrupted: bool = False  # stopped by a person or a signal, not by the verdict
+    canary: CanaryAnswers | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from hxp_harness.gates.canary import CanaryAnswers
 from hxp_harness.gates.facts import Asked, Certified, RunFacts
 from hxp_harness.load.plan import LoadSummary
 from hxp_harness.metrics.scrape import Scrape
@@ -89,6 +90,7 @@ def run() -> Callable[..., Run]:
         facts = RunFacts(
             asked=Asked(RATE_RPS, 10, TOKENS, planned or len(level_s), REQUESTS),
             certified=Certified(ok=True),
+            canary=CanaryAnswers(*[["same"] * 8] * 3),
             load=LoadSummary(0.0, 0.0, len(traces), len(traces), "kernel", 0.0, 1.0, 0, stopped_early=False),
             before=Scrape(100.0, 50.0, 5.0, prefix_hits=0.0, prefix_queries=100.0, process_start_s=1e9),
             after=Scrape(

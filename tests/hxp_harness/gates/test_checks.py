@@ -46,7 +46,7 @@ def test_a_clean_run_has_nothing_against_it(run: MakeRun) -> None:
 
     assert found.outcome is Outcome.PASS
     assert outcomes(found) == {}
-    assert len(found.checks) == 14
+    assert len(found.checks) == 15
 
 
 def test_sources_that_are_missing_are_said(run: MakeRun) -> None:
