@@ -16,6 +16,7 @@ nox.options.sessions = [
     "lint",
     "types",
     "tests",
+    "selfcheck",
     "component",
     "service",
     "integration",
@@ -122,6 +123,13 @@ def tests(session: nox.Session) -> None:
     session.run("python", "tests/browser.py", success_codes=range(6))  # the same of Chromium
     cover = () if session.posargs else ("--cov", "--cov-report=term-missing:skip-covered")  # a part covers a part
     session.run("pytest", *PARALLEL, *cover, "--junitxml=reports/junit/tests.xml", *session.posargs)
+
+
+@nox.session
+def selfcheck(session: nox.Session) -> None:
+    """Try the verdict on virtual servers whose truth is known; -- --full makes the table of the docs."""
+    install(session, "run")
+    session.run("hxp", "selfcheck", *session.posargs)
 
 
 @nox.session

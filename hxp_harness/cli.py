@@ -78,6 +78,12 @@ def parser() -> argparse.ArgumentParser:
     certify = _command(commands, "certify", "prove that this machine can measure a profile's load")
     _profile_options(certify)
     certify.add_argument("--out", type=Path, metavar="DIR", help="keep the evidence here")
+    check = _command(commands, "selfcheck", "try the verdict on virtual servers whose truth is known")
+    check.add_argument("--full", action="store_true", help="thousands of runs, and the power: an hour, the docs' table")
+    check.add_argument(
+        "--traces", type=Path, metavar="FILE", help="only windows of this traces.parquet, recorded before"
+    )
+    check.add_argument("--seed", type=int, default=1, metavar="N", help="default: %(default)s")
     return root
 
 
@@ -105,6 +111,9 @@ def _perf(perf: argparse.ArgumentParser) -> None:
     perf.add_argument("--baseline", type=Path, metavar="RUN_DIR", help="an older run; worse than it is a FAIL")
     perf.add_argument(
         "--rate", metavar="RATE", help="'20 rps' instead of the profile's: another contract, and labelled so"
+    )
+    perf.add_argument(
+        "--max-minutes", type=float, metavar="M", help="of load; what is not decided by then is INCONCLUSIVE"
     )
 
 
@@ -171,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "explain": _run_explain,
         "report": _run_report,
         "certify": _run_certify,
+        "selfcheck": _run_selfcheck,
     }[options.command]
     try:
         code = run(options)
@@ -280,6 +290,7 @@ def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None 
         require_hardware=options.require_hardware,
         settings=tuple(options.set),
         baseline=getattr(options, "baseline", None),
+        max_minutes=options.max_minutes if options.command == "perf" else None,
     )
 
 
@@ -321,3 +332,11 @@ def _run_certify(options: argparse.Namespace) -> int:
     from hxp_harness.instrument import certify_profile
 
     return certify_profile(options.model, options.profile, options.out)
+
+
+def _run_selfcheck(options: argparse.Namespace) -> int:
+    from hxp_harness.selfcheck.program import FULL, SHORT, selfcheck
+    from hxp_harness.selfcheck.servers import SERVERS, replayed
+
+    servers = SERVERS if options.traces is None else (replayed(options.traces),)
+    return selfcheck(FULL if options.full else SHORT, options.seed, lambda text: print(text, file=sys.stderr), servers)

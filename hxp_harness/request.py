@@ -13,7 +13,7 @@ from hxp_harness.target import Evidence, Target, check_base_url
 from hxp_harness.units import parse_quantity
 
 QUICK_COUNT = 4
-QUICK_REQUESTS = 1200  # 4,800 in all: fewer could not show an error rate under 0.1 % at 99 % confidence
+QUICK_REQUESTS = 1250  # 5,000 in all: fewer than 4,900 could not show an error rate under 0.1 % surely
 QUICK_WINDOW_S = 5.0
 
 
@@ -39,6 +39,7 @@ class PerfRequest:
     require_hardware: bool = False
     baseline: Path | None = None  # a run to compare with
     settings: tuple[str, ...] = ()  # KEY=VALUE of the embedded stack's models
+    max_minutes: float | None = None  # of load; what is open then stays open
 
 
 def resolve_profile(request: PerfRequest) -> Profile:
@@ -47,6 +48,8 @@ def resolve_profile(request: PerfRequest) -> Profile:
         profile = read_profile(request.profile_file)
     else:
         profile = find_profile(request.profile_name or "")
+    if request.max_minutes is not None and not request.max_minutes > 0:
+        raise UsageError(f"--max-minutes {request.max_minutes:g}: a run needs time", hint="for example --max-minutes 5")
     contract = profile.contract
     if request.rate is not None:
         rate_rps = parse_quantity(request.rate, "rate").value

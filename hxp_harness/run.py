@@ -34,10 +34,11 @@ from hxp_harness.watch import Watch
 
 
 class Load(NamedTuple):
-    """What will be sent: how, and when."""
+    """What will be sent: how, when, and for how long at most."""
 
     plan: LoadPlan
     schedule: Sequence[Due]
+    max_minutes: float | None = None
 
 
 def perf(request: PerfRequest) -> int:
@@ -63,9 +64,11 @@ def perf(request: PerfRequest) -> int:
                 target = as_it_says(offered, plan)
                 refuse_evidence(request, target)
                 begin(folder, profile, target)
-                run_load(folder, profile, gates, target, Load(plan, schedule), screen)
+                load = Load(plan, schedule, request.max_minutes)
+                in_time = run_load(folder, profile, gates, target, load, screen)
             interrupt.check()
-            evidence.write_json(folder, evidence.END, {"interrupted": False})
+            end = {"interrupted": False, "budget_minutes": None if in_time else request.max_minutes}
+            evidence.write_json(folder, evidence.END, end)
         except KeyboardInterrupt:
             interrupt.settle()
             if not (folder / evidence.MANIFEST).exists():
@@ -103,12 +106,13 @@ def begin(folder: Path, profile: Profile, target: Target) -> None:
 
 def run_load(
     folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, load: Load, screen: Screen
-) -> None:
-    """Certify, load, certify again; every result is a file in `folder`."""
+) -> bool:
+    """Certify, load, certify again; every result is a file in `folder`. Return False when the time allowed ended it."""
     certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
-    watch = Watch(profile.contract, profile.replicates, gates, screen)
     canary, timeout_s = planned(load.schedule), profile.contract.timeout_s
     canary.idle = ask_idle(canary, target, timeout_s=timeout_s)
+    budget_s = None if load.max_minutes is None else load.max_minutes * 60
+    watch = Watch(profile.contract, profile.replicates, gates, screen, load.schedule, budget_s=budget_s)
     before = scrape.fetch(target.metrics_url)
     screen.load(load.schedule)
     try:
@@ -127,6 +131,7 @@ def run_load(
     canary.after = ask_idle(canary, target, timeout_s=timeout_s)
     evidence.write_json(folder, evidence.CANARY, canary)
     certify_into(folder, evidence.CERTIFICATE_AFTER, profile, gates, screen)
+    return not watch.out_of_budget
 
 
 def write_views(folder: Path) -> None:

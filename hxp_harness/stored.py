@@ -68,6 +68,7 @@ def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:
         after=_scrape(server.get("after")),
         interrupted=end is None or bool(end["interrupted"]),
         canary=_canary(folder),
+        budget_minutes=None if end is None else end.get("budget_minutes"),
     )
 
 

@@ -1,13 +1,19 @@
-"""Looks at traces while they come in: shows progress, and says when a run has certainly failed."""
+"""Looks at traces while they come in: shows progress, and says when more load would tell nothing new."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from hxp_harness import interrupt
-from hxp_harness.gates.early import EarlyJudge
+from hxp_harness.gates.early import EarlyJudge, parts_of
+from hxp_harness.gates.facts import Asked, RunFacts
 from hxp_harness.gates.gate import Gate
+from hxp_harness.gates.looks import HALF_SHARE, half
+from hxp_harness.gates.pile import Pile
+from hxp_harness.gates.verdict import certain
+from hxp_harness.load.plan import Due
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.profile import Contract, Replicates
 from hxp_harness.trace import Trace
@@ -24,18 +30,33 @@ class Display(Protocol):
 
 
 class Watch:
-    """Judges each replicate as it becomes complete; holds the traces of the replicates under way and no others."""
+    """Judges each part of the run as it becomes complete, and the half of it; holds the traces of the first half."""
 
-    def __init__(self, contract: Contract, replicates: Replicates, gates: Sequence[Gate], display: Display) -> None:
-        self._early = EarlyJudge(gates)
-        self._display = display
-        self._stream = contract.stream
-        self._requests = replicates.requests
-        self._last = replicates.count - 1
+    def __init__(
+        self,
+        contract: Contract,
+        replicates: Replicates,
+        gates: Sequence[Gate],
+        display: Display,
+        schedule: Sequence[Due],
+        *,
+        budget_s: float | None = None,
+    ) -> None:
+        self._gates, self._display, self._stream = tuple(gates), display, contract.stream
+        self._facts = RunFacts(Asked.of(contract, replicates))
+        self._parts = replicates.count * parts_of(replicates.count, replicates.requests)
+        self._early = EarlyJudge(gates, self._parts)
+        self._requests = replicates.count * replicates.requests
+        self._first = sum(due.replicate < 0 for due in schedule)
+        self._pile = Pile([due.intended_s for due in schedule[self._first :]]) if contract.open_loop else None
+        self._half_parts = self._parts * half(replicates.count) // replicates.count
         self._open: dict[int, list[Trace]] = {}
+        self._kept: list[Trace] = []  # of the first half, in order
+        self._until_s = None if budget_s is None else time.monotonic() + budget_s
+        self.out_of_budget = False
 
     def see(self, traces: Sequence[Trace]) -> bool:
-        """Take new traces; return True when some gate has failed for certain, so that more load would tell nothing.
+        """Take new traces; return True when the run is decided, so that more load would tell nothing, or must end.
 
         Raises KeyboardInterrupt when a stop was asked for.
         """
@@ -43,11 +64,45 @@ class Watch:
         self._display.see(traces)
         for trace in traces:
             if trace.replicate >= 0:
-                self._open.setdefault(trace.replicate, []).append(trace)
-        failed: tuple[Gate, ...] = ()
-        for number in [number for number, seen in self._open.items() if len(seen) >= self._requests]:
-            failed = self._early.look(TraceTable.from_traces(self._open.pop(number), stream=self._stream))
-            if failed and number < self._last:
+                self._open.setdefault((trace.index - self._first) * self._parts // self._requests, []).append(trace)
+        decided = self._piles_up(traces) or self._look()
+        if not decided and self._until_s is not None and time.monotonic() >= self._until_s:
+            self.out_of_budget = True
+            self._display.say("the time allowed is used up; stopping")
+        return decided or self.out_of_budget
+
+    def _look(self) -> bool:
+        """Look at the parts that are complete, in order."""
+        while len(self._open.get(self._early.parts, ())) >= self._size(self._early.parts):
+            number = self._early.parts
+            traces = self._open.pop(number)
+            failed = self._early.look(TraceTable.from_traces(traces, stream=self._stream))
+            if failed and self._early.parts < self._parts:
                 names = ", ".join(str(gate) for gate in failed)
-                self._display.say(f"certain after {self._early.replicates} replicates: {names} does not hold; stopping")
-        return bool(failed)
+                self._say(f"{names} does not hold")
+                return True
+            if number < self._half_parts:
+                self._kept += traces
+            if number + 1 == self._half_parts and self._half_decides():
+                self._say("half of the run decides it")
+                return True
+        return False
+
+    def _half_decides(self) -> bool:
+        table = TraceTable.from_traces(self._kept, stream=self._stream)
+        self._kept = []
+        return certain(table, self._gates, self._facts, HALF_SHARE)
+
+    def _piles_up(self, traces: Sequence[Trace]) -> bool:
+        if self._pile is None or not self._pile.see([trace.end_s for trace in traces if trace.replicate >= 0]):
+            return False
+        self._say("requests pile up, the service does not keep up with the rate")
+        return True
+
+    def _size(self, part: int) -> int:
+        edges = [-(-number * self._requests // self._parts) for number in (part, part + 1)]
+        return max(edges[1] - edges[0], 1)
+
+    def _say(self, why: str) -> None:
+        done = self._early.parts / self._parts
+        self._display.say(f"certain after {done:.0%} of the run: {why}; stopping")

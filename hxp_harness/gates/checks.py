@@ -8,12 +8,13 @@ import numpy as np
 
 from hxp_harness.certify import SCALE
 from hxp_harness.gates.canary import check_canary
-from hxp_harness.gates.evaluate import Reading
+from hxp_harness.gates.course import Course
 from hxp_harness.gates.facts import RunFacts
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.ledgers import check_cache, check_lengths, check_restart, check_tokens
 from hxp_harness.gates.outcome import Check, CheckOutcome
-from hxp_harness.gates.saturation import fit, in_flight
+from hxp_harness.gates.saturation import in_flight
+from hxp_harness.gates.stationary import MOST_CUT
 from hxp_harness.metrics.summary import percentile
 from hxp_harness.metrics.table import Bools, TraceTable
 from hxp_harness.units import format_quantity
@@ -22,13 +23,12 @@ LEAST_SENT = 0.99
 LAG_SHARE, LAG_S = 0.01, 0.005  # send_lag p99 may be this share of the tightest latency limit, or this, if larger
 CLOCK_STEP_S = 0.001  # the error that a certificate forgives
 LITTLE_TOLERANCE = 0.05
-DRIFT_SHARE, P_DRIFT, DRIFT_REPLICATES = 0.10, 0.001, 4
 
 OK, FAILED, NOT_PROVEN = CheckOutcome.OK, CheckOutcome.FAILED, CheckOutcome.NOT_PROVEN
 
 
 def check_run(
-    table: TraceTable, gates: Sequence[Gate], facts: RunFacts, readings: Sequence[Reading], *, saturated: bool
+    table: TraceTable, gates: Sequence[Gate], facts: RunFacts, course: Course, *, saturated: bool
 ) -> list[Check]:
     """Return every check, failed ones too; `saturated` says that a trend is the service's doing."""
     return [
@@ -46,7 +46,8 @@ def check_run(
         check_cache(table, facts),
         check_restart(facts),
         check_canary(facts.canary),
-        _stationary(readings, saturated=saturated),
+        _settled(course, gates, saturated=saturated),
+        _stationary(course, gates, saturated=saturated),
     ]
 
 
@@ -179,29 +180,32 @@ def _little(table: TraceTable, *, saturated: bool) -> Check:
     return Check(name, OK, sentence)
 
 
-def _stationary(readings: Sequence[Reading], *, saturated: bool) -> Check:
-    """No latency may rise or fall through the run by more than 10 % and more than chance does."""
-    name = "stationary"
+def _settled(course: Course, gates: Sequence[Gate], *, saturated: bool) -> Check:
+    """The warm-up ends early in the measured time, at the latest."""
+    name = "settled"
+    if course.ever or saturated or not _on_latency(gates):
+        left = f"The first {course.cut} measured requests were still warm-up (MSER-5) and are not judged."
+        return Check(name, OK, left if course.cut else "Latency had settled when the measurement began.")
+    return Check(
+        name, FAILED, f"Latency had not settled after {MOST_CUT:.0%} of the run: set replicates.warm_up to more."
+    )
+
+
+def _stationary(course: Course, gates: Sequence[Gate], *, saturated: bool) -> Check:
+    """Latency neither drifts through the run nor jumps within it by more than 10 % and more than chance does."""
+    name, found = "stationary", course.change
     if saturated:
         return Check(name, OK, "Latency changed through the run because requests piled up: that is a FAIL.")
-    looked = False
-    for reading in readings:
-        levels = [high for _, high in reading.values]
-        if reading.gate.row.dimension != "time" or len(levels) < DRIFT_REPLICATES or not _positive(levels):
-            continue
-        looked = True
-        logs = np.log(levels)
-        p = min(fit(logs.tolist()).p, fit((-logs).tolist()).p)
-        change = float(np.expm1(abs(fit(logs.tolist()).rise)))
-        if p < P_DRIFT / 2 and change > DRIFT_SHARE:
-            first, last = (format_quantity(levels[place], "time") for place in (0, -1))
-            subject = f"{reading.gate.metric} {reading.gate.statistic}"
-            sentence = f"{subject} drifted from {first} to {last} through the run: there is no one value to judge."
-            return Check(name, FAILED, sentence)
-    if not looked:
-        return Check(name, NOT_PROVEN, f"It takes {DRIFT_REPLICATES} replicates of a latency to see a trend.")
-    return Check(name, OK, "Latency neither rose nor fell through the run by more than chance does.")
+    if not _on_latency(gates):
+        return Check(name, OK, "No gate is on latency, so none needs one level of it.")
+    if not course.looked:
+        return Check(name, NOT_PROVEN, "There are too few requests to see a trend.")
+    if found is None:
+        return Check(name, OK, "Latency neither drifted nor jumped in the course of the run by more than chance does.")
+    how = "drifted" if found.place is None else f"jumped after {found.place:.0%} of the run"
+    to = f"to {found.factor:.2f} times what it was"
+    return Check(name, FAILED, f"Latency {how}, {to}: there is no one value to judge (the plot of latency shows it).")
 
 
-def _positive(levels: Sequence[float]) -> bool:
-    return all(0 < level < np.inf for level in levels)
+def _on_latency(gates: Sequence[Gate]) -> bool:
+    return any(gate.row.dimension == "time" for gate in gates)

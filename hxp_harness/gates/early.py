@@ -1,46 +1,79 @@
 """Whether a run has failed already: an obvious failure need not be measured to its end.
 
-A bet against the claim that the gate is met. If it is met, the share of bad requests (over the limit, or failed) is on
-average at most `allowed` in a replicate, whatever clusters it comes in. Stake the fraction STAKE of the largest bet
-that this claim calls fair: after a replicate with the share x of bad requests, wealth is multiplied by
+A bet against the claim that the gate is met. The run is cut into parts; if the gate is met, the share of bad requests
+(over the limit, or failed) is on average at most `allowed` in a part. Stake the fraction STAKE of the largest bet that
+this claim calls fair: after a part with the share x of bad requests, wealth is multiplied by
 1 + STAKE / allowed * (x - allowed). If the claim holds, wealth ever reaching 1 / alpha has a chance of at most alpha,
-however often one looks (Ville 1939). So looking after each replicate costs nothing. Only failing is decided early: to
-PASS, the whole run is needed.
+however often one looks (Ville 1939; Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by
+betting").
+
+That supposes that a part knows nothing of the one before. On a busy server it does: one long queue makes several parts
+bad together. So no part may multiply wealth by more than its own length allows, MOST_GROWTH for a 64th of the run; a
+queue must then fill a sixth of the run before it counts as a failure. Throwing away winnings keeps the bet valid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
+
+from hxp_harness.gates.effective import PARTS
 from hxp_harness.gates.gate import Gate, demands
 from hxp_harness.metrics.definitions import good
 from hxp_harness.metrics.table import TraceTable
+from hxp_harness.trace import ErrorKind
 
-ALPHA_EARLY = 0.001  # of the 1 % for a false FAIL; the test at the end of the run has the rest
-STAKE = 0.9
+ALPHA_EARLY = 0.001  # of the 1 % for a false FAIL; the looks have the rest
+STAKE = 0.5
+MOST_GROWTH = 1.8  # of wealth by a 64th of the run
+LEAST_PART = 200  # requests
 
 
 class EarlyJudge:
-    """Looks at each complete replicate once; holds a few numbers a gate, no traces."""
+    """Looks at each part of a run once; holds a few numbers a gate, no traces."""
 
-    def __init__(self, gates: Sequence[Gate]) -> None:
+    def __init__(self, gates: Sequence[Gate], parts: int) -> None:
+        """Prepare for a run that is cut into so many parts."""
         self._gates = tuple(gates)
-        self._wealth = {gate: 1.0 for gate in gates if allowed_share(gate, gates) is not None}
+        self._allowed = {gate: share for gate in gates if (share := allowed_share(gate, gates)) is not None}
+        self._wealth = dict.fromkeys(self._allowed, 1.0)
         self._enough = len(gates) / ALPHA_EARLY  # Bonferroni: any gate may be the one that fails
-        self.replicates = 0
+        self._most = MOST_GROWTH ** (PARTS / parts)
+        self.parts = 0
 
-    def look(self, replicate: TraceTable) -> tuple[Gate, ...]:
-        """Take the traces of one more complete replicate; return the gates that have failed for certain."""
-        self.replicates += 1
-        for gate in self._wealth:
-            allowed = allowed_share(gate, self._gates) or 0.0
-            bad = bad_share(gate, self._gates, replicate)
-            self._wealth[gate] *= 1.0 + STAKE / allowed * (bad - allowed)
+    def look(self, part: TraceTable) -> tuple[Gate, ...]:
+        """Take the traces of one more part; return the gates that have failed for certain."""
+        self.parts += 1
+        for gate, allowed in self._allowed.items():
+            if gate not in self.failed:
+                self._wealth[gate] *= growth(bad_share(gate, self._gates, part), allowed, self._most)
         return self.failed
 
     @property
     def failed(self) -> tuple[Gate, ...]:
         return tuple(gate for gate, wealth in self._wealth.items() if wealth >= self._enough)
+
+
+def growth(bad: float, allowed: float, most: float) -> float:
+    """Return what a part with the share `bad` multiplies wealth by."""
+    return min(1.0 + STAKE / allowed * (bad - allowed), most)
+
+
+def parts_of(replicates: int, requests: int) -> int:
+    """Return into how many parts each replicate of so many requests is cut."""
+    return max(min(PARTS // replicates, requests // LEAST_PART), 1)
+
+
+def complete_parts(replicate: TraceTable, start: int, requests: int, parts: int) -> Iterator[TraceTable]:
+    """Yield the parts of a replicate whose first index is `start`, in order, up to the first that is not complete."""
+    place = (replicate.index - start) * parts // requests
+    for number in range(parts):
+        part = replicate.where(place == number)
+        size = -(-(number + 1) * requests // parts) - -(-number * requests // parts)
+        if len(part) < size or bool(np.any(part.error == ErrorKind.UNFINISHED.value)):
+            return
+        yield part
 
 
 def allowed_share(gate: Gate, gates: Sequence[Gate]) -> float | None:
@@ -54,11 +87,11 @@ def allowed_share(gate: Gate, gates: Sequence[Gate]) -> float | None:
     return 1.0 - gate.quantile
 
 
-def bad_share(gate: Gate, gates: Sequence[Gate], replicate: TraceTable) -> float:
+def bad_share(gate: Gate, gates: Sequence[Gate], part: TraceTable) -> float:
     """Return the share of values that surely break the gate's limit; infinite ones do."""
     if gate.metric == "goodput":
-        return 1.0 - float(good(replicate, demands(gates)).hi.mean())
-    sample = gate.row.values(replicate)
+        return 1.0 - float(good(part, demands(gates)).hi.mean())
+    sample = gate.row.values(part)
     if gate.metric == "error_rate":
         return float(sample.lo.mean())
     over = int((sample.lo > gate.limit).sum()) + sample.infinite

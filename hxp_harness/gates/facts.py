@@ -74,3 +74,4 @@ class RunFacts:
     after: Scrape | None = None
     interrupted: bool = False  # stopped by a person or a signal, not by the verdict
     canary: CanaryAnswers | None = None
+    budget_minutes: float | None = None  # set when the time that the run was allowed ended it

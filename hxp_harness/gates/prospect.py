@@ -7,7 +7,8 @@ import math
 
 from hxp_harness.gates.evaluate import Reading
 from hxp_harness.gates.interval import ALPHA, POWER_ALPHA
-from hxp_harness.gates.tails import share_above, t_point
+from hxp_harness.gates.looks import share_of_alpha
+from hxp_harness.gates.tails import normal_point, share_above, t_point
 from hxp_harness.metrics.definitions import Kind
 
 MOST_REPLICATES = 1000
@@ -16,52 +17,67 @@ MOST_REPLICATES = 1000
 def detectable(reading: Reading) -> float | None:
     """Return the smallest distance from the limit, as a share of it, that 80 of 100 such runs would decide.
 
-    None when the replicates are too few to have a spread.
+    None when the replicates are too few to have a spread, or the sample is not worth enough to show the statistic.
     """
-    spread, replicates = reading.interval.spread, len(reading.values)
-    if not math.isfinite(spread) or replicates < 2 or reading.limit == 0:
+    if len(reading.values) < 2 or reading.limit == 0 or not math.isfinite(reading.estimate):
         return None
-    reach = (t_point(ALPHA, replicates - 1) + t_point(POWER_ALPHA, replicates - 1)) * spread
-    if reading.interval.log:
-        return math.expm1(min(reach, 700.0))
-    limit = reading.limit
+    if reading.shares is None:
+        return _seen_by_replicates(reading)
     if reading.gate.row.kind is Kind.RATIO:
-        limit = limit if reading.gate.upper else 1.0 - limit
-        seen = reading.estimate if reading.gate.upper else 1.0 - reading.estimate
-        reach = max(reach, share_above(seen * reading.n, reading.n, ALPHA) - seen)
-    return reach / limit
+        size, shares = reading.shares.worth.size(reading.alpha), reading.shares
+        reach = share_above(shares.over * size + _power(shares.over * size), size, reading.alpha) - shares.over
+        return reach / shares.allowed
+    bound = reading.interval.high if reading.gate.upper else reading.interval.low
+    if not math.isfinite(bound) or bound <= 0 or reading.estimate <= 0:
+        return None
+    # the bound reaches so far that half of such runs would decide; for 80 of 100 it takes the normal's point more
+    reach = 1 + normal_point(POWER_ALPHA) / normal_point(reading.alpha)
+    return math.expm1(reach * abs(math.log(bound / reading.estimate)))
 
 
-def more_replicates(reading: Reading) -> int | None:
-    """Return how many more replicates like these would decide the gate; None when no number up to 1000 would.
+def more_replicates(reading: Reading, planned: int) -> int | None:
+    """Return how many more replicates than `planned` would decide the gate in 80 of 100 runs; None: not even 1000.
 
-    Supposes that what was seen goes on: the same mean, the same spread from replicate to replicate.
+    Supposes that what was seen goes on: the same shares or the same mean, the same spread.
     """
     have = len(reading.values)
-    if have < 2 or not math.isfinite(reading.interval.spread) or not math.isfinite(reading.estimate):
+    if have < 2 or not math.isfinite(reading.estimate):
         return None
     if not _decides(reading, MOST_REPLICATES):
         return None
-    wanted = range(have + 1, MOST_REPLICATES + 1)  # bounds only narrow with more, so halving finds the first
+    wanted = range(planned + 1, MOST_REPLICATES + 1)  # bounds only narrow with more, so halving finds the first
     return 1 + bisect.bisect_left(wanted, True, key=lambda total: _decides(reading, total))
+
+
+def _power(count: float) -> float:
+    return normal_point(POWER_ALPHA) * math.sqrt(count)
+
+
+def _seen_by_replicates(reading: Reading) -> float | None:
+    spread, freedom = reading.interval.spread, len(reading.values) - 1
+    if not math.isfinite(spread):
+        return None
+    reach = (t_point(reading.alpha, freedom) + t_point(POWER_ALPHA, freedom)) * spread
+    return math.expm1(min(reach, 700.0)) if reading.interval.log else reach / reading.limit
 
 
 def _decides(reading: Reading, total: int) -> bool:
     have = len(reading.values)
-    half = t_point(ALPHA, total - 1) * reading.interval.spread * math.sqrt(have / total)
+    alpha = ALPHA * (share_of_alpha(total, total) or 1.0)
+    if reading.shares is not None:
+        worth, sure = reading.shares.worth.times(total / have), normal_point(POWER_ALPHA)
+        return reading.shares.passes(worth, alpha, sure) or reading.shares.fails(worth, alpha, sure)
+    if not math.isfinite(reading.interval.spread):
+        return False
+    half = (t_point(alpha, total - 1) + t_point(POWER_ALPHA, total - 1)) * reading.interval.spread
+    half *= math.sqrt(have / total)
     lo, hi = _ends(reading)
     if reading.interval.log:
         low, high = lo * math.exp(-half), hi * math.exp(half)
     else:
         low, high = lo - half, hi + half
-    if reading.gate.row.kind is Kind.RATIO:
-        n = reading.n * total / have
-        bad = high - half if reading.gate.upper else 1.0 - (low + half)
-        most = share_above(bad * n, n, ALPHA)
-        low, high = (low, max(high, most)) if reading.gate.upper else (min(low, 1.0 - most), high)
     if reading.gate.upper:
-        over = reading.over_seen + (reading.over - reading.over_seen) * math.sqrt(have / total)
-        return (high <= reading.pass_limit and over <= reading.over_allowed) or low > reading.limit
+        return high <= reading.pass_limit or low > reading.limit
     return low >= reading.pass_limit or high < reading.limit
 
 

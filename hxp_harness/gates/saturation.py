@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from hxp_harness.gates.facts import RunFacts
-from hxp_harness.gates.tails import t_above
-from hxp_harness.metrics.definitions import window
+from hxp_harness.gates.line import fit
 from hxp_harness.metrics.table import Floats, TraceTable
+from hxp_harness.units import format_quantity
 
 BLOCKS = 10
 # All must hold, so that the swings of a busy but stable server are not taken for a trend.
@@ -19,28 +16,6 @@ LEAST_GROWTH = 20.0  # requests
 LEAST_RATIO = 2.0  # in flight at the end against the beginning
 LEAST_LATE_SHARE = 0.25  # of the growth that falls into the second half: a mere start levels off
 P_TREND = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A straight line through equally spaced points: its rise over all of them, and the chance of it by accident."""
-
-    rise: float
-    p: float
-
-
-def fit(values: Sequence[float]) -> Line:
-    """Fit by least squares; `p` is one-sided, for a rise (for a fall it is near 1). Needs 3 values or more."""
-    y = np.asarray(values, np.float64)
-    x = np.arange(len(y), dtype=np.float64)
-    x -= x.mean()
-    slope = float((x * y).sum() / (x * x).sum())
-    rest = y - y.mean() - slope * x
-    error = float(np.sqrt((rest * rest).sum() / (len(y) - 2) / (x * x).sum()))
-    rise = slope * (len(y) - 1)
-    if error <= 1e-12 * max(abs(slope), 1e-300):
-        return Line(rise, 0.0 if slope > 0 else 1.0)
-    return Line(rise, t_above(slope / error, len(y) - 2))
 
 
 def in_flight(table: TraceTable, start_s: float, end_s: float, blocks: int) -> Floats:
@@ -54,23 +29,50 @@ def in_flight(table: TraceTable, start_s: float, end_s: float, blocks: int) -> F
     return np.asarray(np.diff(open_s) / np.diff(edges))
 
 
-def saturation(table: TraceTable, facts: RunFacts, replicates: Sequence[int]) -> str:
-    """Return the sentence that says so with its evidence, or nothing."""
-    if not replicates:
+def mean_in_flight(table: TraceTable) -> float:
+    """Return how many requests were open at once on average, by Little's law; 0 for a run of no length."""
+    open_s = table.end_s - table.sent_s
+    sent_s = table.sent_s[~np.isnan(open_s)]
+    length_s = float(np.ptp(sent_s)) if len(sent_s) else 0.0
+    return float(np.nansum(open_s)) / length_s if length_s > 0 else 0.0
+
+
+def saturation(table: TraceTable, facts: RunFacts) -> str:
+    """Return the sentence that says so with its evidence, or nothing.
+
+    A run that was stopped counts up to its last request: those that it left open are part of the pile.
+    """
+    measured = table.replicate >= 0
+    if not facts.asked.open_loop or int(measured.sum()) < 2:
         return ""
-    spans = [window(table, number) for number in replicates]
-    start_s, end_s = min(span.start_s for span in spans), max(span.end_s for span in spans)
+    due_s = table.intended_s[measured]
+    start_s, end_s = float(due_s.min()), float(due_s.max())
     if end_s <= start_s:
         return ""
-    level = in_flight(table, start_s, end_s, BLOCKS)
-    line = fit(level.tolist())
-    arrived = sum(span.offered for span in spans)
-    if line.p > P_TREND or line.rise < max(LEAST_GROWTH, LEAST_GROWTH_SHARE * arrived):
-        return ""
-    late = level[-1] - level[BLOCKS // 2 - 1]
-    if level[-1] < LEAST_RATIO * level[0] or late < LEAST_LATE_SHARE * (level[-1] - level[0]):
+    levels = in_flight(table, start_s, end_s, BLOCKS)
+    if not piles_up(levels, int(measured.sum())):
         return ""
     return (
         f"The service does not keep up with {facts.asked.rate_rps:.4g} requests a second: requests in flight grew from "
-        f"{level[0]:.0f} to {level[-1]:.0f} in {end_s - start_s:.0f} s while every request was sent on time."
+        f"{levels[0]:.0f} to {levels[-1]:.0f} in {end_s - start_s:.0f} s while every request was sent on time"
+        f"{_slower(table.where(measured))}."
     )
+
+
+def _slower(measured: TraceTable) -> str:
+    """Return how the median TTFT of the first and of the last tenth of answers differ, as evidence."""
+    ttft_s = (measured.first_hi_s - measured.intended_s)[measured.ok]
+    tenth = len(ttft_s) // BLOCKS
+    if tenth == 0:
+        return ""
+    first, last = (format_quantity(float(np.median(part)), "time") for part in (ttft_s[:tenth], ttft_s[-tenth:]))
+    return f", and the median TTFT went from {first} to {last}"
+
+
+def piles_up(levels: Floats, arrived: int) -> bool:
+    """Whether requests in flight, in BLOCKS equal parts of the time in which so many arrived, grow without end."""
+    line = fit(levels.tolist())
+    if line.p > P_TREND or line.rise < max(LEAST_GROWTH, LEAST_GROWTH_SHARE * arrived):
+        return False
+    late = float(levels[-1] - levels[BLOCKS // 2 - 1])
+    return bool(levels[-1] >= LEAST_RATIO * levels[0]) and late >= LEAST_LATE_SHARE * float(levels[-1] - levels[0])

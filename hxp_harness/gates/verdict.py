@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 from hxp_harness.gates.checks import check_run
-from hxp_harness.gates.early import ALPHA_EARLY, EarlyJudge
-from hxp_harness.gates.evaluate import Observed, Reading, met, observe, read_gate
-from hxp_harness.gates.facts import RunFacts
+from hxp_harness.gates.course import course_of
+from hxp_harness.gates.early import ALPHA_EARLY, EarlyJudge, complete_parts, parts_of
+from hxp_harness.gates.effective import PARTS
+from hxp_harness.gates.evaluate import (
+    Observed,
+    Reading,
+    bad_requests,
+    counts_requests,
+    met,
+    observe,
+    read_parts,
+    read_replicates,
+)
+from hxp_harness.gates.facts import Asked, RunFacts
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.interval import ALPHA, holm
+from hxp_harness.gates.looks import HALF_SHARE, share_of_alpha
 from hxp_harness.gates.outcome import Check, CheckOutcome, GateResult, Outcome, Verdict
 from hxp_harness.gates.prospect import detectable, more_replicates
-from hxp_harness.gates.saturation import saturation
-from hxp_harness.gates.wording import gate_sentence
+from hxp_harness.gates.saturation import mean_in_flight, saturation
+from hxp_harness.gates.wording import Outlook, gate_sentence
+from hxp_harness.metrics.definitions import Kind, Sample
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.trace import ErrorKind
 from hxp_harness.units import BASE_UNIT
@@ -30,26 +44,78 @@ def judge(table: TraceTable, gates: Sequence[Gate], facts: RunFacts) -> Verdict:
     Otherwise INCONCLUSIVE.
     """
     replicates = complete_replicates(table, facts)
-    readings, early = _read(table, gates, replicates, facts)
-    overloaded = saturation(table, facts, replicates)
-    results = _results(readings, early, len(replicates), facts)
-    checks = check_run(table, gates, facts, readings, saturated=bool(overloaded))
+    spent = share_of_alpha(len(replicates), facts.asked.replicates)
+    course = course_of(table, replicates)
+    readings = read_gates(table, gates, replicates, facts.asked, ALPHA * (spent or 1.0 - HALF_SHARE), course.settled)
+    early = _failed_early(table, gates, facts.asked)
+    overloaded = saturation(table, facts)
+    results = _results(readings, early, spent, facts)
+    checks = check_run(table, gates, facts, course, saturated=bool(overloaded))
     outcome, reasons = _decide(results, checks, overloaded, len(replicates), facts)
     return Verdict(outcome, tuple(reasons), results, tuple(checks), len(replicates), facts.asked.replicates)
 
 
-def _read(
-    table: TraceTable, gates: Sequence[Gate], replicates: Sequence[int], facts: RunFacts
-) -> tuple[list[Reading], set[Gate]]:
-    """Look at one replicate after the other; return what they say, and which gates had failed for certain by then."""
+def certain(table: TraceTable, gates: Sequence[Gate], facts: RunFacts, spent: float) -> bool:
+    """Whether a run that is under way is decided at a look which may spend the share `spent` of the chance of error."""
+    replicates = complete_replicates(table, facts)
+    course = course_of(table, replicates)
+    if course.change is not None or not course.ever:
+        return False
+    readings = read_gates(table, gates, replicates, facts.asked, ALPHA * spent, course.settled)
+    return all(map(met, readings)) or any(_fallen(readings, spent))
+
+
+def read_gates(
+    table: TraceTable, gates: Sequence[Gate], replicates: Sequence[int], asked: Asked, alpha: float, settled: int
+) -> list[Reading]:
+    """Read every gate off the complete replicates, from the index `settled` on.
+
+    `alpha` is the chance of each bound to be wrong.
+    """
+    together = mean_in_flight(table)
     observed: list[list[Observed]] = [[] for _ in gates]
-    early, failed = EarlyJudge(gates), set[Gate]()
+    parts: list[list[Sample]] = [[] for _ in gates]
     for number in replicates:
+        whole = table.select(number).in_order()
+        replicate = whole.rows(int((whole.index < settled).sum()), len(whole))
+        size = len(replicate)
+        if size == 0:
+            continue
+        cuts = max(PARTS // len(replicates), 1)
+        for gate, seen, values in zip(gates, observed, parts, strict=True):
+            seen.append(observe(gate, gates, table, replicate, asked))
+            if counts_requests(gate):
+                edges = [size * place // cuts for place in range(cuts + 1)]
+                values += [_values(gate, gates, replicate.rows(*edge)) for edge in itertools.pairwise(edges)]
+    return [
+        read_parts(gate, values, seen, alpha=alpha, together=together)
+        if counts_requests(gate)
+        else read_replicates(gate, seen, asked, alpha)
+        for gate, values, seen in zip(gates, parts, observed, strict=True)
+    ]
+
+
+def _values(gate: Gate, gates: Sequence[Gate], part: TraceTable) -> Sample:
+    return bad_requests(gate, gates, part) if gate.row.kind is Kind.RATIO else gate.row.values(part)
+
+
+def _failed_early(table: TraceTable, gates: Sequence[Gate], asked: Asked) -> dict[Gate, int]:
+    """Return the gates that had failed for certain at some part of the run, and after how many requests."""
+    parts = parts_of(asked.replicates, asked.requests)
+    judge_early = EarlyJudge(gates, asked.replicates * parts)
+    measured = table.replicate >= 0
+    first = int((table.index - table.replicate * asked.requests)[measured].min(initial=2**31 - 1))
+    failed: dict[Gate, int] = {}
+    for number in range(asked.replicates):
+        found = 0
         replicate = table.select(number)
-        for gate, seen in zip(gates, observed, strict=True):
-            seen.append(observe(gate, gates, table, replicate, facts.asked))
-        failed.update(early.look(replicate))
-    return [read_gate(gate, seen, facts.asked) for gate, seen in zip(gates, observed, strict=True)], failed
+        for part in complete_parts(replicate, first + number * asked.requests, asked.requests, parts):
+            found += 1
+            for gate in judge_early.look(part):
+                failed.setdefault(gate, judge_early.parts * asked.requests // parts)
+        if found < parts:
+            break
+    return failed
 
 
 def complete_replicates(table: TraceTable, facts: RunFacts) -> list[int]:
@@ -58,22 +124,29 @@ def complete_replicates(table: TraceTable, facts: RunFacts) -> list[int]:
     return [number for number, count in table.requests.items() if count >= facts.asked.requests and number not in cut]
 
 
-def _results(
-    readings: Sequence[Reading], early: Collection[Gate], done: int, facts: RunFacts
-) -> tuple[GateResult, ...]:
+def _fallen(readings: Sequence[Reading], spent: float) -> list[bool]:
     p_values = [reading.interval.p_over if reading.gate.upper else reading.interval.p_under for reading in readings]
-    whole = done >= facts.asked.replicates  # a test at the end says nothing sure about a run that ended early
-    broken = holm(p_values, ALPHA - ALPHA_EARLY) if whole else [False] * len(readings)
+    return holm(p_values, (ALPHA - ALPHA_EARLY) * spent)
+
+
+def _results(
+    readings: Sequence[Reading], early: Mapping[Gate, int], spent: float | None, facts: RunFacts
+) -> tuple[GateResult, ...]:
+    broken = [False] * len(readings) if spent is None else _fallen(readings, spent)
     return tuple(
-        _result(reading, fallen or reading.gate in early, whole, facts)
+        _result(reading, Outcome.FAIL if fallen or reading.gate in early else _passed(reading, spent), early, facts)
         for reading, fallen in zip(readings, broken, strict=True)
     )
 
 
-def _result(reading: Reading, broken: bool, whole: bool, facts: RunFacts) -> GateResult:
+def _passed(reading: Reading, spent: float | None) -> Outcome:
+    """Return PASS only at a look: a bound that is looked at more often than planned errs more often."""
+    return Outcome.PASS if spent is not None and met(reading) else Outcome.INCONCLUSIVE
+
+
+def _result(reading: Reading, outcome: Outcome, early: Mapping[Gate, int], facts: RunFacts) -> GateResult:
     gate, interval = reading.gate, reading.interval
-    outcome = Outcome.FAIL if broken else Outcome.PASS if whole and met(reading) else Outcome.INCONCLUSIVE
-    more = more_replicates(reading) if outcome is Outcome.INCONCLUSIVE else None
+    more = more_replicates(reading, facts.asked.replicates) if outcome is Outcome.INCONCLUSIVE else None
     minutes = None if more is None else more * facts.asked.requests / facts.asked.rate_rps / 60
     return GateResult(
         gate=str(gate),
@@ -89,7 +162,7 @@ def _result(reading: Reading, broken: bool, whole: bool, facts: RunFacts) -> Gat
         high=interval.high,
         n=reading.n,
         values=reading.values,
-        sentence=gate_sentence(reading, outcome, more, minutes),
+        sentence=gate_sentence(reading, outcome, Outlook(more, minutes, early.get(gate))),
         detectable=detectable(reading),
         more_replicates=more,
         more_minutes=minutes,
@@ -109,5 +182,6 @@ def _decide(
         return Outcome.PASS, [result.sentence for result in results]
     reasons = [result.sentence for result in results if result.outcome is Outcome.INCONCLUSIVE]
     if done < facts.asked.replicates:
-        reasons.insert(0, f"Only {done} of {facts.asked.replicates} replicates are complete.")
+        why = f"The {facts.budget_minutes:g} min allowed are used up: only" if facts.budget_minutes else "Only"
+        reasons.insert(0, f"{why} {done} of {facts.asked.replicates} replicates are complete.")
     return Outcome.INCONCLUSIVE, reasons

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from hxp_harness.gates.evaluate import GUARD, Reading, clears, met
+from hxp_harness.gates.evaluate import GUARD, Reading, met, worth_enough
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.metrics.definitions import Kind
 from hxp_harness.units import format_quantity
@@ -20,11 +21,25 @@ def subject(reading: Reading) -> str:
     return f"{gate.metric} {gate.statistic}".strip()
 
 
-def gate_sentence(reading: Reading, outcome: Outcome, more: int | None, minutes: float | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What would decide an undecided gate, and when one failed early: after so many requests."""
+
+    more: int | None = None
+    minutes: float | None = None
+    failed_after: int | None = None
+
+
+def gate_sentence(reading: Reading, outcome: Outcome, outlook: Outlook) -> str:
     """Say what was seen, how sure it is, and what follows."""
     gate, interval = reading.gate, reading.interval
     limit, bound = quantity(gate.limit, reading), interval.high if gate.upper else interval.low
     seen = f"{subject(reading)} was {quantity(reading.estimate, reading)} over {len(reading.values)} replicates"
+    if outcome is Outcome.FAIL and outlook.failed_after is not None:
+        return (
+            f"{subject(reading)} breaks the limit of {limit}: certain after {outlook.failed_after} requests, of which "
+            f"far more were over it than it allows (a false alarm in at most 1 of 1000 such runs)."
+        )
     if len(reading.values) < 2:
         return (
             f"{subject(reading)} cannot be told from {len(reading.values)} complete replicate(s): it takes 2 or more."
@@ -35,15 +50,34 @@ def gate_sentence(reading: Reading, outcome: Outcome, more: int | None, minutes:
     if outcome is Outcome.FAIL:
         worse, other = ("at least", interval.low) if gate.upper else ("at most", interval.high)
         return f"{seen}; the true value is {worse} {quantity(other, reading)}, which breaks the limit of {limit}."
+    return f"{seen}; {_undecided(reading, outlook)}"
+
+
+def _undecided(reading: Reading, outlook: Outlook) -> str:
     if met(reading):
-        return f"{seen}; the true value is {side} {quantity(bound, reading)} so far, but a PASS needs every replicate."
-    if clears(reading):
+        bound = reading.interval.high if reading.gate.upper else reading.interval.low
+        side = "at most" if reading.gate.upper else "at least"
+        return f"the true value is {side} {quantity(bound, reading)} so far, but a PASS needs every replicate."
+    if not worth_enough(reading):
+        return _too_few(reading) + _advice(reading, outlook)
+    text = f"the true value may lie anywhere from {_range(reading)}, which does not decide {_against(reading)}."
+    return text + _advice(reading, outlook)
+
+
+def _too_few(reading: Reading) -> str:
+    shares = reading.shares
+    if shares is None:
+        return ""
+    size = shares.worth.size(reading.alpha)
+    if shares.worth.n < shares.least_n:
         return (
-            f"{seen}; but up to {reading.over:.2%} of values may lie beyond the limit of {limit} (99 % sure), and "
-            f"{gate.statistic} allows {reading.over_allowed:.2%}."
+            f"but {shares.worth.n} values are too few to have met a rare stall, which makes all requests in flight "
+            f"slow at once: {reading.gate.statistic} takes {shares.least_n}."
         )
-    text = f"{seen}; the true value may lie anywhere from {_range(reading)}, which does not decide {_against(reading)}."
-    return text + _advice(reading, more, minutes)
+    return (
+        f"but slow requests come together, so {shares.worth.n} values say no more than {size:.0f} independent ones, "
+        f"and {reading.gate.statistic} takes {shares.least:.0f}."
+    )
 
 
 def counted(number: int, noun: str) -> str:
@@ -72,7 +106,8 @@ def _against(reading: Reading) -> str:
     return f"against the limit of {quantity(reading.limit, reading)}"
 
 
-def _advice(reading: Reading, more: int | None, minutes: float | None) -> str:
+def _advice(reading: Reading, outlook: Outlook) -> str:
+    more, minutes = outlook.more, outlook.minutes
     if more is not None and minutes is not None:
         return f" If it goes on like this, {counted(more, 'more replicate')} (about {_minutes(minutes)}) would decide."
     if reading.gate.row.kind is Kind.SAMPLE and reading.pass_limit < reading.estimate <= reading.limit:

@@ -173,6 +173,17 @@ class TraceTable:
         rows = {name: getattr(self, name)[chosen] for name in plain}
         return replace(self, **rows)
 
+    def in_order(self) -> TraceTable:
+        """Return the requests in the order of the schedule; the file has them in the order in which they ended."""
+        order = np.argsort(self.index, kind="stable")
+        plain = (*columns.NUMPY_TYPES, *DIGEST_TYPES, "gap_start", "gap_count")
+        return replace(self, **{name: getattr(self, name)[order] for name in plain})
+
+    def rows(self, start: int, stop: int) -> TraceTable:
+        """Return the rows from `start` up to `stop`; nothing is copied."""
+        plain = (*columns.NUMPY_TYPES, *DIGEST_TYPES, "gap_start", "gap_count")
+        return replace(self, **{name: getattr(self, name)[start:stop] for name in plain})
+
     def gaps_s(self) -> tuple[Singles, Singles]:
         """Return bounds of every gap between token arrivals, request after request.
 
@@ -183,6 +194,9 @@ class TraceTable:
         total = int(self.gap_count.sum())
         if total == len(self.all_gap_lo_s):
             return self.all_gap_lo_s, self.all_gap_hi_s
+        start = int(self.gap_start[0]) if len(self) else 0
+        if bool((np.diff(self.gap_start) == self.gap_count[:-1]).all()):  # they stand side by side
+            return self.all_gap_lo_s[start : start + total], self.all_gap_hi_s[start : start + total]
         shift = self.gap_start - (np.cumsum(self.gap_count) - self.gap_count)
         places = np.repeat(shift, self.gap_count) + np.arange(total)
         return self.all_gap_lo_s[places], self.all_gap_hi_s[places]

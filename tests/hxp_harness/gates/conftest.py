@@ -1,7 +1,7 @@
 """Runs of known truth, small enough to make on the spot."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -12,7 +12,7 @@ from hxp_harness.metrics.scrape import Scrape
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.trace import ErrorKind, Trace
 
-REQUESTS = 200
+REQUESTS = 600
 RATE_RPS = 50.0
 TOKENS = 4
 
@@ -67,24 +67,20 @@ class Run:
         )
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How slow requests are: `level_s` for each replicate, times a pattern within it."""
-
-    level_s: Sequence[float]
-    pattern: Sequence[float] = field(default=(0.6, 0.7, 0.8, 0.9, 1.0))
+def evenly(index: int) -> float:
+    """A pattern of 600 levels from half to a little over 1, in no order; 95 of 100 lie at 1 or below."""
+    return 0.5 + 0.5 * ((index * 149) % 600 + 1) / 570
 
 
 @pytest.fixture
 def run() -> Callable[..., Run]:
-    """Make a run from the slowest latency of each replicate, a fifth of requests at each of five levels below it."""
+    """Make a run from the p95 of each replicate; the latencies lie evenly between half of it and a little more."""
 
     def make(*level_s: float, planned: int | None = None, pace: Callable[[int], float] | None = None) -> Run:
-        pattern = Pace(level_s).pattern
         traces = []
         for index in range(len(level_s) * REQUESTS):
             replicate = index // REQUESTS
-            factor = pattern[index % len(pattern)] if pace is None else pace(index)
+            factor = evenly(index) if pace is None else pace(index)
             traces.append(one_request(index, replicate, index / RATE_RPS, level_s[replicate] * factor))
         tokens, prompts = TOKENS * len(traces), 10 * len(traces)
         facts = RunFacts(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hxp_harness.gates.interval import holm, plain_interval, positive_interval, share_interval
+from hxp_harness.gates.interval import holm, plain_interval, positive_interval
 
 POSITIVE = st.lists(st.floats(0.01, 100), min_size=2, max_size=12)
 
@@ -112,37 +112,6 @@ def test_equal_replicates_are_certain() -> None:
     assert [found.low, found.high] == pytest.approx([2.0, 2.0])
     assert found.p_over == 0.0
     assert found.p_under == 1.0
-
-
-def test_no_errors_do_not_prove_none() -> None:
-    """Without an error in 4800 requests the rate is below 0.096 %, not zero."""
-    found = share_interval([0] * 4, [0] * 4, [1200] * 4, limit=0.001)
-
-    assert found.low == 0.0
-    assert found.high == pytest.approx(1 - 0.01 ** (1 / 4800))
-    assert found.p_over == 1.0
-
-
-def test_errors_in_a_cluster_are_less_sure() -> None:
-    """The same number of errors in one replicate says less than spread over all."""
-    spread = share_interval([2] * 8, [2] * 8, [2000] * 8, limit=0.0005)
-    cluster = share_interval([16, *[0] * 7], [16, *[0] * 7], [2000] * 8, limit=0.0005)
-
-    assert cluster.high > 1.5 * spread.high
-    assert cluster.low == 0.0
-    assert spread.p_over < 0.05 < cluster.p_over
-
-
-@given(st.lists(st.integers(0, 50), min_size=2, max_size=8), st.floats(0.01, 0.99))
-def test_shares_stay_shares(counts: list[int], limit: float) -> None:
-    """Bounds of a share lie between 0 and 1 around what was seen; chances are chances."""
-    found = share_interval(counts, counts, [50] * len(counts), limit)
-    share = sum(counts) / (50 * len(counts))
-
-    assert 0.0 <= found.low <= share + 1e-12
-    assert share - 1e-12 <= found.high <= 1.0
-    assert 0.0 <= found.p_over <= 1.0
-    assert 0.0 <= found.p_under <= 1.0
 
 
 @pytest.mark.parametrize(

@@ -69,14 +69,14 @@ def run_program(folder: Path, *words: str, most_s: float = 120.0, **environ: str
     return Done(done.returncode, done.stdout, done.stderr, folder / "run")
 
 
-def write_profile(folder: Path, gate: str = "e2e p95 <= 20 s", *, rate: int = 50, stream: bool = True) -> Path:
+def write_profile(folder: Path, gate: str = "e2e p50 <= 20 s", *, rate: int = 50, stream: bool = True) -> Path:
     """Write the small profile; its gate and rate can be changed."""
     file = folder / "small.yaml"
     file.write_text(PROFILE.format(gate=gate, rate=rate, stream=str(stream).lower()), encoding="utf-8")
     return file
 
 
-def run_small(folder: Path, gate: str = "e2e p95 <= 20 s", **behaviour: Any) -> Done:
+def run_small(folder: Path, gate: str = "e2e p50 <= 20 s", **behaviour: Any) -> Done:
     """Run the small profile against a golden server of this behaviour."""
     with golden(folder / "golden", Behaviour(**{"ttft_s": 0.02, "itl_s": 0.002} | behaviour)) as target:
         file = write_profile(folder, gate)

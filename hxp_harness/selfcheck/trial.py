@@ -1,0 +1,129 @@
+"""One virtual run, judged at several limits by our verdict and by other people's rules.
+
+It calls the functions that judge a real run: parts and bets, looks, readings, the check for one level. Only the traces
+are missing: their latencies stand in an array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hxp_harness.gates.early import ALPHA_EARLY, MOST_GROWTH, growth, parts_of
+from hxp_harness.gates.effective import PARTS, Effective
+from hxp_harness.gates.evaluate import Observed, Reading, met, read_percentile, worth_of
+from hxp_harness.gates.gate import Gate
+from hxp_harness.gates.interval import ALPHA, plain_interval
+from hxp_harness.gates.looks import half, share_of_alpha
+from hxp_harness.gates.outcome import Outcome
+from hxp_harness.gates.prospect import more_replicates
+from hxp_harness.gates.stationary import change, settled_after
+from hxp_harness.gates.tails import share_above, share_below
+from hxp_harness.metrics.definitions import Sample
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended, and which part of the planned run it took (0 to 1)."""
+
+    outcome: Outcome
+    used: float = 1.0
+
+
+class Trial:
+    """A run of `replicates` with the latencies `latency_s`, in order of the schedule."""
+
+    def __init__(self, latency_s: Floats, replicates: int, together: float = 30.0) -> None:
+        """Take also how many requests are in flight `together`."""
+        self._latency_s, self._replicates, self._together = latency_s, replicates, together
+        self._looks = [done for done in (half(replicates), replicates) if done]
+
+    def ours(self, gates: Sequence[Gate]) -> list[Ended]:
+        """Return the verdict under each gate alone; all are on the same percentile."""
+        ended: list[Ended | None] = [self._early(gate) for gate in gates]
+        for done in self._looks:
+            now = self._look(gates, done)
+            ended = [
+                early if early and early.used <= done / self._replicates else found
+                for early, found in zip(self._merged(ended, now), now, strict=True)
+            ]
+        return [one or Ended(Outcome.INCONCLUSIVE) for one in ended]
+
+    @staticmethod
+    def _merged(before: Sequence[Ended | None], now: Sequence[Ended | None]) -> list[Ended | None]:
+        """Return whatever came first."""
+        both = zip(before, now, strict=True)
+        return [min((one for one in pair if one), key=lambda one: one.used, default=None) for pair in both]
+
+    def _early(self, gate: Gate) -> Ended | None:
+        requests = len(self._latency_s) // self._replicates
+        parts = self._replicates * parts_of(self._replicates, requests)
+        allowed, wealth = 1.0 - (gate.quantile or 0.0), 1.0
+        over = [float((part > gate.limit).mean()) for part in np.array_split(self._latency_s, parts)]
+        for number, bad in enumerate(over, 1):
+            wealth *= growth(bad, allowed, MOST_GROWTH ** (PARTS / parts))
+            if wealth >= 1 / ALPHA_EARLY:
+                return Ended(Outcome.FAIL, number / parts)
+        return None
+
+    def _look(self, gates: Sequence[Gate], done: int) -> list[Ended | None]:
+        spent = share_of_alpha(done, self._replicates) or 1.0
+        used = done / self._replicates
+        seen = self._latency_s[: round(len(self._latency_s) * used)]
+        cut = settled_after(seen)
+        if cut == len(seen) or change(seen[cut:]) is not None:
+            return [Ended(Outcome.INVALID) if done == self._replicates else None] * len(gates)
+        readings = self._readings(gates, seen[cut:], done, ALPHA * spent)
+        return [_decided(reading, used, spent) for reading in readings]
+
+    def _readings(self, gates: Sequence[Gate], seen: Floats, done: int, alpha: float) -> list[Reading]:
+        parts = [Sample(part, part) for part in np.array_split(seen, PARTS)]
+        pooled, values = Sample(seen, seen), [Observed(0.0, 0.0, len(seen) // done)] * done
+        worth: Effective = worth_of(parts, pooled, gates[0].quantile or 0.0)
+        return [read_percentile(gate, pooled, worth, values, alpha, self._together) for gate in gates]
+
+    def wanted(self, gate: Gate) -> int | None:
+        """Return how many replicates the planner asks for after this run: those of the run, and more."""
+        cut = settled_after(self._latency_s)
+        (reading,) = self._readings([gate], self._latency_s[cut:], self._replicates, ALPHA)
+        more = more_replicates(reading, self._replicates)
+        return None if more is None else self._replicates + more
+
+    def rivals(self, gate: Gate) -> list[tuple[str, Outcome]]:
+        """Return what other rules say of the same run."""
+        return [("k6", self.k6(gate)), ("LoadGen", self.loadgen(gate)), ("t-test", self.t_test(gate))]
+
+    def k6(self, gate: Gate) -> Outcome:
+        """Return the verdict of a threshold as k6 has it: the percentile of all requests against the limit."""
+        met_it = float(np.quantile(self._latency_s, gate.quantile or 0.0)) <= gate.limit
+        return Outcome.PASS if met_it else Outcome.FAIL
+
+    def loadgen(self, gate: Gate) -> Outcome:
+        """Return MLPerf LoadGen's: early stopping, a binomial bound at 99 % that takes requests for independent."""
+        n, over = len(self._latency_s), int((self._latency_s > gate.limit).sum())
+        allowed = 1.0 - (gate.quantile or 0.0)
+        if share_above(over, n, ALPHA) <= allowed:
+            return Outcome.PASS
+        return Outcome.FAIL if share_below(over, n, ALPHA) > allowed else Outcome.INCONCLUSIVE
+
+    def t_test(self, gate: Gate) -> Outcome:
+        """Return a plain t-test's on the percentile of each replicate, one-sided at 1 % either way."""
+        levels = np.quantile(self._latency_s.reshape(self._replicates, -1), gate.quantile or 0.0, axis=1).tolist()
+        bounds = plain_interval(levels, levels, gate.limit, ALPHA)
+        if bounds.high <= gate.limit:
+            return Outcome.PASS
+        return Outcome.FAIL if bounds.low > gate.limit else Outcome.INCONCLUSIVE
+
+
+def _decided(reading: Reading, used: float, spent: float) -> Ended | None:
+    if met(reading):
+        return Ended(Outcome.PASS, used)
+    if reading.interval.p_over <= (ALPHA - ALPHA_EARLY) * spent:
+        return Ended(Outcome.FAIL, used)
+    return Ended(Outcome.INCONCLUSIVE) if math.isclose(used, 1.0) else None

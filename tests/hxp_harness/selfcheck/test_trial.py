@@ -1,0 +1,144 @@
+"""The fast path of the self-test is the verdict itself, and the table tells when it errs."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from hxp_harness.errors import ExitCode
+from hxp_harness.gates.gate import Gate, parse_gates
+from hxp_harness.gates.outcome import Outcome
+from hxp_harness.gates.saturation import mean_in_flight
+from hxp_harness.gates.verdict import judge
+from hxp_harness.selfcheck import servers
+from hxp_harness.selfcheck.program import RATIOS, Size, _power, selfcheck
+from hxp_harness.selfcheck.servers import SERVERS, Floats, Server
+from hxp_harness.selfcheck.table import Cell, broken, lines, rate
+from hxp_harness.selfcheck.trial import Ended, Trial
+from tests.hxp_harness.gates.conftest import REQUESTS, Run, run
+
+__all__ = ["run"]  # the fixture
+TRUE = math.exp(servers.SPREAD * 1.6448536269514722)
+
+
+def gate(limit: float, q: int = 95) -> Gate:
+    return Gate("e2e", f"p{q}", "<=", limit, f"e2e p{q} <= {limit} s")
+
+
+def latencies(seed: int, count: int = 16_000) -> Floats:
+    return np.asarray(servers.independent(np.random.default_rng(seed), 1, count)[0])
+
+
+@pytest.mark.parametrize("ratio", [0.6, 0.93, 1.0, 1.07, 2.0])
+def test_it_judges_as_the_verdict_does(run: Callable[..., Run], ratio: float) -> None:
+    """On the same latencies the whole judge, traces and all, comes to the same outcome."""
+    latency_s = latencies(4, 8 * REQUESTS)
+    real = run(*[1.0] * 8, pace=lambda index: float(latency_s[index]))
+    limit = TRUE / ratio
+
+    whole = judge(real.table, parse_gates([f"e2e p95 <= {limit!r} s", "error_rate <= 1 %"]), real.facts)
+    (fast,) = Trial(latency_s, 8, mean_in_flight(real.table)).ours([gate(limit)])
+
+    assert fast.outcome is whole.gates[0].outcome
+
+
+def test_what_is_clear_ends_early() -> None:
+    """A clear PASS takes half of the run and a clear FAIL a fifth."""
+    passed, failed = Trial(latencies(1), 8).ours([gate(TRUE / 0.75), gate(TRUE / 1.5)])
+
+    assert passed == Ended(Outcome.PASS, 0.5)
+    assert failed.outcome is Outcome.FAIL
+    assert failed.used <= 0.2
+
+
+def test_a_drift_is_invalid() -> None:
+    """A run that drifts has no one value to judge."""
+    drifting = servers.drifting(np.random.default_rng(1), 1, 16_000)[0]
+
+    assert Trial(drifting, 8).ours([gate(TRUE * 3)])[0].outcome is Outcome.INVALID
+
+
+def test_rivals_decide_by_their_own_rules() -> None:
+    """k6 always decides; LoadGen and the t-test leave open what lies within their bounds."""
+    trial = Trial(latencies(2), 8)
+
+    assert [trial.k6(gate(TRUE * factor)) for factor in (1.1, 0.9)] == [Outcome.PASS, Outcome.FAIL]
+    for rule in (trial.loadgen, trial.t_test):
+        found = [rule(gate(TRUE * factor)) for factor in (1.1, 1.0, 0.9)]
+        assert found == [Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL]
+    assert [name for name, _ in trial.rivals(gate(TRUE))] == ["k6", "LoadGen", "t-test"]
+
+
+def test_the_planner_asks_for_more_where_it_is_close() -> None:
+    """Nearer to the limit it takes more replicates; at the limit no number decides."""
+    clustered = servers.autoregressive(np.random.default_rng(1), 1, 16_000)[0]
+    wanted = [Trial(clustered, 8).wanted(gate(TRUE / ratio)) for ratio in (0.8, 0.9)]
+
+    assert wanted[0] is not None
+    assert wanted[1] is not None
+    assert 8 < wanted[0] < wanted[1]
+    assert Trial(clustered, 8).wanted(gate(float(np.quantile(clustered, 0.95)))) is None
+
+
+@pytest.mark.parametrize("server", SERVERS[:2], ids=lambda server: server.name)
+def test_the_verdict_keeps_its_promise(server: Server) -> None:
+    """In sixty runs at the limit no more than two end falsely, and with 30 % of headroom most pass."""
+    random = np.random.default_rng(9)
+    ended = [Trial(latency_s, 8).ours([gate(TRUE), gate(TRUE / 0.7)]) for latency_s in server.draw(random, 60, 16_000)]
+
+    assert sum(at_limit.outcome in {Outcome.PASS, Outcome.FAIL} for at_limit, _ in ended) <= 2
+    assert sum(clear.outcome is Outcome.PASS for _, clear in ended) >= 40
+
+
+def test_a_broken_promise_is_seen() -> None:
+    """Ten false outcomes in a hundred are a broken promise, two are chance, and right ones are none."""
+
+    def cell(ratio: float, outcome: Outcome, count: int) -> Cell:
+        found = Cell("a server", ratio, 8)
+        for number in range(100):
+            found.add(Ended(outcome if number < count else Outcome.INCONCLUSIVE), [("k6", Outcome.PASS)])
+        return found
+
+    assert broken([cell(1.05, Outcome.PASS, 10)]) == [
+        f"a server at 1.05: false PASS in {rate(10, 100)}",
+    ]
+    assert broken([cell(0.9, Outcome.FAIL, 10)])[0].startswith("a server at 0.9: false FAIL")
+    assert broken([cell(1.0, Outcome.PASS, 2), cell(0.9, Outcome.PASS, 90), cell(1.1, Outcome.FAIL, 90)]) == []
+    assert "| 10.0% | 0.0% | 90.0% | 0.0% | 100% | 100.0% [96.4%, 100.0%] |" in lines([cell(1.0, Outcome.PASS, 10)])[2]
+
+
+def test_the_program_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """A short run of the program has a line for each ratio, the power, and a verdict on itself."""
+    said: list[str] = []
+    size = Size(runs=25, power_runs=25, truth=400_000)
+
+    code = selfcheck(size, 1, said.append, SERVERS[:2])
+
+    out = capsys.readouterr().out
+    assert code == ExitCode.PASS
+    assert said == ["1 of 2: independent", "2 of 2: autoregressive"]
+    assert out.count("| independent |") == len(RATIOS) + 1
+    assert out.endswith("No rate of false PASS or false FAIL is significantly over 1 %.\n")
+
+
+def test_the_program_fails_when_a_promise_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that changes between truth and trial makes false verdicts, and the exit code says so."""
+    calls: list[int] = []
+
+    def improving(random: np.random.Generator, runs: int, count: int) -> Floats:
+        calls.append(1)
+        return servers.independent(random, runs, count) * (1.0 if len(calls) == 1 else 0.5)
+
+    code = selfcheck(Size(runs=25, power_runs=0, truth=1), 1, lambda _: None, [Server("improving", "", improving)])
+
+    assert code == ExitCode.FAIL
+    assert "improving at 1: false PASS in 100.0%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wanted", [None, 900])
+def test_power_is_not_tried_where_it_takes_too_long(wanted: int | None) -> None:
+    """Where the planner asks for hundreds of replicates, or finds no number, the table says so."""
+    line = _power(SERVERS[0], 1.0, Size(runs=1, power_runs=1, truth=1), wanted, [1])
+
+    assert line == f"| independent | {wanted or 'over 1000'} | not tried: too long |"
