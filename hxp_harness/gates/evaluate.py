@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hxp_harness.gates.effective import Effective, counts_over, effective, thresholds
+from hxp_harness.gates.effective import NOTHING_ESTIMATED, Effective, counts_over, effective, thresholds
 from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import Gate, demands
 from hxp_harness.gates.interval import ALPHA, Interval, plain_interval, positive_interval
@@ -27,6 +27,7 @@ from hxp_harness.metrics.table import TraceTable
 # A PASS of a latency gate needs its upper bound under this part of the limit: what the bounds leave out (a memory of
 # the server longer than the run, the clock) must not tip a verdict. The self-test shows what it buys.
 GUARD = 0.98
+FAR = 3.0  # times the largest value of a run: a limit beyond is so far off that no swing of the server's reaches it
 # An open loop at the contract's rate can show at most that rate, so a gate at it could never be passed if it were taken
 # to the letter. It is met within the 1 % that the schedule itself may be missed by (sent/intended >= 0.99).
 RATE_TOLERANCE = 0.99
@@ -148,12 +149,16 @@ def read_percentile(
     """Read a gate on a percentile off all values together, which are worth so many independent ones."""
     q = gate.quantile or 0.5
     pass_limit = gate.limit * (GUARD if gate.row.dimension == "time" else 1.0)
+    far = gate.upper and pooled.infinite == 0 and FAR * float(pooled.hi.max(initial=0.0)) <= gate.limit
+    all_over = gate.upper and float(pooled.lo.min(initial=math.inf)) > gate.limit
+    if far or all_over:  # how values cluster that lie far below the limit, or all beyond it, says nothing of the limit
+        worth = Effective(pooled.n, freedom=NOTHING_ESTIMATED)
     shares = Shares(
         over=share_beyond(pooled, gate.limit, upper=gate.upper, surely=True),
         over_pass=share_beyond(pooled, pass_limit, upper=gate.upper, surely=False),
         allowed=1 - q if gate.upper else q,
         worth=worth,
-        least=least_worth(q),
+        least=0.0 if far else least_worth(q),
         least_n=least_values(q, together) if gate.upper and gate.row.dimension == "time" else 0,
     )
     values, n = tuple((one.lo, one.hi) for one in observed), sum(one.n for one in observed)

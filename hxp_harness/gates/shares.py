@@ -87,8 +87,11 @@ def least_values(q: float, together: float) -> int:
     """Return how many values a run must have to have met a stall, with 99 %, if the server is at its limit.
 
     What never came shows nowhere in a run. A stall makes all requests in flight slow, `together` of them; so a server
-    that is at the limit by stalls alone has one in together / (1 - q) requests, and none in a run is chance.
+    that is at the limit by stalls alone has one in together / (1 - q) requests, and none in a run is chance. 0 when
+    `together` is: nothing is asked.
     """
+    if together == 0.0:
+        return 0
     return math.ceil(max(together, 1.0) * math.log(1 / ALPHA) / (1 - q) - 1e-6)
 
 

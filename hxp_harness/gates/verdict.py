@@ -72,7 +72,8 @@ def read_gates(
 
     `alpha` is the chance of each bound to be wrong.
     """
-    together = mean_in_flight(table)
+    # what stops early must be long enough to have met a stall; how long a whole run is was decided before it
+    together = mean_in_flight(table) if len(replicates) < asked.replicates else 0.0
     observed: list[list[Observed]] = [[] for _ in gates]
     parts: list[list[Sample]] = [[] for _ in gates]
     for number in replicates:

@@ -86,7 +86,8 @@ class Trial:
         parts = [Sample(part, part) for part in np.array_split(seen, PARTS)]
         pooled, values = Sample(seen, seen), [Observed(0.0, 0.0, len(seen) // done)] * done
         worth: Effective = worth_of(parts, pooled, gates[0].quantile or 0.0)
-        return [read_percentile(gate, pooled, worth, values, alpha, self._together) for gate in gates]
+        together = self._together if done < self._replicates else 0.0
+        return [read_percentile(gate, pooled, worth, values, alpha, together) for gate in gates]
 
     def wanted(self, gate: Gate) -> int | None:
         """Return how many replicates the planner asks for after this run: those of the run, and more."""

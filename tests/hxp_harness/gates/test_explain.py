@@ -41,7 +41,7 @@ def test_each_outcome_has_its_story(run: MakeRun, gate: str, opening: str, endin
     assert "8 of 8 replicates are complete." in text
     assert "2% below its limit" in text
     assert "Replicate by replicate: 1000 ms, 1002 ms, 998 ms" in text
-    assert "All 15 checks are clean." in text
+    assert "All 16 checks are clean." in text
 
 
 def test_more_replicates_are_advised(run: MakeRun) -> None:
