@@ -51,7 +51,8 @@ def test_the_capacity_of_a_known_server_lies_in_the_bracket(tmp_path: Path) -> N
     again = run_program(tmp_path, "judge", str(out / deciding["folder"]), "--verify")
     assert again.code == 0, again.err
     assert "Supposed is" in run_program(tmp_path, "explain", str(out)).out
-    assert len(TraceTable.read(out / deciding["folder"] / "traces.parquet").measured) == 1200
+    measured = len(TraceTable.read(out / deciding["folder"] / "traces.parquet").measured)
+    assert 600 <= measured <= 1200  # a run may be decided at half
 
 
 def test_stopping_keeps_what_is_there(tmp_path: Path) -> None:
