@@ -204,7 +204,7 @@ def _stationary(course: Course, gates: Sequence[Gate], *, saturated: bool) -> Ch
         return Check(name, OK, "Latency neither drifted nor jumped in the course of the run by more than chance does.")
     how = "drifted" if found.place is None else f"jumped after {found.place:.0%} of the run"
     to = f"to {found.factor:.2f} times what it was"
-    return Check(name, FAILED, f"Latency {how}, {to}: there is no one value to judge (the plot of latency shows it).")
+    return Check(name, FAILED, f"Latency {how}, {to}: there is no one value to judge.")
 
 
 def _on_latency(gates: Sequence[Gate]) -> bool:
