@@ -94,7 +94,8 @@ def conformance(session: nox.Session) -> None:
 @nox.session
 def conformance_tiny(session: nox.Session) -> None:
     """The same questions, asked of real vLLM with tiny models on the CPU, as CI does it."""
-    suite(session, "conformance", "--engine", "vllm", "--weights", "tiny")
+    # One seed: a new difference is found by the session fuzz, not by whoever changes something else.
+    suite(session, "conformance", "--engine", "vllm", "--weights", "tiny", "--fuzz-seed", "79")
 
 
 @nox.session

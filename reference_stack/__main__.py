@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     _add_up(commands.add_parser("up", help="start the stack; return when it serves"))
     _add_forecasts(commands.add_parser("plan", help="predict what the models can meet"), to_file=False)
     _add_forecasts(commands.add_parser("simulate", help="write the traces that a profile would have"), to_file=True)
+    _add_calibrate(commands.add_parser("calibrate", help="fit a device's constants to runs that were measured on it"))
     tools = commands.add_parser("tools", help="fetch what cannot come with the package: Prometheus, or vLLM")
     tools.add_argument(
         "--vllm", choices=("auto", "cpu", "gpu"), help="vLLM's environment instead; auto: as --engine vllm"
@@ -111,6 +112,18 @@ def _add_forecasts(command: argparse.ArgumentParser, *, to_file: bool) -> None:
         command.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
 
 
+def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
+    calibrate.description = "Fit a device's constants to measured runs; without any, start the models and measure them."
+    calibrate.add_argument("runs", nargs="*", type=Path, metavar="RUN_DIR", help="a measured run, or a folder of them")
+    calibrate.add_argument("--device", required=True, metavar="NAME", help="h200, h100, a100, l40s, cpu, or a file")
+    calibrate.add_argument("--check", action="append", default=[], type=Path, metavar="RUN_DIR", help="test it on this")
+    calibrate.add_argument("--model", action="append", default=[], metavar="NAME", help="measure this one; repeatable")
+    calibrate.add_argument("--weights", choices=("real", "dummy", "tiny"), default="dummy", help="to measure with")
+    calibrate.add_argument("--folder", type=Path, default=Path("reports/calibration"), help="where measured runs go")
+    calibrate.add_argument("--out", type=Path, metavar="FILE", help="write the calibrated device here (YAML)")
+    calibrate.add_argument("--evaluations", type=int, default=200, metavar="N", help="tries of the fit at most")
+
+
 def _add_history(history: argparse.ArgumentParser) -> None:
     history.add_argument("action", choices=("list", "search"))
     history.add_argument("question", nargs="?", default="", metavar="TEXT", help="with search: what to look for")
@@ -141,6 +154,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         "serve": _serve,
         "plan": _forecast,
         "simulate": _forecast,
+        "calibrate": _calibrate,
         "tools": _tools,
         "config": _config,
         "storage": _storage,
@@ -240,6 +254,23 @@ def _forecast(options: argparse.Namespace) -> int:
     if options.command == "plan":
         return plan(question, as_json=options.json)
     return write_traces(question, options.out, options.seed)
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.calibration import Asked, calibrate
+
+    return calibrate(
+        Asked(
+            options.device,
+            tuple(options.runs),
+            tuple(options.check),
+            tuple(options.model),
+            options.weights,
+            options.folder,
+            options.out,
+            options.evaluations,
+        )
+    )
 
 
 def _want(options: argparse.Namespace) -> Want:

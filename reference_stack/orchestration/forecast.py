@@ -11,10 +11,11 @@ from pathlib import Path
 
 from reference_stack.errors import SettingsError, nearest
 from reference_stack.schemas.configuration.workload import Workload, find_workload, known_workloads, read_workload
+from reference_stack.services.ai_models.device_file import device_of
 from reference_stack.services.ai_models.feasibility import Feasibility, assess, limits_of, loads, widest_precision
 from reference_stack.services.ai_models.model_spec import WEIGHT_BYTES, ModelSpec, load_spec, model_names
 from reference_stack.services.ai_models.nearest import Nearest, nearest_fit, sentence
-from reference_stack.services.ai_models.physics import Device, find_device
+from reference_stack.services.ai_models.physics import Device
 from reference_stack.services.ai_models.simulate import Simulated, arrivals_s, simulate
 
 _GB = 1e9
@@ -58,7 +59,7 @@ class Question:
 
 def plan(question: Question, *, as_json: bool) -> int:
     """Show what each profile asks, what the device is predicted to give, and whether all models fit side by side."""
-    device = find_device(question.device)
+    device = device_of(question.device)
     rows = []
     workloads = question.workloads()
     for done, workload in enumerate(workloads):
@@ -70,7 +71,7 @@ def plan(question: Question, *, as_json: bool) -> int:
     if as_json:
         tree = {
             "device": device.title,
-            "evidence": "simulated, uncalibrated",
+            "evidence": f"simulated, {_constants(device)}",
             "profiles": {name: _row(found, near) for name, found, near in rows},
             "together": _together(device),
         }
@@ -102,8 +103,12 @@ def _together(device: Device) -> dict[str, object]:
     return {"models": models, "limits_bytes": total, "device_bytes": device.memory_bytes, "fits": fits}
 
 
+def _constants(device: Device) -> str:
+    return f"calibrated with {device.calibrated}" if device.calibrated else "uncalibrated"
+
+
 def _page(device: Device, rows: Sequence[tuple[str, Feasibility, Nearest]]) -> Iterator[str]:
-    yield f"Predicted for {device.title}, each model alone. A simulation whose constants are uncalibrated: no evidence."
+    yield f"Predicted for {device.title}, each model alone. A simulation, constants {_constants(device)}: no evidence."
     yield ""
     yield from _columns([_HEAD, *(_cells(*row) for row in rows)])
     for _, found, near in rows:
@@ -162,7 +167,7 @@ def write_traces(question: Question, out: Path, seed: int | None) -> int:
 
     Raises SettingsError where the model does not start or no request of that length fits it.
     """
-    workload, device = question.workloads()[0], find_device(question.device)
+    workload, device = question.workloads()[0], device_of(question.device)
     spec, contract = question.spec(workload.service), workload.contract
     if not loads(spec, device) or contract.prompt_tokens + contract.output_tokens > spec.max_model_len:
         found = assess(spec, device, contract)

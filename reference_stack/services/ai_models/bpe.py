@@ -103,9 +103,13 @@ def _merge(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(merged)
 
 
-def tokenizer_json(vocabulary: Vocabulary, bos: str) -> dict[str, object]:
-    """Return the content of `tokenizer.json`; `bos` is put before a text that is not a chat, unless empty."""
+def tokenizer_json(vocabulary: Vocabulary, bos: str, size: int = 0) -> dict[str, object]:
+    """Return the content of `tokenizer.json`; `bos` is put before a text that is not a chat, unless empty.
+
+    Numbers from the end of the vocabulary up to `size` get words that no merge makes: they are decoded, never encoded.
+    """
     numbers = vocabulary.numbers
+    numbers |= {f"{_LETTERS[0x20]}w{number}": number for number in range(len(numbers), size)}
     added = [
         {"id": numbers[token], "content": token, "single_word": False, "lstrip": False, "rstrip": False}
         | {"normalized": False, "special": True}

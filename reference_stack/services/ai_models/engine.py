@@ -129,7 +129,12 @@ def _prepare_gpu(spec: ModelSpec, weights: Weights, port: int, cache: Path, name
     kv_capacity_tokens(spec, device, limit, spec.max_num_batched_tokens)  # refuses what cannot fit
     check_room(spec.name, gpu, limit)
     command = install_vllm("gpu", cache, say)
-    program = vllm_program(spec, command, spec.path, device, dummy=weights == "dummy", port=port)
+    model = spec.path
+    if weights == "dummy":
+        from reference_stack.services.ai_models import dummy
+
+        model = dummy.make(spec, cache / "dummy")
+    program = vllm_program(spec, command, model, device, dummy=weights == "dummy", port=port)
     say(f"{spec.name}: {shown(program)}")
     facts = {
         "device": gpu.title,
@@ -173,6 +178,7 @@ def vllm_program(spec: ModelSpec, command: Path, model: Path, device: Device, *,
         *("--max-model-len", str(spec.max_model_len)),
         *("--max-num-seqs", str(spec.max_num_seqs)),
         *("--max-num-batched-tokens", str(spec.max_num_batched_tokens)),
+        *("--max-cudagraph-capture-size", str(spec.graph_tokens)),
     ]
     if spec.kv_precision == "fp8":
         flags += ["--kv-cache-dtype", "fp8"]

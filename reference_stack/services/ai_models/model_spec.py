@@ -102,6 +102,7 @@ class ModelSpec(_Strict):
     max_model_len: int = Field(gt=0)
     max_num_seqs: int = Field(gt=0)
     max_num_batched_tokens: int = Field(gt=0)
+    graph_tokens: int = Field(gt=0)  # largest step that a CUDA graph is kept for; more are launched one by one
     template: Template
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 from reference_stack.errors import SettingsError, nearest
 from reference_stack.services.ai_models.model_spec import WEIGHT_BYTES, Architecture, ModelSpec, Precision
@@ -34,6 +35,9 @@ class Device:
     step_overhead_s: float = 1.5e-3  # estimate: scheduling, sampling, detokenising, some 300 launches in a CUDA graph
     sequence_overhead_s: float = 8e-6  # estimate: host work for each sequence of a step
     request_overhead_s: float = 2e-3  # estimate: HTTP, validation, chat template, tokenising
+    schedules_ahead: bool = False  # a step is chosen while the one before it runs: who comes then waits a step longer
+    calibrated: str = ""  # with what its constants were measured; empty: they are estimates
+    launch_s: float = 0.0  # to launch a step for which there is no CUDA graph; the device works meanwhile
 
 
 def _tensor_flops(bf16: float, fp8: float) -> Mapping[Precision, float]:
@@ -41,19 +45,63 @@ def _tensor_flops(bf16: float, fp8: float) -> Mapping[Precision, float]:
     return {"bf16": bf16, "fp8": fp8, "int4": bf16}
 
 
+class _Constants(TypedDict):
+    bandwidth_efficiency: float
+    flops_efficiency: float
+    step_overhead_s: float
+    sequence_overhead_s: float
+    request_overhead_s: float
+    launch_s: float
+    schedules_ahead: bool
+
+
+# Fitted by `hxp-stack calibrate` to vLLM 0.26 on an H200, see docs/reference/calibration.md; an H100 differs in memory.
+_HOPPER: _Constants = {
+    "bandwidth_efficiency": 0.693,
+    "flops_efficiency": 0.359,
+    "step_overhead_s": 2.35e-3,
+    "sequence_overhead_s": 3.6e-6,
+    "request_overhead_s": 10.6e-3,
+    "launch_s": 21.3e-3,
+    "schedules_ahead": True,
+}
 _TERA = 1e12
 _MIB = 2.0**20
 DEVICES: Mapping[str, Device] = {
     device.name: device
     for device in (
         # Memory is what the driver reports: the marketing's gigabytes are neither 1e9 nor 2**30 bytes.
-        Device("h200", "NVIDIA H200 SXM", 143771 * _MIB, 4.8 * _TERA, _tensor_flops(989.5 * _TERA, 1979 * _TERA)),
-        Device("h100", "NVIDIA H100 SXM", 81559 * _MIB, 3.35 * _TERA, _tensor_flops(989.5 * _TERA, 1979 * _TERA)),
+        Device(
+            "h200",
+            "NVIDIA H200 SXM",
+            143771 * _MIB,
+            4.8 * _TERA,
+            _tensor_flops(989.5 * _TERA, 1979 * _TERA),
+            calibrated="vLLM 0.26 with random weights",
+            **_HOPPER,
+        ),
+        Device(
+            "h100",
+            "NVIDIA H100 SXM",
+            81559 * _MIB,
+            3.35 * _TERA,
+            _tensor_flops(989.5 * _TERA, 1979 * _TERA),
+            **_HOPPER,
+        ),
         # No FP8 units: FP8 weights are unpacked and multiplied in BF16.
         Device("a100", "NVIDIA A100 80 GB SXM", 81920 * _MIB, 2.039 * _TERA, _tensor_flops(312 * _TERA, 312 * _TERA)),
         Device("l40s", "NVIDIA L40S", 46068 * _MIB, 0.864 * _TERA, _tensor_flops(362 * _TERA, 733 * _TERA)),
-        # Two virtual cores; the overhead is what tiny models showed (TPOT 3 ms alone), the rest an estimate.
-        Device("cpu", "two CPU cores", 16e9, 10e9, _tensor_flops(0.1 * _TERA, 0.1 * _TERA), step_overhead_s=2.5e-3),
+        # Two virtual cores; the overheads are those of tiny models (TPOT 3 ms alone), the rest an estimate.
+        Device(
+            "cpu",
+            "two CPU cores",
+            16e9,
+            10e9,
+            _tensor_flops(0.1 * _TERA, 0.1 * _TERA),
+            step_overhead_s=2.5e-3,
+            sequence_overhead_s=3e-4,
+            request_overhead_s=5e-3,
+        ),
         # No physics: for what is judged in front of a model, such as a gateway.
         Device(
             "ideal",
@@ -68,8 +116,9 @@ DEVICES: Mapping[str, Device] = {
     )
 }
 
-# CUDA context, libraries and graphs: estimate, 0.4-0.9 GB seen in reports of vLLM's start-up log.
-RUNTIME_BYTES = 0.6e9
+# CUDA context, libraries, workspaces and graphs of one engine: what four engines of vLLM 0.26 held on an H200, by
+# nvidia-smi, beyond their weights, KV and activations was 1.2 GB each (Mixtral 2.2).
+RUNTIME_BYTES = 1.3e9
 
 
 def find_device(name: str) -> Device:
@@ -117,13 +166,14 @@ def step_time_s(spec: ModelSpec, device: Device, prefill_tokens: int, decode_seq
     read_s = moved / (device.bandwidth * device.bandwidth_efficiency)
     flops = step_flops(spec, prefill_tokens, decode_seqs, context_tokens)
     compute_s = flops / (device.flops[spec.precision] * device.flops_efficiency)
-    return max(read_s, compute_s) + device.step_overhead_s + device.sequence_overhead_s * decode_seqs
+    launch_s = device.launch_s if tokens > spec.graph_tokens else 0.0
+    return max(read_s, compute_s, launch_s) + device.step_overhead_s + device.sequence_overhead_s * decode_seqs
 
 
 def activation_bytes(spec: ModelSpec, batched_tokens: int, seqs: int) -> float:
     """Return the peak of what a step keeps besides weights and KV: hidden states, MLP rows and logits."""
     a = spec.architecture
-    row = 2 * (4 * a.hidden + 2 * a.intermediate * a.active_experts)
+    row = 2 * (4 * a.hidden + 3 * a.intermediate * a.active_experts)  # gate and up together, and their product
     return batched_tokens * row + seqs * a.vocab * 4
 
 

@@ -168,7 +168,8 @@ class Scheduler(Generic[S]):
     def _compute(self, step: Step[S], sequence: S, take: int) -> int:
         step.context_tokens += sequence.computed
         sequence.computed += take
-        self._name_blocks(sequence)
+        if sequence.keys:
+            self._name_blocks(sequence)
         whole = sequence.computed == sequence.length
         if take == 1 and whole and sequence.generated:
             step.decode_seqs += 1

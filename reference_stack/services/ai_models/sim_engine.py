@@ -81,12 +81,14 @@ class SimEngine:
     async def _run(self) -> None:
         timer = Timer()
         try:
-            at_s = 0.0
+            at_s = chosen_s = 0.0
             while True:
                 if not self._scheduler.busy:
-                    at_s = max(await self._first_arrival_s(), at_s)
+                    at_s = chosen_s = max(await self._first_arrival_s(), at_s)
                     await timer.until(at_s)
-                at_s = await self._step(timer, at_s)
+                end_s = await self._step(timer, at_s, chosen_s)
+                chosen_s = at_s if self._device.schedules_ahead else end_s
+                at_s = end_s
         finally:
             timer.close()
 
@@ -99,8 +101,9 @@ class SimEngine:
     def _ready_s(self, live: Live) -> float:
         return live.arrival_s + self._device.request_overhead_s / self._speed
 
-    async def _step(self, timer: Timer, at_s: float) -> float:
-        while self._incoming and self._ready_s(self._incoming[0]) <= at_s:
+    async def _step(self, timer: Timer, at_s: float, chosen_s: float) -> float:
+        """Run the step that starts at `at_s` with all that was there when it was chosen, and return its end."""
+        while self._incoming and self._ready_s(self._incoming[0]) <= chosen_s:
             self._scheduler.add(self._incoming.popleft())
         step = self._scheduler.step(at_s)
         if not step.prefill_tokens + step.decode_seqs:

@@ -49,14 +49,17 @@ def simulate(spec: ModelSpec, device: Device, limits: Limits, requests: Iterable
     served = list(requests)
     scheduler: Scheduler[Simulated] = Scheduler(limits)
     place, at_s = 0, 0.0
+    chosen_s = 0.0  # when the step that starts at `at_s` was chosen
     while place < len(served) or scheduler.busy:
         if not scheduler.busy:
-            at_s = max(at_s, served[place].arrival_s + device.request_overhead_s)
-        while place < len(served) and served[place].arrival_s + device.request_overhead_s <= at_s:
+            at_s = chosen_s = max(at_s, served[place].arrival_s + device.request_overhead_s)
+        while place < len(served) and served[place].arrival_s + device.request_overhead_s <= chosen_s:
             scheduler.add(served[place])
             place += 1
         step = scheduler.step(at_s)
-        at_s += step_time_s(spec, device, step.prefill_tokens, step.decode_seqs, step.context_tokens)
+        end_s = at_s + step_time_s(spec, device, step.prefill_tokens, step.decode_seqs, step.context_tokens)
+        chosen_s = at_s if device.schedules_ahead else end_s
+        at_s = end_s
         for sequence in scheduler.finish(step, at_s):
             sequence.tokens_s.append(at_s)
     return served

@@ -7,15 +7,12 @@ model talks in readable English, because its last layer is a table of which toke
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from reference_stack.services.ai_models.bpe import Vocabulary, split, tokenizer_json, train
+from reference_stack.services.ai_models.model_folder import make_folder
 from reference_stack.services.ai_models.model_spec import Architecture, ModelSpec, TemplateFamily
 from reference_stack.services.ai_models.reply import TEXT
 
@@ -97,7 +94,7 @@ def config_json(a: Architecture, family: TemplateFamily, vocab: Vocabulary) -> d
     return config
 
 
-def tokenizer_config(family: TemplateFamily) -> dict[str, object]:
+def tokenizer_config(family: TemplateFamily, max_positions: int = MAX_POSITIONS) -> dict[str, object]:
     """Return the content of `tokenizer_config.json`."""
     control = CONTROLS[family]
     return {
@@ -106,32 +103,15 @@ def tokenizer_config(family: TemplateFamily) -> dict[str, object]:
         "eos_token": control.eos,
         "unk_token": "<unk>",
         "clean_up_tokenization_spaces": False,
-        "model_max_length": MAX_POSITIONS,
+        "model_max_length": max_positions,
         "chat_template": chat_template(family),
     }
 
 
 def make(spec: ModelSpec, root: Path) -> Path:
-    """Make the tiny model of `spec` under `root` unless it is there, and return its folder.
-
-    The folder appears whole or not at all, so that two makers at once do no harm.
-    """
-    text = json.dumps([_FORMAT, spec.model_dump(mode="json"), TEXT, chat_template(spec.template.family)])
-    folder = root / f"{spec.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    if folder.exists():
-        return folder
-    root.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{spec.name}-", dir=root))
-    try:
-        _write(spec, part)
-        part.chmod(0o755)
-        os.rename(part, folder)  # noqa: PTH104 - fails, rather than nests, where another maker was first
-    except OSError:
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder
+    """Make the tiny model of `spec` under `root` unless it is there, and return its folder."""
+    made_of = [_FORMAT, spec.model_dump(mode="json"), TEXT, chat_template(spec.template.family)]
+    return make_folder(root, spec.name, made_of, lambda folder: _write(spec, folder))
 
 
 def _write(spec: ModelSpec, folder: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_sentencepiece_tokenizer_is_left_to_vllm(weights: Path) -> None:
     ("old", "new", "message", "hint"),
     [
         ("precision: int4", "precision: int3", "precision is 'int3'", "did you mean 'int4'"),
-        ("max_model_len: 2048", "max_model_len: 0", "max_model_len is 0", ""),
+        ("max_model_len: 1024", "max_model_len: 0", "max_model_len is 0", ""),
         ("layers: 32", "layer: 32", "architecture.layers", ""),
     ],
 )

@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -48,6 +49,20 @@ def test_alone_a_request_takes_its_own_steps() -> None:
 
     assert abs(first.e2e_s - (H200.request_overhead_s + sum(steps))) < 1e-9
     assert abs(first.e2e_s - second.e2e_s) < 1e-9
+
+
+def test_who_comes_while_a_step_runs_waits_for_the_next_but_one_where_steps_are_chosen_ahead() -> None:
+    """With asynchronous scheduling a prompt that comes during a step joins not the next one but the one after it."""
+
+    def first_token_steps(ahead: bool) -> int:
+        device = replace(H200, schedules_ahead=ahead, request_overhead_s=0.0)
+        long, late = simulate(HERMES, device, TIGHT, [Simulated(10, 50, 0.0), Simulated(10, 5, 0.012)])
+        joined = long.tokens_s.index(late.tokens_s[0])
+        came = sum(token_s <= 0.012 for token_s in long.tokens_s)
+        return joined - came
+
+    assert first_token_steps(ahead=False) == 1
+    assert first_token_steps(ahead=True) == 2
 
 
 def test_the_same_seed_gives_the_same_times() -> None:
