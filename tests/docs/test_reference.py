@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 import hxp_harness.cli
-import reference_stack.__main__
+import reference_stack.arguments
 from hxp_harness import pytest_plugin
 from hxp_harness.errors import ExitCode
 from hxp_harness.faults.toxic import KINDS
@@ -37,7 +37,7 @@ _OPTION = re.compile(r"--[a-z][a-z-]*")
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
     found: dict[str, argparse.ArgumentParser] = {}
-    for parser in (hxp_harness.cli.parser(), reference_stack.__main__.parser()):
+    for parser in (hxp_harness.cli.parser(), reference_stack.arguments.parser()):
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
                 found |= {f"{parser.prog} {name}": command for name, command in action.choices.items()}

@@ -154,7 +154,7 @@ def test_a_setting_that_a_service_refuses_is_told(up: Callable[..., subprocess.C
 def test_help_is_quick() -> None:
     """`--help` imports next to nothing: no web framework, no psutil."""
     code = (
-        "import sys; from reference_stack.__main__ import parser; parser();"
+        "import sys; from reference_stack.arguments import parser; parser();"
         "print([m for m in ('fastapi', 'pydantic', 'psutil', 'asyncio', 'yaml') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
