@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import hxp_harness.cli
+import hxp_harness.arguments
 import reference_stack.arguments
 
 _BLOCK = re.compile(r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _CONTINUED = re.compile(r"\\\n\s*")
-_PROGRAMS = {"hxp": hxp_harness.cli.parser(), "hxp-stack": reference_stack.arguments.parser()}
+_PROGRAMS = {"hxp": hxp_harness.arguments.parser(), "hxp-stack": reference_stack.arguments.parser()}
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-import hxp_harness.cli
+import hxp_harness.arguments
 import reference_stack.arguments
 from hxp_harness import pytest_plugin
 from hxp_harness.errors import ExitCode
@@ -37,7 +37,7 @@ _OPTION = re.compile(r"--[a-z][a-z-]*")
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
     found: dict[str, argparse.ArgumentParser] = {}
-    for parser in (hxp_harness.cli.parser(), reference_stack.arguments.parser()):
+    for parser in (hxp_harness.arguments.parser(), reference_stack.arguments.parser()):
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
                 found |= {f"{parser.prog} {name}": command for name, command in action.choices.items()}
