@@ -28,16 +28,17 @@ def run_with(folder: Path, lines: str, rate: int) -> Done:
 
 @pytest.mark.parametrize(("lines", "rate"), [(CLOSED, 65), (SESSIONS, 50)], ids=["closed", "sessions"])
 def test_a_run_that_waits_for_answers_is_judged(tmp_path: Path, lines: str, rate: int) -> None:
-    """Every request of the schedule has a trace, intended when its wait was over; the verdict can be made again."""
+    """Each request has a trace, intended when its wait was over, until a PASS is certain; it can be judged again."""
     done = run_with(tmp_path, lines, rate)
 
     assert done.code == 0, done.err + done.out
     schedule = [json.loads(line) for line in (done.folder / "schedule.jsonl").read_text().splitlines()]
     table = TraceTable.read(done.folder / "traces.parquet")
-    assert len(table) == len(schedule)
+    assert len(schedule) >= len(table) >= len(schedule) // 2  # the first look is at half
     times = {int(index): row for row, index in enumerate(table.index)}
-    waited = [(times[due["index"]], times[due["after"]], due["think_s"]) for due in schedule if due["after"] >= 0]
+    sent = [due for due in schedule if due["index"] in times]
+    waited = [(times[due["index"]], times[due["after"]], due["think_s"]) for due in sent if due["after"] >= 0]
     for row, before, think_s in waited:
         assert table.intended_s[row] == pytest.approx(table.end_s[before] + think_s, abs=1e-6)
-    assert len(waited) == (len(schedule) * 4 // 5 if "sessions" in lines else 0)
+    assert len(waited) >= (len(table) // 2 if "sessions" in lines else 0)
     assert run_program(tmp_path, "judge", str(done.folder)).code == 0
