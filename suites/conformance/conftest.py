@@ -20,7 +20,9 @@ FUZZ = Path(__file__).with_name("fuzz")
 KEY_VARIABLE = "VLLM_API_KEY"  # where vLLM itself looks for its key
 KEY = "sk-conformance-4f1d2c9b"
 # What a simulation is told, so that it is as real vLLM with tiny models: that one reads the key by itself.
-OPTIONS = {"api_key_env": KEY_VARIABLE, "max_model_len": "2048", "enable_auto_tool_choice": "true"}
+# As long as tiny vLLM's context, and room for several such requests, which the limits of small models do not leave.
+LENGTH = {"max_model_len": "2048", "kv_tokens": "16384"}
+OPTIONS = {"api_key_env": KEY_VARIABLE, "enable_auto_tool_choice": "true", **LENGTH}
 
 # An installed harness judges without it; then there are no generated requests, and the header says so.
 collect_ignore = [] if find_spec("hypothesis") else ["fuzz"]
