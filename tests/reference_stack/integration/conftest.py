@@ -195,3 +195,11 @@ def start() -> Iterator[Callable[[Program, Probe, Path], subprocess.Popen[bytes]
     """Starts servers that end with the test."""
     with ExitStack() as stack:
         yield lambda program, probe, log: stack.enter_context(running(program, probe, log))
+
+
+@pytest.fixture
+def reserved() -> Iterator[ports.Reservation]:
+    """A port that stays ours while its server is down."""
+    reservation = ports.reserve()
+    yield reservation
+    reservation.close()

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -53,13 +53,6 @@ async def heal_s(cache: RedisCache) -> float:
                 await asyncio.sleep(0.005)
             else:
                 return time.monotonic() - began
-
-
-@pytest.fixture
-def reserved() -> Iterator[ports.Reservation]:
-    reservation = ports.reserve()
-    yield reservation
-    reservation.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,13 +70,6 @@ class Server:
             assert time.monotonic() - began < 3 * HEALS_S, reason
             await asyncio.sleep(0.01)
         return time.monotonic() - began
-
-
-@pytest.fixture
-def reserved() -> Iterator[ports.Reservation]:
-    reservation = ports.reserve()
-    yield reservation
-    reservation.close()
 
 
 @pytest.fixture

@@ -93,11 +93,13 @@ def test_two_environments_are_compared(capsys: pytest.CaptureFixture[str]) -> No
     """What differs is told and the code is 1; an environment does not differ from itself."""
     assert run(asked("diff", "local", "production"), {}) == 1
     told = capsys.readouterr().out.splitlines()
-    assert "~ database.host: 127.0.0.1 -> 192.168.10.35" in told
+    file = _ROOT / "profiles" / "environments" / "production.yaml"
+    there = yaml.safe_load(file.read_text(encoding="utf-8"))["database"]["host"]
+    assert f"~ database.host: 127.0.0.1 -> {there}" in told
     assert "+ api_gateway.upstreams.phi3.base_url: http://127.0.0.1:11403/v1" in told
     assert run(asked("diff", "production", "local", as_json=True), {}) == 1
     tree = json.loads(capsys.readouterr().out)
-    assert tree["database.host"] == {"production": "192.168.10.35", "local": "127.0.0.1"}
+    assert tree["database.host"] == {"production": there, "local": "127.0.0.1"}
     run(asked("diff", "gpu-server", "local"), {})
     assert "- api_gateway.upstreams.phi3.base_url: http://127.0.0.1:11403/v1" in capsys.readouterr().out.splitlines()
     assert run(asked("diff", "ci", "ci"), {}) == 0
