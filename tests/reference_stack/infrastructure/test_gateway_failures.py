@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 from tests.reference_stack.infrastructure.conftest import (
     ALICE,
@@ -326,7 +327,9 @@ async def mistaken(_scope: Scope, _receive: Receive, _send: Send) -> None:
 def test_our_own_mistake_has_the_same_shape(caplog: pytest.LogCaptureFixture) -> None:
     """An exception that nobody expected is a 500 like any other error; its text is neither told nor logged."""
     measures = Measures(())
-    edge = Edge(mistaken, routes=(), header_bytes=1000, measures=measures, usage=UsageLog(None, measures, most_held=1))
+    edge = Edge(
+        mistaken, routes=(), header_bytes=1000, settlement=Settlement(measures, UsageLog(None, measures, most_held=1))
+    )
     with serving(edge) as url, httpx.Client(base_url=url) as http:
         reply = http.get("/health")
 

@@ -22,8 +22,12 @@ from reference_stack.services.infrastructure.api_gateway.database import databas
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
 from reference_stack.services.infrastructure.api_gateway.keys import KeyRing
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers, OneBackend, Unlimited
+from reference_stack.services.infrastructure.api_gateway.ports import Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from reference_stack.services.infrastructure.api_gateway.relay import Relay
+from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
+from reference_stack.services.infrastructure.api_gateway.story import Story
 from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 
@@ -47,8 +51,11 @@ def create_app(
     *,
     key_repository: KeyRepository | None = None,
     usage_repository: UsageRepository | None = None,
+    ports: Ports | None = None,
 ) -> FastAPI:
     """Return the gateway. The repositories are those of the database at `database_dsn` unless given.
+
+    `ports` are made from the settings unless given.
 
     Raises SettingsError when that is no URL of a database.
     """
@@ -66,6 +73,10 @@ def create_app(
         fresh_s=settings.key_cache_s,
         stale_s=settings.key_stale_s,
     )
+
+    ports = ports or Ports(usage, Unlimited(), OneBackend(upstreams.by_model), NoAnswers())
+    story = Story(settings, ring, ports, measures)
+    settlement = Settlement(measures, ports.journal)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -90,9 +101,9 @@ def create_app(
         openapi_url="/openapi.json" if settings.open_docs else None,
         redirect_slashes=False,
     )
-    app.include_router(_api(settings, ring, Relay(settings, upstreams, usage, measures)))
+    app.include_router(_api(settings, story, Relay(story, upstreams)))
     app.add_exception_handler(HTTPException, _refuse_route)
-    app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, measures=measures, usage=usage)
+    app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, settlement=settlement)
 
     async def check() -> Mapping[str, str]:
         found, out = await asyncio.gather(upstreams.health(), _nothing() if database is None else database.ping())
@@ -111,7 +122,7 @@ async def _nothing() -> str:
     return ""
 
 
-def _guarded(ring: KeyRing) -> type[APIRoute]:
+def _guarded(story: Story) -> type[APIRoute]:
     """Return the class of routes that let nobody in without a key.
 
     Authentication belongs to the class, so that a route of the router that uses it cannot be without.
@@ -122,8 +133,7 @@ def _guarded(ring: KeyRing) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def admit_first(request: Request) -> Response:
-                given = [value for name, value in request.scope["headers"] if name == b"authorization"]
-                call_of(request.scope).key = await ring.admit(given)
+                await story.admit(call_of(request.scope), request.scope["headers"])
                 return await handle(request)
 
             return admit_first
@@ -131,8 +141,8 @@ def _guarded(ring: KeyRing) -> type[APIRoute]:
     return Guarded
 
 
-def _api(settings: ApiGatewaySettings, ring: KeyRing, relay: Relay) -> APIRouter:
-    api = APIRouter(route_class=_guarded(ring))
+def _api(settings: ApiGatewaySettings, story: Story, relay: Relay) -> APIRouter:
+    api = APIRouter(route_class=_guarded(story))
     relayed = _Relayed(relay)
 
     @api.post(CHAT, tags=["completions"])

@@ -14,16 +14,37 @@ from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+_BYTES_PER_TOKEN = 4
+_UNBOUNDED_OUTPUT_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`body` goes to the model; `strip_usage` says that the client did not ask for the usage summary it brings."""
+    """`body` goes to the model; `strip_usage` says that the client did not ask for the usage summary it brings.
+
+    `request` is what the client sent, parsed.
+    """
 
     model: str
     stream: bool
     strip_usage: bool
     body: bytes
+    request: Mapping[str, object]
+
+    @property
+    def estimated_prompt_tokens(self) -> int:
+        """About a token for four bytes of the body: no tokenizer runs here."""
+        return len(self.body) // _BYTES_PER_TOKEN + 1
+
+    @property
+    def estimated_tokens(self) -> int:
+        """What the request may come to, prompt and output; an output without a bound counts as 256 tokens."""
+        request = self.request
+        most = request.get("max_completion_tokens") or request.get("max_tokens") or _UNBOUNDED_OUTPUT_TOKENS
+        choices = request.get("n") or 1
+        assert isinstance(most, int)  # noqa: S101 - the parameters were checked
+        assert isinstance(choices, int)  # noqa: S101 - likewise
+        return self.estimated_prompt_tokens + most * choices
 
 
 class Reader:
@@ -50,7 +71,7 @@ class Reader:
         stream = request.get("stream") is True
         options = request.get("stream_options")
         strip = stream and not (isinstance(options, dict) and options.get("include_usage"))
-        return Asked(model, stream, strip, _with_usage(body, request) if strip else body)
+        return Asked(model, stream, strip, _with_usage(body, request) if strip else body, request)
 
 
 def _with_usage(body: bytes, request: Mapping[str, object]) -> bytes:

@@ -1,4 +1,4 @@
-"""The outermost layer: gives each request its id, turns what goes wrong into an answer, counts and logs once."""
+"""The outermost layer: gives each request its id, and turns what goes wrong into an answer."""
 
 from __future__ import annotations
 
@@ -7,33 +7,27 @@ import time
 import traceback
 from collections.abc import Iterable
 
-import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reference_stack.services.infrastructure.api_gateway.call import Call, begin
-from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.presence import ClientGone
 from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal
-from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
+from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
 
 log = logging.getLogger(__name__)
 
 _CLIENT_GONE = 499
-_QUIET = ("/health", "/metrics")
 
 
 class Edge:
     """Pure ASGI, so that a disconnect reaches what it wraps."""
 
-    def __init__(
-        self, app: ASGIApp, *, routes: Iterable[str], header_bytes: int, measures: Measures, usage: UsageLog
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, routes: Iterable[str], header_bytes: int, settlement: Settlement) -> None:
         self._app = app
         self._routes = frozenset(routes)
         self._header_bytes = header_bytes
-        self._measures = measures
-        self._usage = usage
+        self._settlement = settlement
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,7 +47,7 @@ class Edge:
             await send(message)
 
         try:
-            self._check_head(headers)
+            check_head(headers, self._header_bytes)
             await self._app(scope, receive, send_marked)
         except (ClientGone, ClientDisconnect):
             call.status = call.status or _CLIENT_GONE
@@ -64,27 +58,19 @@ class Edge:
             _log_mistake(error, call)
             await _refuse(Refusal(500, "internal_error", "the gateway made a mistake"), call, send_marked)
         finally:
-            self._settle(call)
+            self._settlement.settle(call)
 
-    def _check_head(self, headers: list[tuple[bytes, bytes]]) -> None:
-        size = hosts = 0
-        for name, value in headers:
-            size += len(name) + len(value)
-            hosts += name == b"host"
-        if size > self._header_bytes:
-            raise Refusal(431, "headers_too_large", f"the headers are larger than {self._header_bytes} bytes")
-        if hosts != 1:
-            raise Refusal(400, "invalid_host", "the request must have one Host header", param="Host")
 
-    def _settle(self, call: Call) -> None:
-        took_s = time.perf_counter() - call.began_s
-        self._measures.done(call, took_s)
-        row = call.row()
-        if row is not None:
-            self._usage.put(row)
-        level = logging.DEBUG if call.route.startswith(_QUIET) else logging.INFO
-        if log.isEnabledFor(level):
-            log.log(level, "%s", _line(call, took_s))
+def check_head(headers: Iterable[tuple[bytes, bytes]], most_bytes: int) -> None:
+    """Raise Refusal 431 when the headers are too large, 400 when there is not exactly one Host."""
+    size = hosts = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        hosts += name == b"host"
+    if size > most_bytes:
+        raise Refusal(431, "headers_too_large", f"the headers are larger than {most_bytes} bytes")
+    if hosts != 1:
+        raise Refusal(400, "invalid_host", "the request must have one Host header", param="Host")
 
 
 async def _refuse(refusal: Refusal, call: Call, send: Send) -> None:
@@ -101,27 +87,3 @@ def _log_mistake(error: Exception, call: Call) -> None:
     # The message of an exception may hold what the client sent; where it was raised does not.
     frame = traceback.extract_tb(error.__traceback__)[-1]
     log.error("request %s: %s at %s:%s", call.id, type(error).__name__, frame.filename, frame.lineno)
-
-
-def _line(call: Call, took_s: float) -> str:
-    """Return the one line that is logged of a request; it holds no prompt, key or token text."""
-    usage = call.usage
-    first_byte_s = None if call.first_byte_s is None else round(call.first_byte_s, 6)
-    return msgspec.json.encode(
-        {
-            "event": "request",
-            "id": call.id,
-            "client_id": call.client_id,
-            "route": call.route,
-            "key": "" if call.key is None else call.key.id,
-            "model": call.model,
-            "stream": call.stream,
-            "status": call.status,
-            "error": call.error,
-            "outcome": call.outcome,
-            "prompt_tokens": None if usage is None else usage.prompt_tokens,
-            "output_tokens": call.output_tokens,
-            "first_byte_s": first_byte_s,
-            "took_s": round(took_s, 6),
-        }
-    ).decode()

@@ -6,12 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import aiohttp
-from yarl import URL
 
-from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings, UpstreamSettings
+from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
+from reference_stack.services.infrastructure.api_gateway.backend import Backend, backend_of
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, bad_request, bad_upstream
 
 # uvicorn and vLLM close a connection that was idle for 5 s; one that is used at that very moment would be lost.
@@ -21,32 +20,11 @@ _LONGEST_ERROR = 64 * 1024
 _CONTEXT_WORDS = (b"max_model_len", b"maximum context length", b"context length")
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where a model's two routes and its health are, and the headers that the gateway itself sends."""
-
-    routes: Mapping[str, URL]
-    health: URL
-    headers: Mapping[str, str]
-
-
-def _upstream(settings: UpstreamSettings) -> Upstream:
-    base = URL(str(settings.base_url).rstrip("/"))
-    headers = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"}
-    if settings.api_key is not None:
-        headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-    routes = {route: base.with_path(base.path + route.removeprefix("/v1")) for route in _ROUTES}
-    return Upstream(routes, base.with_path(base.path.removesuffix("/v1") + "/health"), headers)
-
-
-_ROUTES = ("/v1/chat/completions", "/v1/completions")
-
-
 class Upstreams:
     """Open between `start` and `close`."""
 
     def __init__(self, settings: ApiGatewaySettings) -> None:
-        self.by_model = {name: _upstream(each) for name, each in settings.upstreams.items()}
+        self.by_model = {name: backend_of(each) for name, each in settings.upstreams.items()}
         self._connect_s = settings.connect_s
         self._health_s = settings.health_s
         self._session: aiohttp.ClientSession | None = None
@@ -67,11 +45,10 @@ class Upstreams:
             await self._session.close()
             self._session = None
 
-    def post(self, model: str, route: str, body: bytes, request_id: str) -> aiohttp.client._RequestContextManager:
+    def post(self, backend: Backend, route: str, body: bytes, request_id: str) -> aiohttp.client._RequestContextManager:
         """Send `body` as it is; redirects are not followed, for a model's server does not say where requests go."""
-        upstream = self.by_model[model]
-        headers = {**upstream.headers, "X-Request-Id": request_id}
-        return self._open.post(upstream.routes[route], data=body, headers=headers, allow_redirects=False)
+        headers = {**backend.headers, "X-Request-Id": request_id}
+        return self._open.post(backend.routes[route], data=body, headers=headers, allow_redirects=False)
 
     @property
     def _open(self) -> aiohttp.ClientSession:
@@ -88,10 +65,10 @@ class Upstreams:
         self._found = (dict(zip(names, answers, strict=True)), time.monotonic())
         return self._found[0]
 
-    async def _ask(self, upstream: Upstream) -> str:
+    async def _ask(self, backend: Backend) -> str:
         timeout = aiohttp.ClientTimeout(total=self._health_s)
         try:
-            async with self._open.get(upstream.health, timeout=timeout, allow_redirects=False) as reply:
+            async with self._open.get(backend.health, timeout=timeout, allow_redirects=False) as reply:
                 return "" if reply.status == 200 else f"its /health answers {reply.status}"
         except TimeoutError:
             return f"its /health does not answer within {self._health_s:g} s"

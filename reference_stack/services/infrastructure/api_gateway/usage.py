@@ -12,6 +12,7 @@ from dataclasses import asdict
 import msgspec
 
 from reference_stack.schemas.api.usage import UsageRepository, UsageRow
+from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.integration.database.port import RowsRefused
 
@@ -41,6 +42,18 @@ class UsageLog:
     @property
     def full(self) -> bool:
         return len(self._rows) >= self._most_held
+
+    def accept(self, call: Call) -> None:
+        """Nothing is written before the end here: a row that is lost with the process is lost."""
+
+    def progress(self, call: Call) -> None:
+        """Nothing is written before the end here."""
+
+    def final(self, call: Call) -> None:
+        """Queue the row of an accepted request that ended; never waits."""
+        row = call.row()
+        if row is not None:
+            self.put(row)
 
     def put(self, row: UsageRow) -> None:
         """Queue one row; never waits."""

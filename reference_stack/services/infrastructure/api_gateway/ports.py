@@ -1,0 +1,145 @@
+"""The seams of the gateway: what its story needs of the journal, the limits, the routing and the answer cache.
+
+Each is called on the path of every request, so it must cost little: plain attribute access and arithmetic, and no
+round trip where what is known here suffices. A method that is `async` may return without ever suspending, and should.
+It may be driven outside of a task until it first suspends (the hot path makes no task for a request that never waits),
+so code that needs one (`asyncio.timeout`, `asyncio.current_task`) must be behind `await in_task()`.
+
+Nothing here may raise anything but Refusal, and only where its docstring says so; what goes wrong inside is the
+implementer's to log and to survive.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.services.infrastructure.api_gateway.asked import Asked
+from reference_stack.services.infrastructure.api_gateway.backend import Backend
+from reference_stack.services.infrastructure.api_gateway.call import Call
+
+
+@types.coroutine
+def in_task() -> Generator[None, None, None]:
+    """Give way once; from then on the coroutine runs in a task of its own."""
+    yield
+
+
+class Journal(Protocol):
+    """Writes down what happens to each accepted request. For one call: accept, any number of progress, final."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no more can be written down; requests are then refused with 503 before they are accepted."""
+        ...
+
+    def accept(self, call: Call) -> None:
+        """Put the accepted request on its way to disk, before it goes to a model. Never waits."""
+        ...
+
+    def progress(self, call: Call) -> None:
+        """Hear that more of a stream is about to be passed on: `call.texts` and `call.usage` are up to date.
+
+        Called before the bytes go out, once for each read of the model's answer: decide cheaply whether to write.
+        """
+        ...
+
+    def final(self, call: Call) -> None:
+        """Write how the request ended (`call.row()` has it). Called exactly once, and only after `accept`."""
+        ...
+
+
+class Grant(Protocol):
+    """What `Limits.take` gave for one request, to be given back."""
+
+    def settle(self, tokens: int) -> None:
+        """Put `tokens` (prompt and output, as the model counted them) in the place of the estimate.
+
+        Called exactly once, however the request ended; 0 when no model saw it. Never waits.
+        """
+        ...
+
+
+class Limits(Protocol):
+    """How much a key may ask for."""
+
+    async def take(self, key: ApiKey, model: str, estimated_tokens: int) -> Grant:
+        """Take one request of `estimated_tokens` out of the key's limits.
+
+        Does not suspend while the local lease has room. Raises Refusal 429 with Retry-After when the key has no room.
+        """
+        ...
+
+
+class Ended(Enum):
+    """How the use of a backend ended, as far as its health is concerned."""
+
+    OK = "ok"  # answered to the end
+    BEFORE = "failed before the first byte"  # refused or broken connection, or what came was not HTTP
+    AFTER = "failed after the first byte"  # broke off, stalled beyond the deadline, or said nonsense
+    REFUSED = "refused by status"  # answered, with a status other than 200
+    CANCELLED = "cancelled"  # the client left, or the gateway stopped: says nothing of the backend
+
+
+class Lease(Protocol):
+    """One request's use of one backend."""
+
+    @property
+    def backend(self) -> Backend: ...
+
+    def heard(self) -> None:
+        """Hear that bytes of the answer came: once for each read, so no more than a time stamp."""
+        ...
+
+    def end(self, how: Ended, status: int = 0) -> None:
+        """Give the backend back; `status` is what it answered, 0 for nothing. Called exactly once. Never waits."""
+        ...
+
+
+class Router(Protocol):
+    """Chooses the backend of a request."""
+
+    async def pick(self, call: Call, asked: Asked, tried: Sequence[Backend]) -> Lease:
+        """Lease a backend for `asked.model`; `tried` are those that failed this request, in order.
+
+        Does not suspend while one has room. May wait in a bounded queue until a deadline. Cancelled when the client
+        leaves. Raises Refusal 429 or 503 with Retry-After when there is none.
+        """
+        ...
+
+    def again(self, call: Call, asked: Asked, tried: Sequence[Backend], how: Ended, status: int) -> bool:
+        """Return whether another backend is to be asked, the last of `tried` having ended so.
+
+        Asked only while nothing of an answer was passed on, after the lease was ended, with `how` BEFORE or REFUSED.
+        """
+        ...
+
+
+class Answers(Protocol):
+    """The cache of whole answers, for keys that opted in. An answer is its body, or a stream's events, as passed on."""
+
+    def wants(self, call: Call, asked: Asked) -> bool:
+        """Return whether this request may be answered from the cache, and its answer kept there. Almost free."""
+        ...
+
+    async def find(self, call: Call, asked: Asked) -> bytes | None:
+        """Return the kept answer, or None. Asked only where `wants`. Bounded in time: a slow cache is a miss."""
+        ...
+
+    async def keep(self, call: Call, asked: Asked, answer: bytes) -> None:
+        """Keep a complete answer. Runs in a task of its own, after the client has it, and only where `wants`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One implementer of each seam."""
+
+    journal: Journal
+    limits: Limits
+    router: Router
+    answers: Answers

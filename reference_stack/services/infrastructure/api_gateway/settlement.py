@@ -1,0 +1,57 @@
+"""What is done once when a request has ended, whatever its transport: counted, written down, logged."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from reference_stack.services.infrastructure.api_gateway.call import Call
+from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.infrastructure.api_gateway.ports import Journal
+
+log = logging.getLogger(__name__)
+
+_QUIET = ("/health", "/metrics")
+
+
+class Settlement:
+    """Settles each call once."""
+
+    def __init__(self, measures: Measures, journal: Journal) -> None:
+        self._measures = measures
+        self._journal = journal
+
+    def settle(self, call: Call) -> None:
+        took_s = time.perf_counter() - call.began_s
+        self._measures.done(call, took_s)
+        if call.outcome is not None:
+            self._journal.final(call)
+        level = logging.DEBUG if call.route.startswith(_QUIET) else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(level, "%s", _line(call, took_s))
+
+
+def _line(call: Call, took_s: float) -> str:
+    """Return the one line that is logged of a request; it holds no prompt, key or token text."""
+    usage = call.usage
+    first_byte_s = None if call.first_byte_s is None else round(call.first_byte_s, 6)
+    return msgspec.json.encode(
+        {
+            "event": "request",
+            "id": call.id,
+            "client_id": call.client_id,
+            "route": call.route,
+            "key": "" if call.key is None else call.key.id,
+            "model": call.model,
+            "stream": call.stream,
+            "status": call.status,
+            "error": call.error,
+            "outcome": call.outcome,
+            "prompt_tokens": None if usage is None else usage.prompt_tokens,
+            "output_tokens": call.output_tokens,
+            "first_byte_s": first_byte_s,
+            "took_s": round(took_s, 6),
+        }
+    ).decode()

@@ -1,0 +1,129 @@
+"""What happens to a request, whatever carries it: who may come in, what it may cost, who serves it, what is kept.
+
+The transports call these steps in order: `admit` with the head, `enter` (and `leave` at the very end), `check_kind`,
+then with the body `read`, and `accept`, which makes the errand that sees to the rest. No step knows a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
+from reference_stack.services.infrastructure.api_gateway.asked import Asked, Reader
+from reference_stack.services.infrastructure.api_gateway.backend import Backend
+from reference_stack.services.infrastructure.api_gateway.body import refuse_type
+from reference_stack.services.infrastructure.api_gateway.call import Call
+from reference_stack.services.infrastructure.api_gateway.keys import KeyRing
+from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.infrastructure.api_gateway.ports import Ended, Grant, Lease, Ports
+from reference_stack.services.infrastructure.api_gateway.refusal import overloaded
+
+
+class Story:
+    """The gateway's policy, one for all transports."""
+
+    def __init__(self, settings: ApiGatewaySettings, ring: KeyRing, ports: Ports, measures: Measures) -> None:
+        self.limits = settings.limits
+        self.timeout_s = settings.timeout_s
+        self.journal = ports.journal
+        self._reader = Reader(settings.limits, frozenset(settings.upstreams))
+        self._ring = ring
+        self._ports = ports
+        self._measures = measures
+        self._in_flight = 0
+        self._keeping: set[asyncio.Task[None]] = set()
+
+    async def admit(self, call: Call, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Let the request in by its key. Raises Refusal 401, or 503 when keys cannot be checked."""
+        call.key = await self._ring.admit([value for name, value in headers if name == b"authorization"])
+
+    def enter(self) -> None:
+        """Take a place among the requests in flight. Raises Refusal 503 when there is none."""
+        if self._in_flight >= self.limits.in_flight:
+            raise overloaded("the gateway has as many requests in flight as it takes")
+        self._in_flight += 1
+        self._measures.in_flight.set(self._in_flight)
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._in_flight -= 1
+        self._measures.in_flight.set(self._in_flight)
+
+    def check_kind(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raise Refusal 400 when the body does not call itself JSON."""
+        kind = next((value for name, value in headers if name == b"content-type"), b"")
+        if kind.partition(b";")[0].strip().lower() != b"application/json":
+            refuse_type()
+
+    def read(self, call: Call, body: bytes) -> Asked:
+        """Return what the body asks for. Raises Refusal 400, 404, or 503 when it could not be written down."""
+        assert call.key is not None  # noqa: S101 - it was admitted
+        asked = self._reader.read(call.route, body, call.key)
+        call.model = asked.model
+        call.stream = asked.stream
+        if self._ports.journal.full:
+            raise overloaded("usage cannot be written down at the moment")
+        return asked
+
+    async def accept(self, call: Call, asked: Asked) -> Errand:
+        """Accept the request: from here on it is in the usage journal. Raises Refusal 429 when over a limit."""
+        assert call.key is not None  # noqa: S101 - it was admitted
+        grant = await self._ports.limits.take(call.key, asked.model, asked.estimated_tokens)
+        call.outcome = "failed"
+        self._ports.journal.accept(call)
+        return Errand(self._ports, call, asked, grant)
+
+    def keep(self, errand: Errand, answer: bytes) -> None:
+        """Hand a complete answer to the cache, behind the client's back."""
+        task = asyncio.ensure_future(self._ports.answers.keep(errand.call, errand.asked, answer))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+
+class Errand:
+    """One accepted request on its way: its grant, and the backends that were asked, one after another."""
+
+    def __init__(self, ports: Ports, call: Call, asked: Asked, grant: Grant) -> None:
+        self.call = call
+        self.asked = asked
+        self.cached = ports.answers.wants(call, asked)
+        self.passed: list[bytes] = []  # of a stream that may be kept
+        self._ports = ports
+        self._grant = grant
+        self._lease: Lease | None = None
+        self._tried: list[Backend] = []
+        self._seen = False
+
+    async def find(self) -> bytes | None:
+        """Return the kept answer where the request may have one."""
+        return await self._ports.answers.find(self.call, self.asked) if self.cached else None
+
+    async def lease(self) -> Lease:
+        """Lease the next backend. Raises Refusal when none is to be had."""
+        self._lease = lease = await self._ports.router.pick(self.call, self.asked, self._tried)
+        self._tried.append(lease.backend)
+        return lease
+
+    def ended(self, how: Ended, status: int = 0) -> None:
+        """Give the leased backend back, if that was not done yet."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._seen = self._seen or how is not Ended.BEFORE
+            lease.end(how, status)
+
+    def again(self, how: Ended, status: int = 0) -> bool:
+        """Return whether to ask another backend; the lease was given back."""
+        if self.call.started or how not in (Ended.BEFORE, Ended.REFUSED):
+            return False
+        return self._ports.router.again(self.call, self.asked, self._tried, how, status)
+
+    def finish(self) -> None:
+        """Settle what the request took. Called exactly once, when nothing more will be sent."""
+        self.ended(Ended.CANCELLED)
+        self._grant.settle(self._tokens() if self._seen else 0)
+
+    def _tokens(self) -> int:
+        usage = self.call.usage
+        prompt = self.asked.estimated_prompt_tokens if usage is None else usage.prompt_tokens
+        return prompt + self.call.output_tokens
