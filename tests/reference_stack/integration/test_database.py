@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.keys import ApiKey, KeyLimits, StoredKey
 from reference_stack.schemas.api.runs import JudgedRun, Run, RunVerdict
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.database import DatabaseSettings
@@ -20,8 +20,8 @@ from reference_stack.services.integration.database.memory import MemoryDatabase
 from reference_stack.services.integration.database.migrate import Migration, MigrationChanged, migrate, read
 from reference_stack.services.integration.database.port import (
     Database,
+    Drawn,
     RowsRefused,
-    StoredKey,
     Unavailable,
     UsageTotal,
 )
@@ -41,15 +41,17 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     store = PostgresDatabase(where)
     assert await store.ping() == ""
     connection = await asyncpg.connect(where.dsn)
-    await connection.execute("TRUNCATE api_key, usage, run, verdict")
+    await connection.execute("TRUNCATE api_key, key_spend, usage, run, verdict")
     await connection.close()
     yield store
     await store.close()
 
 
 def key(key_id: str = "k1", **changes: object) -> StoredKey:
-    stored = StoredKey(ApiKey(key_id, key_id.encode().ljust(32, b"."), frozenset({"*"}), "acme"), name="first")
-    return replace(stored, **changes)  # type: ignore[arg-type]  # fields of the dataclass, by name
+    plain = ApiKey(key_id, key_id.encode().ljust(32, b"."), frozenset({"*"}), "acme")
+    of_key = {name: changes.pop(name) for name in ApiKey.__slots__ if name in changes}
+    changed = replace(plain, **of_key)  # type: ignore[arg-type]  # fields of the dataclass, by name
+    return replace(StoredKey(changed, name="first"), **changes)  # type: ignore[arg-type]  # likewise
 
 
 def row(number: int = 1, **changes: object) -> UsageRow:
@@ -89,6 +91,122 @@ async def test_putting_a_key_again_replaces_it(database: Database) -> None:
     changed = key(name="second", expires=NOON + timedelta(days=36500))
     await database.keys.put(changed)
     assert await database.keys.all_keys() == [changed]
+
+
+async def test_a_key_comes_back_as_it_was_put(database: Database) -> None:
+    """Limits, what may be kept, the former secret: all of a key is stored, and found by its id."""
+    full = key(
+        limits=KeyLimits(60, 10_000, 4, 2**40),
+        answers="exact",
+        expires=NOON + timedelta(days=36500),
+        former_digest=b"f" * 32,
+        former_until=NOON,
+    )
+    assert await database.keys.add(full)
+    assert await database.keys.find("k1") == full
+    assert await database.keys.find_key(full.key.digest) == full.key
+    assert await database.keys.find("k2") is None
+
+
+async def test_a_key_is_added_once(database: Database) -> None:
+    """A key of an id that is taken is not added, and changes nothing."""
+    assert await database.keys.add(key())
+    assert not await database.keys.add(key(digest=b"other".ljust(32), name="second"))
+    assert await database.keys.all_keys() == [key()]
+
+
+async def test_a_former_secret_lives_until_its_time(database: Database) -> None:
+    """After a rotation the former digest finds the same key until its time, and not after, nor when it is revoked."""
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    await database.keys.put(key(former_digest=b"f" * 32, former_until=soon))
+    assert await database.keys.find_key(b"f" * 32) == replace(key().key, digest=b"f" * 32, expires=soon)
+    await database.keys.put(key(former_digest=b"f" * 32, former_until=soon, expires=soon - timedelta(minutes=1)))
+    found = await database.keys.find_key(b"f" * 32)
+    assert found is not None
+    assert found.expires == soon - timedelta(minutes=1)
+    await database.keys.put(key(former_digest=b"f" * 32, former_until=soon - timedelta(hours=2)))
+    assert await database.keys.find_key(b"f" * 32) is None
+    await database.keys.put(key(former_digest=b"f" * 32, former_until=soon, revoked=True))
+    assert await database.keys.find_key(b"f" * 32) is None
+
+
+async def test_changes_at_once_are_all_made(database: Database) -> None:
+    """Twenty who change one key at the same time lose no change; what raises changes nothing; no key is no key."""
+    await database.keys.put(key(limits=KeyLimits(0)))
+
+    def more(stored: StoredKey) -> StoredKey:
+        asked = (stored.key.limits.requests_per_minute or 0) + 1
+        return replace(stored, key=replace(stored.key, limits=KeyLimits(asked)))
+
+    def refuse(stored: StoredKey) -> StoredKey:
+        raise ValueError(stored.name)
+
+    await asyncio.gather(*(database.keys.change("k1", more) for _ in range(20)))
+    with pytest.raises(ValueError, match="first"):
+        await database.keys.change("k1", refuse)
+    changed = await database.keys.find("k1")
+    assert changed is not None
+    assert changed.key.limits == KeyLimits(20)
+    assert await database.keys.change("k2", more) is None
+
+
+async def test_keys_come_in_pages(database: Database) -> None:
+    """A page begins after an id, has so many keys at most, and those of one tenant where one is named."""
+    for name in ("b", "a", "B", "c"):
+        await database.keys.put(key(name, tenant="blue" if name == "b" else "red"))
+    assert [stored.key.id for stored in await database.keys.page("", 2)] == ["B", "a"]
+    assert [stored.key.id for stored in await database.keys.page("a", 9)] == ["b", "c"]
+    assert [stored.key.id for stored in await database.keys.page("", 9, "red")] == ["B", "a", "c"]
+
+
+async def test_a_budget_is_never_exceeded(database: Database) -> None:
+    """Fifty draws at once take no more than the budget together, and come to its end; what is given back is there."""
+    draws = await asyncio.gather(*(database.spend.draw("k1", 1000, 0, 7, 100) for _ in range(50)))
+    assert all(draw.given == 0 or draw.given >= 7 for draw in draws)
+    taken = sum(draw.given for draw in draws)
+    assert 1000 - 7 * 16 < taken <= 1000
+    assert await database.spend.spent("k1") == taken
+    assert await database.spend.draw("k1", 1000, -taken, 1, 1) == Drawn(1, 999)
+    assert await database.spend.draw("k1", 1000, 2000, 1, 1) == Drawn(0, 0)
+    await database.spend.set_spent("k1", 5)
+    assert (await database.spend.spent("k1"), await database.spend.spent("k2")) == (5, 0)
+
+
+class Heard:
+    """What a feed told."""
+
+    def __init__(self) -> None:
+        self.digests: list[bytes] = []
+        self.states: list[bool] = []
+
+    def changed(self, digest: bytes) -> None:
+        self.digests.append(digest)
+
+    def watched(self, watched: bool) -> None:
+        self.states.append(watched)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until it is true, or fail."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - what is waited for tells nobody else
+            await asyncio.sleep(0.005)
+
+
+async def test_changes_of_keys_are_told(database: Database) -> None:
+    """Who follows hears that it is told, then of a key added, changed, and of both its secrets when it is rotated."""
+    heard = Heard()
+    follower = asyncio.create_task(database.feed.follow(heard))
+    await until(lambda: heard.states == [True])
+    await database.keys.add(key())
+    await until(lambda: key().key.digest in heard.digests)
+    for change in (key(revoked=True), key(digest=b"n" * 32, former_digest=key().key.digest, former_until=NOON)):
+        heard.digests.clear()
+        await database.keys.put(change)
+        await until(lambda: key().key.digest in heard.digests)
+    await until(lambda: b"n" * 32 in heard.digests)
+    follower.cancel()
+    await asyncio.gather(follower, return_exceptions=True)
 
 
 async def test_keys_are_listed_in_order(database: Database) -> None:
@@ -308,7 +426,7 @@ async def test_migrations_are_applied_once_and_never_changed(postgres: DatabaseS
     connection = await asyncpg.connect(postgres.dsn)
     try:
         await connection.execute("CREATE SCHEMA IF NOT EXISTS scratch; SET search_path TO scratch")
-        assert await migrate(connection) == [1, 2, 3]
+        assert await migrate(connection) == [1, 2, 3, 4]
         assert await migrate(connection) == []
         first, *others = read()
         with pytest.raises(MigrationChanged, match=r"0001 \(keys\)"):

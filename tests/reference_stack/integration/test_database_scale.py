@@ -13,7 +13,7 @@ import pytest
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database import postgres as statements
-from reference_stack.services.integration.database import postgres_runs
+from reference_stack.services.integration.database import postgres_keys, postgres_runs
 from reference_stack.services.integration.database.pool import Pool
 from reference_stack.services.integration.database.port import UsageTotal
 from reference_stack.services.integration.database.postgres import PostgresDatabase
@@ -84,7 +84,7 @@ async def test_a_hundred_thousand_rows(emptied: asyncpg.Connection[asyncpg.Recor
     await emptied.execute(KEYS)
     await emptied.execute("ANALYZE")
     asked: list[tuple[str, Sequence[object]]] = [
-        (statements._FIND_KEY, (bytes(32),)),
+        (postgres_keys.FIND_KEY, (bytes(32),)),
         (statements._IDS, HOUR),
         (statements._TOTALS, HOUR),
         (postgres_runs.FIND, ("run-7",)),
@@ -105,6 +105,6 @@ async def test_a_statement_is_prepared_once(postgres: DatabaseSettings) -> None:
     for _ in range(5):
         await database.keys.find_key(bytes(32))
     count = "SELECT count(*) FROM pg_prepared_statements WHERE statement = $1"
-    assert await pool.run(lambda connection: connection.fetchval(count, statements._FIND_KEY)) == 1
+    assert await pool.run(lambda connection: connection.fetchval(count, postgres_keys.FIND_KEY)) == 1
     await pool.close()
     await database.close()

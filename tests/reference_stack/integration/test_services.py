@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from reference_stack.orchestration import ports
-from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.keys import ApiKey, StoredKey
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
@@ -22,7 +22,6 @@ from reference_stack.services.integration.cache import app as cache
 from reference_stack.services.integration.cache.memory import MemoryCache
 from reference_stack.services.integration.database import app as database
 from reference_stack.services.integration.database.memory import MemoryDatabase
-from reference_stack.services.integration.database.port import StoredKey
 from reference_stack.services.integration.metrics import app as metrics
 from reference_stack.services.integration.metrics.memory import MemoryMetrics
 from reference_stack.services.integration.metrics.port import Firing, Series

@@ -60,7 +60,7 @@ def create_app(settings: DatabaseSettings, *, database: Database | None = None) 
                 "tenant": stored.key.tenant,
                 "models": sorted(stored.key.models),
                 "revoked": stored.revoked,
-                "expires": stored.expires,
+                "expires": stored.key.expires,
             }
             for stored in await store.keys.all_keys()
         ]

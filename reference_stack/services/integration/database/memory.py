@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
-from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.keys import KeyFeed
 from reference_stack.schemas.api.runs import JudgedRun, RunVerdict, moment
 from reference_stack.schemas.api.usage import UsageRow
+from reference_stack.services.integration.database.memory_keys import MemoryKeys, MemorySpend
 from reference_stack.services.integration.database.port import (
     KeyStore,
     RowsRefused,
     RunStore,
-    StoredKey,
+    SpendStore,
     Unavailable,
     UsageStore,
     UsageTotal,
@@ -27,7 +27,10 @@ class MemoryDatabase:
 
     def __init__(self) -> None:
         self.outage = False
-        self.keys: KeyStore = MemoryKeys(self)
+        self._keys = MemoryKeys(self.check)
+        self.keys: KeyStore = self._keys
+        self.feed: KeyFeed = self._keys
+        self.spend: SpendStore = MemorySpend(self.check)
         self.usage: UsageStore = MemoryUsage(self)
         self.runs: RunStore = MemoryRuns(self)
 
@@ -40,37 +43,6 @@ class MemoryDatabase:
 
     async def close(self) -> None:
         pass
-
-
-class MemoryKeys:
-    """See port.KeyStore."""
-
-    def __init__(self, database: MemoryDatabase) -> None:
-        self._database = database
-        self._keys: dict[str, StoredKey] = {}
-
-    async def find_key(self, digest: bytes) -> ApiKey | None:
-        self._database.check()
-        for stored in self._keys.values():
-            alive = not stored.revoked and (stored.expires is None or stored.expires > datetime.now(UTC))
-            if stored.key.digest == digest and alive:
-                return stored.key
-        return None
-
-    async def put(self, stored: StoredKey) -> None:
-        self._database.check()
-        self._keys[stored.key.id] = stored
-
-    async def revoke(self, key_id: str) -> bool:
-        self._database.check()
-        if key_id not in self._keys:
-            return False
-        self._keys[key_id] = replace(self._keys[key_id], revoked=True)
-        return True
-
-    async def all_keys(self) -> list[StoredKey]:
-        self._database.check()
-        return [self._keys[key_id] for key_id in sorted(self._keys)]
 
 
 class MemoryRuns:

@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Protocol
 
 from reference_stack.errors import StackError
-from reference_stack.schemas.api.keys import ApiKey, KeyRepository
+from reference_stack.schemas.api.keys import Alter, KeyFeed, KeyRepository, StoredKey
 from reference_stack.schemas.api.runs import JudgedRun, RunVerdict
 from reference_stack.schemas.api.usage import UsageRepository, UsageRow
+
+_SHARES = 16
 
 
 class Unavailable(StackError):
@@ -28,16 +30,6 @@ class RowsRefused(StackError):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredKey:
-    """A key with what its owner wrote about it. `expires` is aware; None: never."""
-
-    key: ApiKey
-    name: str = ""
-    revoked: bool = False
-    expires: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class UsageTotal:
     """What one key used of one model."""
 
@@ -51,8 +43,23 @@ class UsageTotal:
 class KeyStore(KeyRepository, Protocol):
     """API keys: those found by digest are valid, those listed are all."""
 
+    async def find(self, key_id: str) -> StoredKey | None:
+        """Return the key of this id, valid or not; None when there is none."""
+        ...
+
+    async def add(self, stored: StoredKey) -> bool:
+        """Add a key; False, and nothing changed, when there is one of its id."""
+        ...
+
     async def put(self, stored: StoredKey) -> None:
         """Add a key, or replace the one of the same id."""
+        ...
+
+    async def change(self, key_id: str, alter: Alter) -> StoredKey | None:
+        """Replace a key by what `alter` makes of it, with nobody in between; None when there is none of that id.
+
+        `alter` may be called more than once; what it raises changes nothing.
+        """
         ...
 
     async def revoke(self, key_id: str) -> bool:
@@ -61,6 +68,42 @@ class KeyStore(KeyRepository, Protocol):
 
     async def all_keys(self) -> list[StoredKey]:
         """Return every key, in the order of their ids."""
+        ...
+
+    async def page(self, after: str, limit: int, tenant: str | None = None) -> list[StoredKey]:
+        """Return at most `limit` keys whose ids come after `after`, in their order, of one tenant where it is given."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What was given of a budget, and what is left of it, in tokens."""
+
+    given: int
+    left: int
+
+
+def share_of(left: int, least: int, most: int) -> int:
+    """Return how much of what is `left` one who asks for `most` gets: less as it runs out, `least` or else nothing."""
+    return 0 if left < least else min(left, max(least, min(most, left // _SHARES)))
+
+
+class SpendStore(Protocol):
+    """What keys have taken of their budgets; workers draw a share at a time, so that nobody asks for each request."""
+
+    async def draw(self, key_id: str, budget: int, owed: int, least: int, most: int) -> Drawn:
+        """Add `owed` to what is taken (negative: give back), then take from `least` to `most` tokens more, or none.
+
+        What is taken by a draw never exceeds `budget`, whoever draws at the same time.
+        """
+        ...
+
+    async def spent(self, key_id: str) -> int:
+        """Return the tokens taken."""
+        ...
+
+    async def set_spent(self, key_id: str, tokens: int) -> None:
+        """Say that `tokens` are taken."""
         ...
 
 
@@ -101,6 +144,12 @@ class Database(Protocol):
 
     @property
     def keys(self) -> KeyStore: ...
+
+    @property
+    def feed(self) -> KeyFeed: ...
+
+    @property
+    def spend(self) -> SpendStore: ...
 
     @property
     def usage(self) -> UsageStore: ...

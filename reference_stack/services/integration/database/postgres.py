@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from reference_stack.errors import StackError
-from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.keys import KeyFeed
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.pool import READ_ONLY, Pool
@@ -16,19 +16,16 @@ from reference_stack.services.integration.database.port import (
     KeyStore,
     RowsRefused,
     RunStore,
-    StoredKey,
+    SpendStore,
     UsageStore,
     UsageTotal,
 )
+from reference_stack.services.integration.database.postgres_feed import PostgresFeed
+from reference_stack.services.integration.database.postgres_keys import PostgresKeys, PostgresSpend
 from reference_stack.services.integration.database.postgres_runs import PostgresRuns
 
 # The server refuses it, or it cannot even be sent: a number too large, half a surrogate pair, a year 60000.
 _BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, OverflowError)
-_PUT_KEY = """
-INSERT INTO api_key (id, digest, name, tenant, models, revoked, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, name = excluded.name, tenant = excluded.tenant,
-    models = excluded.models, revoked = excluded.revoked, expires = excluded.expires"""
-_FIND_KEY = "SELECT * FROM api_key WHERE digest = $1 AND NOT revoked AND (expires IS NULL OR expires > now())"
 _ADD_ROWS = """
 INSERT INTO usage (request_id, client_request_id, key_id, tenant, model, route, outcome, status, stream, prompt_tokens,
     output_tokens, exact, accepted, took_s)
@@ -48,6 +45,8 @@ class PostgresDatabase:
     def __init__(self, settings: DatabaseSettings) -> None:
         self._pool = Pool(settings)
         self.keys: KeyStore = PostgresKeys(self._pool)
+        self.feed: KeyFeed = PostgresFeed(settings)
+        self.spend: SpendStore = PostgresSpend(self._pool)
         self.usage: UsageStore = PostgresUsage(self._pool)
         self.runs: RunStore = PostgresRuns(self._pool)
 
@@ -64,38 +63,6 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         await self._pool.close()
-
-
-class PostgresKeys:
-    """See port.KeyStore."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    async def find_key(self, digest: bytes) -> ApiKey | None:
-        row = await self._pool.run(lambda connection: connection.fetchrow(_FIND_KEY, digest))
-        return None if row is None else _stored(row).key
-
-    async def put(self, stored: StoredKey) -> None:
-        key = stored.key
-        models = sorted(key.models)
-        values = (key.id, key.digest, stored.name, key.tenant, models, stored.revoked, stored.expires)
-        await self._pool.run(lambda connection: connection.execute(_PUT_KEY, *values))
-
-    async def revoke(self, key_id: str) -> bool:
-        statement = "UPDATE api_key SET revoked = true WHERE id = $1"
-        done = await self._pool.run(lambda connection: connection.execute(statement, key_id))
-        return done == "UPDATE 1"
-
-    async def all_keys(self) -> list[StoredKey]:
-        statement = 'SELECT * FROM api_key ORDER BY id COLLATE "C"'
-        rows = await self._pool.run(lambda connection: connection.fetch(statement))
-        return [_stored(row) for row in rows]
-
-
-def _stored(row: asyncpg.Record) -> StoredKey:
-    key = ApiKey(row["id"], row["digest"], frozenset(row["models"]), row["tenant"])
-    return StoredKey(key, row["name"], row["revoked"], row["expires"])
 
 
 class PostgresUsage:
