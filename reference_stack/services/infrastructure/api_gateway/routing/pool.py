@@ -1,0 +1,205 @@
+"""The servers of one model: hands them out as places, lets requests wait in line, and says when it cannot."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reference_stack.services.infrastructure.api_gateway.routing.budget import Budget
+from reference_stack.services.infrastructure.api_gateway.routing.choice import bounded, least_loaded
+from reference_stack.services.infrastructure.api_gateway.routing.server import Out, Rules, Server, Sign
+
+
+class Shed(StrEnum):
+    """Why a request was turned away."""
+
+    OUT = "out"  # no server of the model can be trusted, and enough requests try them already
+    SHARE = "share"  # the model has as many requests here as one model may have
+    LINE = "line"  # the servers are full, and so is the line
+    WAITED = "waited"  # its time in the line is up
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """`affinity` is how far above its share a server may be loaded for a prefix; `most` counts open and waiting."""
+
+    affinity: float
+    most: int
+    line: int
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """A place at `server` for one request; `end` gives it back, once. `on_stalled` asks its holder to give up."""
+
+    server: Server
+    stream: bool
+    trial: bool
+    began_s: float
+    on_stalled: Callable[[], object] = lambda: None
+    ended: Sign | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A request in line; `told` hears once what became of it, and returns whether anybody still wanted to know."""
+
+    key: int
+    stream: bool
+    told: Callable[[Place | Shed], bool]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the start."""
+
+    ended: dict[tuple[str, Sign], int] = field(default_factory=dict)
+    retries: int = 0
+    shed: dict[Shed, int] = field(default_factory=dict)
+    ejected: dict[tuple[str, Out], int] = field(default_factory=dict)
+
+    def ended_by(self, sign: Sign) -> int:
+        return sum(count for (_, each), count in self.ended.items() if each is sign)
+
+
+class Pool:
+    """First come, first served: nobody gets a place while another waits for one."""
+
+    def __init__(self, servers: Sequence[Server], rules: Rules, bounds: Bounds, budget: Budget) -> None:
+        self.servers = tuple(servers)
+        self.counts = Counts()
+        self.open = 0
+        self._rules = rules
+        self._bounds = bounds
+        self._budget = budget
+        self._line: deque[Waiter] = deque()
+        self._places: dict[Server, set[Place]] = {each: set() for each in self.servers}
+        self._turn = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    def request(self, key: int, now_s: float, *, stream: bool) -> Place | Shed | None:
+        """Return a place for a request that came in, why there is none, or None: it may wait in line."""
+        self._budget.request()
+        if self.open + len(self._line) >= self._bounds.most:
+            return self._shed(Shed.SHARE)
+        found = None if self._line else self._find(key, now_s, stream=stream)
+        if found is None and len(self._line) >= self._bounds.line:
+            return self._shed(Shed.LINE)
+        return found
+
+    def again(self, tried: Sequence[Place], key: int, now_s: float) -> Place | None:
+        """Return a place for a request whose attempts so far ended before the first byte of an answer, or None.
+
+        Another server is tried first, the same one only where it lost the connection and there is no other. A server
+        that was not reached costs no budget: it got nothing, and each server is tried once.
+        """
+        last = tried[-1]
+        before = {place.server for place in tried}
+        others = [each for each in self.servers if each not in before and each.out(now_s) is None and not each.full]
+        if not others and last.ended is Sign.LOST and len(tried) == 1 and len(self.servers) == 1:
+            others = [each for each in before if each.trusted(now_s)]
+        if not others or self._line or (last.ended is not Sign.UNREACHED and not self._budget.spend()):
+            return None
+        self.counts.retries += 1
+        return self._give(self._choose(others, key, now_s), now_s, stream=last.stream)
+
+    def end(self, place: Place, ended: Sign, now_s: float, *, rest_s: float = 0.0) -> None:
+        """Take a place back; a second time does nothing."""
+        if place.ended is None:
+            self._give_back(place, ended, now_s, rest_s)
+            self.pump(now_s)
+
+    def _give_back(self, place: Place, ended: Sign, now_s: float, rest_s: float) -> None:
+        place.ended = ended
+        server = place.server
+        self.open -= 1
+        self._places[server].discard(place)
+        opened = server.breaker.opened
+        server.end(ended, now_s, stream=place.stream, trial=place.trial, rest_s=rest_s)
+        if place.trial:
+            server.breaker.end_trial()
+        if server.breaker.opened > opened:
+            self._ejected(server, Out.FAILING)
+        self.counts.ended[server.name, ended] = self.counts.ended.get((server.name, ended), 0) + 1
+
+    def wait(self, waiter: Waiter) -> None:
+        self._line.append(waiter)
+
+    def leave(self, waiter: Waiter, *, waited: bool) -> None:
+        """Take a waiter out of the line, if it is there: its time is up when `waited`, else its client went."""
+        with suppress(ValueError):
+            self._line.remove(waiter)
+        if waited:
+            self._shed(Shed.WAITED)
+
+    def pump(self, now_s: float) -> None:
+        """Give places to those in line, in order, as far as there are any."""
+        while self._line:
+            found = self._find(self._line[0].key, now_s, stream=self._line[0].stream)
+            if found is None:
+                return
+            if not self._line.popleft().told(found) and isinstance(found, Place):
+                self._give_back(found, Sign.CANCELLED, now_s, 0.0)
+
+    def probed(self, server: Server, *, well: bool) -> None:
+        """Take one answer of a server's /health into account."""
+        before = server.unhealthy
+        server.probed(well=well)
+        if server.unhealthy and not before:
+            self._ejected(server, Out.UNHEALTHY)
+
+    def tick(self, now_s: float) -> None:
+        """Eject servers that went silent, ask the holders of their places to give up, and move the line."""
+        for server in self.servers:
+            just = server.tick(now_s)
+            if just:
+                self._ejected(server, Out.STALLED)
+            if server.stalled:
+                for place in [each for each in self._places[server] if just or self._too_old(each, now_s)]:
+                    place.on_stalled()
+        self.pump(now_s)
+
+    def _too_old(self, place: Place, now_s: float) -> bool:
+        bound_s = self._rules.stalled_s if place.stream else self._rules.whole_stalled_s
+        return now_s - place.began_s > bound_s
+
+    def _find(self, key: int, now_s: float, *, stream: bool) -> Place | Shed | None:
+        """Return a place, Shed.OUT, or None while every server that can be trusted is full."""
+        usable = [each for each in self.servers if each.out(now_s) is None]
+        if not usable:
+            # The set is never empty: with none to trust, each is tried by as many as a breaker lets through.
+            usable = [each for each in self.servers if each.breaker.trial_free]
+            if not usable:
+                return self._shed(Shed.OUT)
+        free = [each for each in usable if not each.full]
+        return self._give(self._choose(free, key, now_s), now_s, stream=stream) if free else None
+
+    def _choose(self, free: Sequence[Server], key: int, now_s: float) -> Server:
+        if len(free) == 1:
+            return free[0]
+        rested = [each for each in free if each.rests_until_s <= now_s] or free
+        return bounded(rested, key, self._bounds.affinity) if key else least_loaded(rested)
+
+    def _give(self, server: Server, now_s: float, *, stream: bool) -> Place:
+        place = Place(server, stream, not server.trusted(now_s), now_s)
+        if place.trial:
+            server.breaker.begin_trial()
+        self._turn += 1
+        server.turn = self._turn
+        server.begin(now_s, stream=stream)
+        self.open += 1
+        self._places[server].add(place)
+        return place
+
+    def _shed(self, why: Shed) -> Shed:
+        self.counts.shed[why] = self.counts.shed.get(why, 0) + 1
+        return why
+
+    def _ejected(self, server: Server, why: Out) -> None:
+        self.counts.ejected[server.name, why] = self.counts.ejected.get((server.name, why), 0) + 1

@@ -1,0 +1,165 @@
+"""One of a model's servers as the gateway knows it: what is open on it, and whether it can be trusted with more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reference_stack.services.infrastructure.api_gateway.routing.breaker import Breaker
+from reference_stack.services.infrastructure.api_gateway.routing.choice import seed_of
+
+
+class Sign(StrEnum):
+    """How an attempt at a server ended, as far as it says something about that server."""
+
+    OK = "ok"
+    UNREACHED = "unreached"  # nothing of the request was sent
+    LOST = "lost"  # the connection ended, or spoke no HTTP, before the first byte of an answer
+    ERRED = "erred"  # a 5xx, or an answer that is none
+    BROKEN = "broken"  # the answer ended before its end
+    STALLED = "stalled"  # given up by the gateway, since the server says nothing to anybody
+    REFUSED = "refused"  # 4xx: the request's fault
+    BUSY = "busy"  # 429 or 503: load, and no fault
+    CANCELLED = "cancelled"  # by the client, or by its deadline
+
+
+class Out(StrEnum):
+    """Why a server is not trusted."""
+
+    FAILING = "failing"  # its breaker is not closed
+    STALLED = "stalled"  # it holds requests and says nothing
+    UNHEALTHY = "unhealthy"  # its /health says so, or cannot be reached
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for each of a model's servers; `stalled_s` is for streams, `whole_stalled_s` for other answers."""
+
+    failures: int
+    of: int
+    open_s: float
+    trials: int
+    stalled_s: float
+    whole_stalled_s: float
+    bad_probes: int
+    longest_rest_s: float
+
+
+_JUDGED = {
+    Sign.OK: False,
+    Sign.REFUSED: False,
+    Sign.UNREACHED: True,
+    Sign.LOST: True,
+    Sign.ERRED: True,
+    Sign.BROKEN: True,
+}
+
+
+class Server:
+    """Its owner calls `tick` a few times a second; between ticks only `heard` is written for bytes that come.
+
+    A server is `stalled` when it has open streams and none of its bytes came for `stalled_s`, or only answers that
+    come whole and nothing for `whole_stalled_s`; /health does not matter for it. Streams that wait for a slow client
+    do not count: nobody reads what such a server sends. Any byte makes it well again.
+    """
+
+    def __init__(self, name: str, *, weight: float, max_in_flight: int | None, rules: Rules, now_s: float) -> None:
+        self.name = name
+        self.weight = weight
+        self.max_in_flight = max_in_flight
+        self.seed = seed_of(name)
+        self.turn = 0
+        self.breaker = Breaker(failures=rules.failures, of=rules.of, open_s=rules.open_s, trials=rules.trials)
+        self.in_flight = 0
+        self.streams = 0
+        self.waiting_for_client = 0  # of the streams
+        self.heard = False  # a byte came since the last tick
+        self.stalled = False
+        self.stalls = 0
+        self.rests_until_s = now_s
+        self._rules = rules
+        self._heard_s = self._busy_s = self._streaming_s = now_s
+        self._bad_probes = 0
+
+    @property
+    def full(self) -> bool:
+        return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
+
+    @property
+    def unhealthy(self) -> bool:
+        return self._bad_probes >= self._rules.bad_probes
+
+    def out(self, now_s: float) -> Out | None:
+        """Return why the server gets no request, or None: half open with a trial free it does."""
+        if self.stalled:
+            return Out.STALLED
+        if self.unhealthy:
+            return Out.UNHEALTHY
+        breaker = self.breaker
+        if breaker.closed or (breaker.half_open(now_s) and breaker.trial_free):
+            return None
+        return Out.FAILING
+
+    def trusted(self, now_s: float) -> bool:
+        """Whether it is in without reserve."""
+        return self.breaker.closed and self.out(now_s) is None
+
+    def begin(self, now_s: float, *, stream: bool) -> None:
+        """Count a request that goes to it."""
+        if self.in_flight == 0:
+            self._busy_s = now_s
+        if stream and self.streams == self.waiting_for_client:
+            self._streaming_s = now_s
+        self.in_flight += 1
+        self.streams += stream
+
+    def end(self, ended: Sign, now_s: float, *, stream: bool, trial: bool, rest_s: float = 0.0) -> None:
+        """Take back what `begin` counted; a server that is busy rests for `rest_s`, within a bound."""
+        self.in_flight -= 1
+        self.streams -= stream
+        if ended is Sign.BUSY:
+            self.rests_until_s = max(self.rests_until_s, now_s + min(rest_s, self._rules.longest_rest_s))
+        if ended in (Sign.OK, Sign.REFUSED, Sign.BUSY):
+            self._hear(now_s)
+        failed = _JUDGED.get(ended)
+        if failed is not None:
+            self.breaker.judge(failed=failed, trial=trial, now_s=now_s)
+
+    def go_on(self, now_s: float) -> None:
+        """A stream's client takes bytes again: from now on silence counts."""
+        if self.streams == self.waiting_for_client:
+            self._streaming_s = now_s
+        self.waiting_for_client -= 1
+
+    def answered(self, now_s: float, *, well: bool) -> None:
+        """It answered a request that the gateway made on its own account; `well` is with status 200."""
+        self._hear(now_s)
+        if well:
+            self.breaker.close()
+
+    def probed(self, *, well: bool) -> None:
+        """Take one answer of its /health into account."""
+        self._bad_probes = 0 if well else self._bad_probes + 1
+
+    def tick(self, now_s: float) -> bool:
+        """Bring its silence up to date; return whether it has just stalled."""
+        if self.heard:
+            self._hear(now_s)
+            return False
+        if self.stalled or not self._silent(now_s):
+            return False
+        self.stalled = True
+        self.stalls += 1
+        return True
+
+    def _silent(self, now_s: float) -> bool:
+        rules = self._rules
+        if self.streams > self.waiting_for_client:
+            return now_s - max(self._heard_s, self._streaming_s) > rules.stalled_s
+        whole = self.in_flight - self.streams
+        return whole > 0 and now_s - max(self._heard_s, self._busy_s) > rules.whole_stalled_s
+
+    def _hear(self, now_s: float) -> None:
+        self.heard = False
+        self.stalled = False
+        self._heard_s = now_s

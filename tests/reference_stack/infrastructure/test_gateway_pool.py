@@ -1,0 +1,473 @@
+"""The servers of one model as a state machine: places, the line, ejection and return. No clock, no socket."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from reference_stack.services.infrastructure.api_gateway.routing.budget import Budget
+from reference_stack.services.infrastructure.api_gateway.routing.pool import Bounds, Place, Pool, Shed, Waiter
+from reference_stack.services.infrastructure.api_gateway.routing.server import Out, Rules, Server, Sign
+
+RULES = Rules(
+    failures=3,
+    of=6,
+    open_s=1.0,
+    trials=2,
+    stalled_s=5.0,
+    whole_stalled_s=20.0,
+    bad_probes=2,
+    longest_rest_s=5.0,
+)
+BOUNDS = Bounds(affinity=1.25, most=100, line=3)
+FAULTS = (Sign.UNREACHED, Sign.LOST, Sign.ERRED, Sign.BROKEN)
+
+
+def pool(*most: int | None, bounds: Bounds = BOUNDS, share: float = 0.1) -> Pool:
+    """A pool with a server for each of `most`, its most requests in flight."""
+    servers = [
+        Server(f"s{number}", weight=1.0, max_in_flight=each, rules=RULES, now_s=0.0) for number, each in enumerate(most)
+    ]
+    return Pool(servers, RULES, bounds, Budget(share=share))
+
+
+def place(found: Pool, now_s: float = 0.0, *, key: int = 0, stream: bool = False) -> Place:
+    given = found.request(key, now_s, stream=stream)
+    assert isinstance(given, Place)
+    return given
+
+
+def fail(found: Pool, server: Server, now_s: float = 0.0, sign: Sign = Sign.ERRED) -> None:
+    """Let the server fail until it is out."""
+    while server.out(now_s) is None:
+        given = place(found, now_s)
+        found.end(given, sign if given.server is server else Sign.OK, now_s)
+
+
+@dataclass
+class Heard:
+    """Somebody in line, and what he was told."""
+
+    told: list[Place | Shed] = field(default_factory=list)
+    there: bool = True
+
+    def waiter(self, key: int = 0) -> Waiter:
+        def tell(found: Place | Shed) -> bool:
+            self.told.append(found)
+            return self.there
+
+        return Waiter(key, stream=False, told=tell)
+
+
+def test_servers_share_the_load_and_give_it_back() -> None:
+    """Requests spread over the servers, and an ended one leaves nothing behind, however often it is told."""
+    found = pool(None, None)
+    places = [place(found) for _ in range(10)]
+    assert [each.in_flight for each in found.servers] == [5, 5]
+
+    for each in places * 2:
+        found.end(each, Sign.OK, 1.0)
+
+    assert [each.in_flight for each in found.servers] == [0, 0]
+    assert found.open == 0
+    assert sum(found.counts.ended.values()) == 10
+
+
+def test_refusals_and_load_open_no_breaker() -> None:
+    """A hundred 400s, 429s, 503s and cancelled requests keep a server as trusted as before."""
+    found = pool(None)
+    for sign in (Sign.REFUSED, Sign.BUSY, Sign.CANCELLED, Sign.STALLED) * 25:
+        found.end(place(found), sign, 0.0)
+    assert found.servers[0].trusted(0.0)
+
+
+def test_each_kind_of_fault_opens_the_breaker() -> None:
+    """A server that is not reached, lost, in error or breaks off is out after its third, and the others take all."""
+    for sign in FAULTS:
+        found = pool(None, None)
+        ill = found.servers[0]
+        fail(found, ill, sign=sign)
+        assert ill.out(0.5) is Out.FAILING
+        assert {place(found, 0.5).server for _ in range(20)} == {found.servers[1]}
+        assert found.counts.ejected == {("s0", Out.FAILING): 1}
+
+
+def test_a_server_returns_through_a_few_trials() -> None:
+    """Half open it gets at most `trials` at once; the first that is good brings it back."""
+    found = pool(None, None)
+    ill = found.servers[0]
+    fail(found, ill)
+
+    given = [place(found, 1.5) for _ in range(20)]
+    trials = [each for each in given if each.server is ill]
+    assert len(trials) == 2
+    assert all(each.trial for each in trials)
+
+    found.end(trials[0], Sign.OK, 1.6)
+    assert ill.trusted(1.6)
+    found.end(trials[1], Sign.OK, 1.6)
+    assert ill.breaker.trials_out == 0
+
+
+def test_load_in_a_trial_proves_nothing() -> None:
+    """A 503 in half open neither brings a server back nor sends it away."""
+    found = pool(None)
+    fail(found, found.servers[0])
+    found.end(place(found, 2.0), Sign.BUSY, 2.0)
+    assert found.servers[0].out(2.0) is None
+    assert not found.servers[0].trusted(2.0)
+
+
+def test_the_last_server_is_never_quite_out() -> None:
+    """With nobody to trust, a few at a time still try, the rest hear at once, and one good answer ends it."""
+    found = pool(None)
+    fail(found, found.servers[0])
+
+    tries = [found.request(0, 0.1, stream=False) for _ in range(5)]
+
+    assert tries[2:] == [Shed.OUT] * 3
+    assert found.counts.shed == {Shed.OUT: 3}
+    assert isinstance(tries[0], Place)
+    found.end(tries[0], Sign.OK, 0.2)
+    assert found.servers[0].trusted(0.2)
+
+
+def test_who_finds_the_servers_full_waits_in_order() -> None:
+    """First come, first served; whoever comes while somebody waits goes behind him."""
+    found = pool(1)
+    first = place(found)
+    line = [Heard(), Heard()]
+    for each in line:
+        assert found.request(0, 0.0, stream=False) is None
+        found.wait(each.waiter())
+    found.end(first, Sign.OK, 1.0)
+    assert [len(each.told) for each in line] == [1, 0]
+    assert found.request(0, 1.0, stream=False) is None
+
+    given = line[0].told[0]
+    assert isinstance(given, Place)
+    found.end(given, Sign.OK, 2.0)
+    assert [len(each.told) for each in line] == [1, 1]
+    assert found.waiting == 0
+
+
+def test_the_line_has_an_end() -> None:
+    """A full line sends away at once, and a waiter whose time is up makes room."""
+    found = pool(1, bounds=replace(BOUNDS, line=1))
+    place(found)
+    waiter = Heard().waiter()
+    assert found.request(0, 0.0, stream=False) is None
+    found.wait(waiter)
+    assert found.request(0, 0.0, stream=False) is Shed.LINE
+
+    found.leave(waiter, waited=True)
+    found.leave(waiter, waited=False)
+
+    assert found.waiting == 0
+    assert found.counts.shed == {Shed.LINE: 1, Shed.WAITED: 1}
+    assert found.request(0, 0.0, stream=False) is None
+
+
+def test_a_place_for_somebody_who_left_goes_to_the_next() -> None:
+    """A thousand clients that went in the same moment hold nobody up and keep no place."""
+    found = pool(1, bounds=Bounds(affinity=1.25, most=2000, line=2000))
+    first = place(found)
+    gone = [Heard(there=False) for _ in range(1000)]
+    last = Heard()
+    for each in [*gone, last]:
+        found.wait(each.waiter())
+
+    found.end(first, Sign.OK, 1.0)
+
+    assert len(last.told) == 1
+    assert found.servers[0].in_flight == 1
+
+
+def test_the_line_hears_when_there_is_nobody_left_to_wait_for() -> None:
+    """When the servers go out, those in line beyond the trials are told instead of kept."""
+    found = pool(1)
+    server = found.servers[0]
+    held = place(found, stream=True)
+    line = [Heard() for _ in range(3)]
+    for each in line:
+        found.wait(each.waiter())
+    found.tick(6.0)
+    assert server.stalled
+
+    found.end(held, Sign.STALLED, 6.0)
+    found.end(line[0].told[0], Sign.ERRED, 6.1)  # type: ignore[arg-type]  # its type is what the next line looks at
+    assert all(isinstance(each.told[0], Place) for each in line[:2])
+
+
+def test_one_model_takes_no_more_than_its_share() -> None:
+    """Open and waiting together stay within `most`, so that one model's trouble leaves room for the others."""
+    found = pool(1, None, bounds=replace(BOUNDS, most=2))
+    places = [place(found), place(found)]
+    assert found.request(0, 0.0, stream=False) is Shed.SHARE
+    found.end(places[0], Sign.OK, 0.0)
+    assert isinstance(found.request(0, 0.0, stream=False), Place)
+
+
+def test_a_failed_request_goes_elsewhere() -> None:
+    """A retry asks a server that this request has not tried, and ends when there is none."""
+    found = pool(None, None, None)
+    tried: list[Place] = [place(found)]
+    while True:
+        found.end(tried[-1], Sign.UNREACHED, 0.0)
+        following = found.again(tried, 0, 0.0)
+        if following is None:
+            break
+        tried.append(following)
+    assert sorted(each.server.name for each in tried) == ["s0", "s1", "s2"]
+    assert found.counts.retries == 2
+
+
+def test_retries_stay_within_the_budget() -> None:
+    """Servers that lose every request cause at most a tenth more of them, and one."""
+    found = pool(None, None, bounds=replace(BOUNDS, most=10_000))
+    for number in range(200):
+        given = place(found, float(number))
+        found.end(given, Sign.LOST, float(number))
+        following = found.again([given], 0, float(number))
+        if following is not None:
+            found.end(following, Sign.LOST, float(number))
+    assert 15 <= found.counts.retries <= 21
+
+
+def test_an_only_server_that_lost_its_connection_is_asked_once_more() -> None:
+    """A connection that broke says little of a server that is trusted; an error or a refusal to connect says enough."""
+    for sign, expected in ((Sign.LOST, True), (Sign.ERRED, False), (Sign.UNREACHED, False), (Sign.BUSY, False)):
+        found = pool(None)
+        given = place(found)
+        found.end(given, sign, 0.0)
+        following = found.again([given], 0, 0.0)
+        assert (following is not None) is expected
+        if following is not None:
+            found.end(following, sign, 0.0)
+            assert found.again([given, following], 0, 0.0) is None
+
+
+def test_a_busy_server_rests_while_another_can() -> None:
+    """Retry-After is honoured within a bound: others go first, and where all rest none is left idle."""
+    found = pool(None, None)
+    first = place(found)
+    found.end(first, Sign.BUSY, 0.0, rest_s=3600.0)
+
+    assert {place(found, 0.1).server for _ in range(10)} == {found.servers[1]}
+    assert first.server in {place(found, 5.1).server for _ in range(10)}
+
+    alone = pool(None)
+    found.end(first, Sign.BUSY, 0.0)
+    alone.end(place(alone), Sign.BUSY, 0.0, rest_s=3.0)
+    assert place(alone, 0.1).server is alone.servers[0]
+
+
+def test_a_server_that_holds_streams_and_says_nothing_is_out() -> None:
+    """A hung engine is ejected by its silence, its holders are asked to give up, and any byte brings it back."""
+    found = pool(None, None)
+    asked: list[Place] = []
+    places = [place(found, stream=True) for _ in range(4)]
+    for each in places:
+        each.on_stalled = lambda each=each: asked.append(each)  # type: ignore[misc]  # mypy sees no default here
+    hung, well = found.servers
+    well.heard = True
+    found.tick(5.0)
+    assert not hung.stalled
+    found.tick(5.1)
+    assert hung.out(5.1) is Out.STALLED
+    assert [each.server for each in asked] == [hung, hung]
+    assert well.trusted(5.1)
+    assert found.counts.ejected == {("s0", Out.STALLED): 1}
+    for each in asked:
+        found.end(each, Sign.STALLED, 5.2)
+    assert {place(found, 5.2).server for _ in range(10)} == {well}
+
+    hung.heard = True
+    found.tick(5.3)
+
+    assert hung.trusted(5.3)
+
+
+def test_who_tries_a_stalled_server_is_asked_to_give_up_in_time() -> None:
+    """A request that tries an only server which is hung waits no longer than the others did."""
+    found = pool(None)
+    place(found, stream=True)
+    found.tick(5.1)
+    late = place(found, 6.0, stream=True)
+    asked: list[float] = []
+    late.on_stalled = lambda: asked.append(1)
+    found.tick(11.0)
+    assert not asked
+    found.tick(11.1)
+    assert asked
+
+
+def test_an_idle_server_is_silent_with_reason() -> None:
+    """Silence counts from the first open stream, or whole answer, and not from the last byte before."""
+    found = pool(None)
+    found.tick(1000.0)
+    given = place(found, 1000.0, stream=True)
+    found.tick(1004.9)
+    assert not found.servers[0].stalled
+    found.end(given, Sign.OK, 1004.9)
+
+    place(found, 2000.0)
+    found.tick(2019.9)
+    assert not found.servers[0].stalled
+    stream = place(found, 2019.9, stream=True)
+    found.tick(2024.8)
+    assert not found.servers[0].stalled
+    found.end(stream, Sign.CANCELLED, 2024.8)
+    found.tick(2024.9)
+    assert found.servers[0].stalled
+
+
+def test_a_stream_that_its_client_does_not_read_is_no_silence() -> None:
+    """A server is not blamed for bytes that nobody takes; when the client reads again the time starts anew."""
+    found = pool(None)
+    server = found.servers[0]
+    place(found, stream=True)
+    server.waiting_for_client += 1
+    found.tick(100.0)
+    assert not server.stalled
+    server.go_on(100.0)
+    found.tick(104.0)
+    assert not server.stalled
+    found.tick(105.1)
+    assert server.stalled
+
+
+def test_two_bad_probes_and_a_server_is_out_and_one_good_one_and_it_is_in() -> None:
+    """One lost probe is no verdict."""
+    found = pool(None, None)
+    server = found.servers[0]
+    found.probed(server, well=False)
+    assert server.trusted(0.0)
+    found.probed(server, well=False)
+    found.probed(server, well=False)
+    assert server.out(0.0) is Out.UNHEALTHY
+    assert found.counts.ejected == {("s0", Out.UNHEALTHY): 1}
+    found.probed(server, well=True)
+    assert server.trusted(0.0)
+
+
+def test_an_answer_to_the_gateways_own_question_brings_a_server_back() -> None:
+    """Any answer ends a stall; only a good one closes a breaker."""
+    found = pool(None)
+    server = found.servers[0]
+    fail(found, server)
+    place(found, stream=True)
+    found.tick(6.0)
+    assert server.out(6.0) is Out.STALLED
+    server.answered(6.1, well=False)
+    assert not server.stalled
+    assert not server.trusted(6.1)
+    server.answered(6.2, well=True)
+    assert server.trusted(6.2)
+
+
+class Machine(RuleBasedStateMachine):
+    """Requests, ends, silences and probes in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = pool(2, 2, None, bounds=replace(BOUNDS, most=12, line=4))
+        self.now_s = 0.0
+        self.held: list[Place] = []
+        self.line: list[Waiter] = []  # in the order in which they came
+        self.requests = 0
+
+    def take(self, found: Place) -> Place:
+        if found.trial:
+            assert found.server.breaker.trials_out <= RULES.trials
+        self.held.append(found)
+        return found
+
+    @rule(key=st.integers(0, 3), stream=st.booleans(), wait=st.booleans())
+    def request(self, key: int, stream: bool, wait: bool) -> None:
+        self.requests += 1
+        before = list(self.line)
+        found = self.pool.request(key, self.now_s, stream=stream)
+        if isinstance(found, Place):
+            assert not before, "nobody is served before those in line"
+            self.take(found)
+        elif found is None and wait:
+            self.wait(key)
+
+    def wait(self, key: int) -> None:
+        def tell(found: Place | Shed) -> bool:
+            assert self.line[0] is waiter, "first come, first served"
+            self.line.pop(0)
+            if isinstance(found, Place):
+                self.take(found)
+            return True
+
+        waiter = Waiter(key, stream=False, told=tell)
+        self.line.append(waiter)
+        self.pool.wait(waiter)
+
+    @precondition(lambda self: self.held)
+    @rule(number=st.integers(0, 20), sign=st.sampled_from(Sign), key=st.integers(0, 3), retry=st.booleans())
+    def end(self, number: int, sign: Sign, key: int, retry: bool) -> None:
+        given = self.held.pop(number % len(self.held))
+        self.pool.end(given, sign, self.now_s, rest_s=1.0)
+        following = self.pool.again([given], key, self.now_s) if retry and sign in FAULTS else None
+        if following is not None:
+            assert following.server is not given.server
+            assert not self.line
+            self.take(following)
+
+    @precondition(lambda self: self.line)
+    @rule(number=st.integers(0, 20), waited=st.booleans())
+    def leave(self, number: int, waited: bool) -> None:
+        self.pool.leave(self.line.pop(number % len(self.line)), waited=waited)
+
+    @rule(number=st.integers(0, 2), heard=st.booleans(), well=st.booleans())
+    def learn(self, number: int, heard: bool, well: bool) -> None:
+        server = self.pool.servers[number]
+        server.heard = heard
+        self.pool.probed(server, well=well)
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 6.0, 25.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.pool.tick(self.now_s)
+
+    @invariant()
+    def every_place_is_counted_once(self) -> None:
+        held = Counter(each.server.name for each in self.held)
+        assert [each.in_flight for each in self.pool.servers] == [held[each.name] for each in self.pool.servers]
+        streams = Counter(each.server.name for each in self.held if each.stream)
+        assert [each.streams for each in self.pool.servers] == [streams[each.name] for each in self.pool.servers]
+        trials = Counter(each.server.name for each in self.held if each.trial)
+        assert [each.breaker.trials_out for each in self.pool.servers] == [trials[e.name] for e in self.pool.servers]
+        assert self.pool.open == len(self.held)
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        assert all(each.max_in_flight is None or each.in_flight <= each.max_in_flight for each in self.pool.servers)
+        assert self.pool.waiting == len(self.line) <= 4
+        unreached = self.pool.counts.ended_by(Sign.UNREACHED)
+        assert self.pool.counts.retries <= 1 + 0.1 * self.requests + unreached + 1e-6
+
+    @invariant()
+    def nobody_waits_for_nothing(self) -> None:
+        """After a tick nobody is in line while a trusted server has room."""
+        self.pool.tick(self.now_s)
+        if self.line:
+            assert not [each for each in self.pool.servers if each.out(self.now_s) is None and not each.full]
+
+    def teardown(self) -> None:
+        """All that is held goes back, and then the line is empty and everything is at rest."""
+        while self.held:
+            self.pool.end(self.held.pop(), Sign.OK, self.now_s)
+        assert self.pool.open == self.pool.waiting == 0
+        assert not self.line
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPool = Machine.TestCase
