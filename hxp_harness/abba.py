@@ -14,7 +14,7 @@ from hxp_harness.comparison.effect import Change
 from hxp_harness.comparison.record import Comparison, effects_of, headline, write_comparison
 from hxp_harness.comparison.visits import Visit, visit_figures, visits
 from hxp_harness.errors import ExitCode, InvalidRun, UsageError
-from hxp_harness.gates.gate import parse_gates
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.instrument import screen_of, supported_gates
 from hxp_harness.load.preflight import preflight
 from hxp_harness.metrics.summary import needed_samples

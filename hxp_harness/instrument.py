@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hxp_harness import evidence, interrupt
 from hxp_harness.certify.certificate import certify
-from hxp_harness.errors import ExitCode, NotReady
+from hxp_harness.errors import ExitCode, NotReady, UsageError
 from hxp_harness.gates.facts import Asked
-from hxp_harness.gates.gate import Gate, check_supported, parse_gates
+from hxp_harness.gates.gate import Gate, check_samples, check_supported
+from hxp_harness.gates.grammar import parse_gates
+from hxp_harness.gates.scope import MOST_SHOWN, meets
+from hxp_harness.load.plan import Due
 from hxp_harness.profile import Profile
 from hxp_harness.report.progress import Goal
 from hxp_harness.report.terminal import Screen
@@ -27,9 +31,34 @@ def supported_gates(profile: Profile) -> tuple[Gate, ...]:
     return gates
 
 
+def refuse_empty_scopes(gates: Sequence[Gate], profile: Profile, schedule: Sequence[Due]) -> None:
+    """Raise UsageError for a gate on some requests only of which some window of the schedule has too few to tell."""
+    for gate in gates:
+        if not gate.scope:
+            continue
+        counts = dict.fromkeys(range(profile.replicates.count), 0)
+        for due in schedule:
+            counts[due.replicate] = counts.get(due.replicate, 0) + _meets(gate, due)
+        fewest = min(counts[number] for number in range(profile.replicates.count))
+        if not fewest:
+            raise UsageError(f"{gate}: a replicate of this contract has no such request", hint=_asked(schedule))
+        check_samples(gate, fewest, profile.contract.output_tokens, "the replicate's share of such requests")
+
+
+def _meets(gate: Gate, due: Due) -> bool:
+    return meets(gate.scope, prompt_tokens=due.prompt_tokens, output_tokens=due.output_tokens, tag=due.tag)
+
+
+def _asked(schedule: Sequence[Due]) -> str:
+    prompts, outputs = ([getattr(due, name) for due in schedule] for name in ("prompt_tokens", "output_tokens"))
+    tags = sorted({due.tag for due in schedule if due.tag})
+    spans = f"prompts of {min(prompts)} to {max(prompts)} tokens, answers of {min(outputs)} to {max(outputs)}"
+    return f"it has {spans}" + (f", tags {', '.join(tags[:MOST_SHOWN])}" if tags else "")
+
+
 def screen_of(profile: Profile, gates: tuple[Gate, ...]) -> Screen:
     """Return where progress is shown; the first latency gate on a percentile is what it follows."""
-    followed = next((gate for gate in gates if gate.row.dimension == "time" and gate.quantile), None)
+    followed = next((one for one in gates if one.row.dimension == "time" and one.quantile and not one.scope), None)
     goal = Goal() if followed is None else Goal(followed.metric, followed.quantile or 0.95, followed.limit)
     return Screen(profile.title, goal)
 
@@ -38,7 +67,9 @@ def certify_into(folder: Path, name: str, profile: Profile, gates: tuple[Gate, .
     """Prove that this machine can measure the profile's load now, and write the proof down."""
     interrupt.check()
     screen.say("certificate: the same client against a server of known timing")
-    limit_s = min((gate.limit for gate in gates if gate.row.dimension == "time"), default=profile.contract.timeout_s)
+    limit_s = min(
+        (one.limit for one in gates if one.row.dimension == "time" and one.decides), default=profile.contract.timeout_s
+    )
     planned_s = profile.replicates.count * profile.replicates.requests / profile.contract.rate_rps
     duration_s = min(LONGEST_S, max(SHORTEST_S, planned_s / 20))
     certificate = certify(

@@ -60,7 +60,8 @@ def asked_of(profile: Profile, gates: tuple[Gate, ...]) -> dict[str, object] | N
         return None
     asked: dict[str, object] = contract.model_dump(include={"prompt_tokens", "output_tokens", "rate_rps"})
     asked["arrival"] = contract.arrival.kind
-    limited = next((gate for gate in gates if gate.metric == "e2e" and gate.quantile and gate.upper), None)
+    limits = [gate for gate in gates if gate.metric == "e2e" and gate.quantile and gate.decides and not gate.scope]
+    limited = next(iter(limits), None)
     return asked if limited is None else asked | {"limit_s": limited.limit, "quantile": limited.quantile}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from hxp_harness.errors import UsageError
-from hxp_harness.units import parse_quantity
+from hxp_harness.units import UNITS, example, parse_quantity
 
 
 class Strict(BaseModel):
@@ -33,8 +33,14 @@ def _write(unit: str) -> PlainSerializer:
     return PlainSerializer(lambda value: f"{value!r} {unit}", return_type=str, when_used="json")
 
 
-Seconds = Annotated[float, _read("time"), _write("s")]
-Rps = Annotated[float, _read("rate"), _write("rps")]
+def _shown(dimension: str) -> WithJsonSchema:
+    units = "|".join(sorted((unit for unit, (kind, _) in UNITS.items() if kind == dimension), key=len, reverse=True))
+    pattern = rf"^\s*\+?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*({units})\s*$"
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example(dimension)]})
+
+
+Seconds = Annotated[float, _read("time"), _write("s"), _shown("time")]
+Rps = Annotated[float, _read("rate"), _write("rps"), _shown("rate")]
 
 
 def with_units(**examples: str) -> Callable[[object], object]:

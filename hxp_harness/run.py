@@ -16,7 +16,7 @@ from hxp_harness.comparison.baseline import against, refuse_unlike
 from hxp_harness.conclude import conclude
 from hxp_harness.errors import ExitCode, InvalidRun
 from hxp_harness.gates.gate import Gate
-from hxp_harness.instrument import certify_into, screen_of, supported_gates
+from hxp_harness.instrument import certify_into, refuse_empty_scopes, screen_of, supported_gates
 from hxp_harness.load.plan import Due, LoadPlan
 from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
@@ -53,6 +53,7 @@ def perf(request: PerfRequest) -> int:
     if request.baseline is not None:
         refuse_unlike(request.baseline, profile)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
+    refuse_empty_scopes(gates, profile, schedule)
     folder = make_run_folder(request.out, f"{profile.name}-{'target' if request.target_url else request.engine}")
     evidence.write_profile(folder, profile)
     with screen_of(profile, gates) as screen:

@@ -12,7 +12,9 @@ from hxp_harness import evidence
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.canary import CanaryAnswers
 from hxp_harness.gates.facts import Asked, Certified, RunFacts, whole_prompt
-from hxp_harness.gates.gate import Gate, check_supported, parse_gates
+from hxp_harness.gates.gate import Gate, check_supported
+from hxp_harness.gates.grammar import parse_gates
+from hxp_harness.gates.scope import refuse_nobody
 from hxp_harness.gates.verdict import Verdict, judge
 from hxp_harness.load.folder import LoadFolder
 from hxp_harness.load.plan import LoadSummary
@@ -86,6 +88,8 @@ def verdict_of(
         check_supported(gate, facts.asked)
     gaps = gaps or any(gate.metric == "itl" for gate in parsed)
     table = stored_table(folder, stream=profile["contract"]["stream"], gaps=gaps)
+    for gate in parsed:
+        refuse_nobody(table, gate.scope, str(gate))
     return judge(table, parsed, facts), table, parsed
 
 

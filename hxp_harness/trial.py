@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hxp_harness import evidence
 from hxp_harness.conclude import conclude
-from hxp_harness.instrument import supported_gates
+from hxp_harness.instrument import refuse_empty_scopes, supported_gates
 from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
 from hxp_harness.opened_target import as_it_says
@@ -32,6 +32,7 @@ def run_trial(folder: Path, profile: Profile, offered: Target, request: PerfRequ
     refuse_evidence(request, target)
     begin(folder, profile, target)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
+    refuse_empty_scopes(gates, profile, schedule)
     run_load(folder, profile, gates, target, Load(plan, schedule), screen)
     evidence.write_json(folder, evidence.END, {"interrupted": False})
     return conclude(folder)

@@ -12,6 +12,7 @@ from hxp_harness.gates.facts import Asked, RunFacts
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.looks import HALF_SHARE, half
 from hxp_harness.gates.pile import Pile
+from hxp_harness.gates.tripwire import tripped
 from hxp_harness.gates.verdict import certain
 from hxp_harness.load.plan import Due
 from hxp_harness.metrics.table import TraceTable
@@ -76,7 +77,11 @@ class Watch:
         while len(self._open.get(self._early.parts, ())) >= self._size(self._early.parts):
             number = self._early.parts
             traces = self._open.pop(number)
-            failed = self._early.look(TraceTable.from_traces(traces, stream=self._stream))
+            part = TraceTable.from_traces(traces, stream=self._stream)
+            failed = self._early.look(part)
+            if looks_broken := tripped(self._gates, part):
+                self._display.say(f"{looks_broken[0]} looks broken; stopping")
+                return True
             if failed and self._early.parts < self._parts:
                 names = ", ".join(str(gate) for gate in failed)
                 self._say(f"{names} does not hold")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hxp_harness.capacity.search import Tried
-from hxp_harness.gates.outcome import Outcome
+from hxp_harness.gates.outcome import Effect, Outcome
 from hxp_harness.report.record import GateResult, Record
 from hxp_harness.report.words import headline
 
@@ -49,13 +49,16 @@ def point_of(record: Record, rate_rps: float, folder: str, *, certifying: bool, 
         folder=folder,
         certifying=certifying,
         outcome=Outcome(record.verdict),
-        leans=record.verdict not in {"FAIL", "INVALID"} and all(map(_clears, record.gates)),
+        leans=record.verdict not in {"FAIL", "INVALID"}
+        and all(_clears(gate) for gate in record.gates if gate.effect is not Effect.WARN),
         headline=headline(record),
         completed_rps=_mean(record, "throughput"),
         tokens_per_s=_mean(record, "output_throughput"),
         tokens_per_s_user=1.0 / tpot_s if tpot_s else None,
         mean_e2e_s=e2e_s,
-        gated_s=next((gate.estimate for gate in record.gates if gate.unit == "s"), None),
+        gated_s=next(
+            (gate.estimate for gate in record.gates if gate.unit == "s" and gate.effect is not Effect.WARN), None
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from hxp_harness.capacity.point import Point, point_of
 from hxp_harness.capacity.record import CapacityRecord, headline, rps, write_capacity
 from hxp_harness.capacity.search import Search, Trial, next_trial
 from hxp_harness.errors import ExitCode, InvalidRun, UsageError
-from hxp_harness.gates.gate import parse_gates
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.instrument import screen_of, supported_gates
 from hxp_harness.load.preflight import preflight

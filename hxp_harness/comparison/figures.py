@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hxp_harness.comparison.effect import Ends, Figure
+from hxp_harness.gates.outcome import Effect
 from hxp_harness.metrics.definitions import METRICS
 from hxp_harness.report.record import Record
 
@@ -20,8 +21,10 @@ def figures_of(records: Sequence[Record]) -> dict[str, Figure]:
     for gate in records[0].gates:
         values = [pair for record in records for pair in _gated(record, gate.text)]
         statistic = "" if gate.statistic == "value" else f" {gate.statistic}"
+        shown = f"{gate.metric}{statistic}" + (f" where {gate.scope}" if gate.scope else "")
         better = "lower" if gate.operator.startswith("<") else "higher"
-        found[f"{gate.metric}{statistic}"] = Figure(f"{gate.metric}{statistic}", gate.unit, better, tuple(values))
+        decides = gate.effect is not Effect.WARN
+        found[shown] = Figure(shown, gate.unit, better, tuple(values), decides=decides)
     for metric, statistic in ALSO:
         shown = metric if metric == "output_throughput" else f"{metric} {statistic}"
         values = [pair for record in records for pair in _metric(record, metric, statistic)]

@@ -12,8 +12,10 @@ from hxp_harness.errors import UsageError
 from hxp_harness.foreign import aiperf, guidellm, vllm_bench
 from hxp_harness.foreign.result import Foreign
 from hxp_harness.gates.facts import Asked, RunFacts
-from hxp_harness.gates.gate import Gate, check_supported, parse_gates
+from hxp_harness.gates.gate import Gate, check_supported
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import Check, CheckOutcome, GateResult, Outcome, Verdict
+from hxp_harness.gates.scope import refuse_nobody
 from hxp_harness.gates.verdict import judge
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.trace import Trace
@@ -45,7 +47,10 @@ def judge_foreign(file: Path, tool: str, sentences: Sequence[str], *, client_pro
         if gate.metric in run.cannot:
             raise UsageError(f"{gate}: the file of {run.tool} does not hold {gate.metric}")
     traces, asked = _in_parts(run, gates)
-    found = judge(TraceTable.from_traces(traces), gates, RunFacts(asked))
+    table = TraceTable.from_traces(traces)
+    for gate in gates:
+        refuse_nobody(table, gate.scope, str(gate))
+    found = judge(table, gates, RunFacts(asked))
     results = tuple(_capped(one, run.tool, client_proved=client_proved) for one in found.gates)
     lacks = (*LACKS, *run.lacks, *((PROVED,) if client_proved else ()))
     checks = tuple(Check(f"as {run.tool} left it", CheckOutcome.NOT_PROVEN, sentence) for sentence in lacks)

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hxp_harness.gates.effective import PARTS
-from hxp_harness.gates.gate import Gate, demands
+from hxp_harness.gates.gate import Gate, demands_of
+from hxp_harness.gates.scope import within
 from hxp_harness.metrics.definitions import good
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.trace import ErrorKind
@@ -36,9 +37,11 @@ class EarlyJudge:
     def __init__(self, gates: Sequence[Gate], parts: int) -> None:
         """Prepare for a run that is cut into so many parts."""
         self._gates = tuple(gates)
-        self._allowed = {gate: share for gate in gates if (share := allowed_share(gate, gates)) is not None}
+        self._allowed = {
+            gate: share for gate in gates if gate.decides and (share := allowed_share(gate, gates)) is not None
+        }
         self._wealth = dict.fromkeys(self._allowed, 1.0)
-        self._enough = len(gates) / ALPHA_EARLY  # Bonferroni: any gate may be the one that fails
+        self._enough = max(len(self._allowed), 1) / ALPHA_EARLY  # Bonferroni: any gate may be the one that fails
         self._most = MOST_GROWTH ** (PARTS / parts)
         self.parts = 0
 
@@ -81,7 +84,7 @@ def allowed_share(gate: Gate, gates: Sequence[Gate]) -> float | None:
     if gate.metric == "error_rate":
         return gate.limit
     if gate.metric == "goodput":
-        return 1.0 - gate.limit if demands(gates) else None
+        return 1.0 - gate.limit if demands_of(gate, gates) else None
     if gate.row.dimension != "time" or gate.quantile is None:
         return None
     return 1.0 - gate.quantile
@@ -89,10 +92,16 @@ def allowed_share(gate: Gate, gates: Sequence[Gate]) -> float | None:
 
 def bad_share(gate: Gate, gates: Sequence[Gate], part: TraceTable) -> float:
     """Return the share of values that surely break the gate's limit; infinite ones do."""
+    bad, total = bad_count(gate, gates, part)
+    return bad / total if total else 0.0
+
+
+def bad_count(gate: Gate, gates: Sequence[Gate], part: TraceTable) -> tuple[int, int]:
+    """Return how many values of a part surely break the gate's limit, and of how many."""
+    part = within(part, gate.scope)
     if gate.metric == "goodput":
-        return 1.0 - float(good(part, demands(gates)).hi.mean())
+        return len(part) - int(good(part, demands_of(gate, gates)).hi.sum()), len(part)
     sample = gate.row.values(part)
     if gate.metric == "error_rate":
-        return float(sample.lo.mean())
-    over = int((sample.lo > gate.limit).sum()) + sample.infinite
-    return over / sample.n if sample.n else 0.0
+        return int(sample.lo.sum()), sample.n
+    return int((sample.lo > gate.limit).sum()) + sample.infinite, sample.n

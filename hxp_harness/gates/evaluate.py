@@ -10,8 +10,9 @@ import numpy as np
 
 from hxp_harness.gates.effective import NOTHING_ESTIMATED, Effective, counts_over, effective, thresholds
 from hxp_harness.gates.facts import Asked
-from hxp_harness.gates.gate import Gate, demands
+from hxp_harness.gates.gate import Gate, demands_of
 from hxp_harness.gates.interval import ALPHA, Interval, plain_interval, positive_interval
+from hxp_harness.gates.scope import within
 from hxp_harness.gates.shares import (
     Shares,
     least_values,
@@ -65,7 +66,10 @@ def observe(gate: Gate, gates: Sequence[Gate], table: TraceTable, replicate: Tra
 
     The whole table is there for rates: requests that end in a replicate's window may have begun before it.
     """
+    replicate = within(replicate, gate.scope)
     n = len(replicate)
+    if n == 0:
+        return Observed(0.0, math.inf, 0)
     if gate.row.kind is Kind.RATE:
         value = _rate(gate, table, int(replicate.replicate[0]), asked)
         return Observed(value, value, n)
@@ -109,11 +113,6 @@ def read_replicates(gate: Gate, observed: Sequence[Observed], asked: Asked, alph
     values, estimate = tuple(zip(lo, hi, strict=True)), _middle(hi, log=interval.log)
     n = sum(one.n for one in observed)
     return Reading(gate, values, estimate, interval, n, limit, limit * (GUARD if time else 1.0), alpha)
-
-
-def counts_requests(gate: Gate) -> bool:
-    """Whether the gate is about a share of requests or values, as percentiles and ratios are."""
-    return gate.row.kind is Kind.RATIO or gate.quantile is not None
 
 
 def met(reading: Reading) -> bool:
@@ -219,7 +218,7 @@ def bad_requests(gate: Gate, gates: Sequence[Gate], table: TraceTable) -> Sample
     takes a request as good only within GUARD of its latency limits.
     """
     if gate.metric == "goodput":
-        limits = demands(gates)
+        limits = demands_of(gate, gates)
         guarded = [Demand(one.metric, one.limit * GUARD, one.strict) for one in limits]
         return Sample(1.0 - good(table, limits).hi, 1.0 - good(table, guarded).lo)
     return gate.row.values(table)

@@ -24,6 +24,14 @@ class Outcome(enum.StrEnum):
         return ExitCode[self.name]
 
 
+class Effect(enum.StrEnum):
+    """What follows when a gate is broken."""
+
+    DECIDE = "decide"  # the verdict
+    ABORT = "abort"  # the verdict, and the load stops as soon as it looks broken
+    WARN = "warn"  # nothing but a word in the report
+
+
 class CheckOutcome(enum.StrEnum):
     """Whether one reason for distrust was looked for, and found."""
 
@@ -67,6 +75,8 @@ class GateResult:
     detectable: float | None = None  # smallest distance from the limit that this run would see, as a share of the limit
     more_replicates: int | None = None  # what would decide an INCONCLUSIVE gate; None: more of the same would not
     more_minutes: float | None = None
+    effect: Effect = Effect.DECIDE
+    scope: str = ""  # the conditions on the requests it is about; empty: all
 
     @property
     def dimension(self) -> str:
@@ -151,6 +161,8 @@ def _gate_result(raw: Mapping[str, object]) -> GateResult:
         detectable=optional("detectable"),
         more_replicates=None if more is None else int(more),
         more_minutes=optional("more_minutes"),
+        effect=Effect(str(raw.get("effect", Effect.DECIDE))),
+        scope=str(raw.get("scope", "")),
     )
 
 

@@ -13,7 +13,6 @@ from hxp_harness.gates.evaluate import (
     Observed,
     Reading,
     bad_requests,
-    counts_requests,
     met,
     observe,
     read_parts,
@@ -23,9 +22,11 @@ from hxp_harness.gates.facts import Asked, RunFacts
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.interval import ALPHA, holm
 from hxp_harness.gates.looks import HALF_SHARE, share_of_alpha
-from hxp_harness.gates.outcome import Check, CheckOutcome, GateResult, Outcome, Verdict
+from hxp_harness.gates.outcome import Check, CheckOutcome, Effect, GateResult, Outcome, Verdict
 from hxp_harness.gates.prospect import detectable, more_replicates
 from hxp_harness.gates.saturation import mean_in_flight, saturation
+from hxp_harness.gates.scope import within
+from hxp_harness.gates.tripwire import tripped
 from hxp_harness.gates.wording import Outlook, gate_sentence
 from hxp_harness.metrics.definitions import Kind, Sample
 from hxp_harness.metrics.table import TraceTable
@@ -47,11 +48,11 @@ def judge(table: TraceTable, gates: Sequence[Gate], facts: RunFacts) -> Verdict:
     spent = share_of_alpha(len(replicates), facts.asked.replicates)
     course = course_of(table, replicates)
     readings = read_gates(table, gates, replicates, facts.asked, ALPHA * (spent or 1.0 - HALF_SHARE), course.settled)
-    early = _failed_early(table, gates, facts.asked)
+    early, stopped_by = _looked_early(table, gates, facts.asked)
     overloaded = saturation(table, facts)
     results = _results(readings, early, spent, facts)
-    checks = check_run(table, gates, facts, course, saturated=bool(overloaded))
-    outcome, reasons = _decide(results, checks, overloaded, len(replicates), facts)
+    checks = check_run(table, [gate for gate in gates if gate.decides], facts, course, saturated=bool(overloaded))
+    outcome, reasons = _decide(results, checks, overloaded, _why_so_few(len(replicates), stopped_by, facts))
     return Verdict(outcome, tuple(reasons), results, tuple(checks), len(replicates), facts.asked.replicates)
 
 
@@ -62,7 +63,8 @@ def certain(table: TraceTable, gates: Sequence[Gate], facts: RunFacts, spent: fl
     if course.change is not None or not course.ever:
         return False
     readings = read_gates(table, gates, replicates, facts.asked, ALPHA * spent, course.settled)
-    return all(map(met, readings)) or any(_fallen(readings, spent))
+    deciding = [reading for reading in readings if reading.gate.decides]
+    return all(map(met, deciding)) or any(_fallen(deciding, spent))
 
 
 def read_gates(
@@ -85,28 +87,35 @@ def read_gates(
         cuts = max(PARTS // len(replicates), 1)
         for gate, seen, values in zip(gates, observed, parts, strict=True):
             seen.append(observe(gate, gates, table, replicate, asked))
-            if counts_requests(gate):
+            if gate.counts_requests:
                 edges = [size * place // cuts for place in range(cuts + 1)]
                 values += [_values(gate, gates, replicate.rows(*edge)) for edge in itertools.pairwise(edges)]
     return [
         read_parts(gate, values, seen, alpha=alpha, together=together)
-        if counts_requests(gate)
+        if gate.counts_requests
         else read_replicates(gate, seen, asked, alpha)
         for gate, values, seen in zip(gates, parts, observed, strict=True)
     ]
 
 
 def _values(gate: Gate, gates: Sequence[Gate], part: TraceTable) -> Sample:
+    part = within(part, gate.scope)
     return bad_requests(gate, gates, part) if gate.row.kind is Kind.RATIO else gate.row.values(part)
 
 
-def _failed_early(table: TraceTable, gates: Sequence[Gate], asked: Asked) -> dict[Gate, int]:
-    """Return the gates that had failed for certain at some part of the run, and after how many requests."""
+def _looked_early(
+    table: TraceTable, gates: Sequence[Gate], asked: Asked
+) -> tuple[dict[Gate, int], tuple[Gate, int] | None]:
+    """Return the gates that had failed for certain at some part of the run, and the first abort gate that tripped.
+
+    Both with the number of requests after which they did.
+    """
     parts = parts_of(asked.replicates, asked.requests)
     judge_early = EarlyJudge(gates, asked.replicates * parts)
     measured = table.replicate >= 0
     first = int((table.index - table.replicate * asked.requests)[measured].min(initial=2**31 - 1))
     failed: dict[Gate, int] = {}
+    stopped_by: tuple[Gate, int] | None = None
     for number in range(asked.replicates):
         found = 0
         replicate = table.select(number)
@@ -114,9 +123,11 @@ def _failed_early(table: TraceTable, gates: Sequence[Gate], asked: Asked) -> dic
             found += 1
             for gate in judge_early.look(part):
                 failed.setdefault(gate, judge_early.parts * asked.requests // parts)
+            for gate in () if stopped_by else tripped(gates, part):
+                stopped_by = (gate, judge_early.parts * asked.requests // parts)
         if found < parts:
             break
-    return failed
+    return failed, stopped_by
 
 
 def complete_replicates(table: TraceTable, facts: RunFacts) -> list[int]:
@@ -133,10 +144,14 @@ def _fallen(readings: Sequence[Reading], spent: float) -> list[bool]:
 def _results(
     readings: Sequence[Reading], early: Mapping[Gate, int], spent: float | None, facts: RunFacts
 ) -> tuple[GateResult, ...]:
-    broken = [False] * len(readings) if spent is None else _fallen(readings, spent)
+    fallen: set[Gate] = set()
+    if spent is not None:
+        deciding = [reading for reading in readings if reading.gate.decides]
+        groups = [deciding, *([one] for one in readings if not one.gate.decides)]  # what only warns shares nothing
+        fallen = {one.gate for group in groups for one, down in zip(group, _fallen(group, spent), strict=True) if down}
     return tuple(
-        _result(reading, Outcome.FAIL if fallen or reading.gate in early else _passed(reading, spent), early, facts)
-        for reading, fallen in zip(readings, broken, strict=True)
+        _result(one, Outcome.FAIL if one.gate in fallen or one.gate in early else _passed(one, spent), early, facts)
+        for one in readings
     )
 
 
@@ -167,22 +182,35 @@ def _result(reading: Reading, outcome: Outcome, early: Mapping[Gate, int], facts
         detectable=detectable(reading),
         more_replicates=more,
         more_minutes=minutes,
+        effect=gate.effect,
+        scope=" and ".join(map(str, gate.scope)),
     )
 
 
 def _decide(
-    results: Sequence[GateResult], checks: Sequence[Check], overloaded: str, done: int, facts: RunFacts
+    results: Sequence[GateResult], checks: Sequence[Check], overloaded: str, so_few: str
 ) -> tuple[Outcome, list[str]]:
     distrust = [check.sentence for check in checks if check.outcome is CheckOutcome.FAILED]
     if distrust:
         return Outcome.INVALID, distrust
+    results = [result for result in results if result.effect is not Effect.WARN]
     broken = [result.sentence for result in results if result.outcome is Outcome.FAIL]
     if broken or overloaded:
         return Outcome.FAIL, [*broken, *([overloaded] if overloaded else [])]
     if all(result.outcome is Outcome.PASS for result in results):
         return Outcome.PASS, [result.sentence for result in results]
     reasons = [result.sentence for result in results if result.outcome is Outcome.INCONCLUSIVE]
-    if done < facts.asked.replicates:
-        why = f"The {facts.budget_minutes:g} min allowed are used up: only" if facts.budget_minutes else "Only"
-        reasons.insert(0, f"{why} {done} of {facts.asked.replicates} replicates are complete.")
-    return Outcome.INCONCLUSIVE, reasons
+    return Outcome.INCONCLUSIVE, [*([so_few] if so_few else []), *reasons]
+
+
+def _why_so_few(done: int, stopped_by: tuple[Gate, int] | None, facts: RunFacts) -> str:
+    """Say why not every replicate is complete; empty when they are."""
+    planned = facts.asked.replicates
+    if done >= planned:
+        return ""
+    if stopped_by is not None:
+        gate, after = stopped_by
+        complete = f"{done} of {planned} replicates are complete"
+        return f"{gate} looked broken after {after} requests and stopped the load: {complete}."
+    why = f"The {facts.budget_minutes:g} min allowed are used up: only" if facts.budget_minutes else "Only"
+    return f"{why} {done} of {planned} replicates are complete."

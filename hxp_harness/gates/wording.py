@@ -18,7 +18,8 @@ def quantity(value: float, reading: Reading) -> str:
 def subject(reading: Reading) -> str:
     """Return how the statistic is called in a sentence."""
     gate = reading.gate
-    return f"{gate.metric} {gate.statistic}".strip()
+    about = f" of requests with {' and '.join(map(str, gate.scope))}" if gate.scope else ""
+    return f"{gate.metric} {gate.statistic}".strip() + about
 
 
 @dataclass(frozen=True, slots=True)

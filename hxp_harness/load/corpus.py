@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +11,17 @@ import msgspec
 from hxp_harness.errors import UsageError
 
 _ROLES = {"human": "user", "user": "user"}
+_TAG = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _EXAMPLE = '{"prompt": "Say hello."}'
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One prompt as chat messages, and how many tokens of answer it asks for where the file says."""
+    """One prompt as chat messages; where the file says, how many tokens of answer it asks for, and its tag."""
 
     messages: tuple[dict[str, str], ...]
     output_tokens: int | None = None
+    tag: str = ""
 
 
 class _Turn(msgspec.Struct):
@@ -39,11 +42,13 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     prompt: str = ""
     messages: list[_Message] = []
     output_tokens: int | None = None
+    tag: str = ""
 
     @property
     def fine(self) -> bool:
         asked = self.messages[-1].role == "user" if self.messages else bool(self.prompt)
-        return asked and not (self.messages and self.prompt) and (self.output_tokens is None or self.output_tokens > 0)
+        fitting = (self.output_tokens is None or self.output_tokens > 0) and _TAG.fullmatch(self.tag) is not None
+        return asked and fitting and not (self.messages and self.prompt)
 
 
 def read_texts(file: Path, *, single: bool) -> list[Text]:
@@ -86,11 +91,11 @@ def _lines(file: Path, content: bytes) -> list[Text]:
         if not row.fine:
             raise UsageError(
                 f"{file}, line {number}: it takes prompt, or messages of which the last is the user's, and perhaps "
-                "output_tokens from 1",
+                "output_tokens from 1 and a tag of letters, digits and ._-",
                 hint=f"for example {_EXAMPLE}",
             )
         messages = tuple({"role": one.role, "content": one.content} for one in row.messages)
-        texts.append(Text(messages or _asked(row.prompt), row.output_tokens))
+        texts.append(Text(messages or _asked(row.prompt), row.output_tokens, row.tag))
     return texts
 
 

@@ -61,7 +61,7 @@ def draw(contract: Contract, replicates: Replicates, seed: int) -> list[Due]:
                 prompt_tokens=prompt_tokens,
                 output_tokens=question.output_tokens,
                 seed=question.seed,
-                tag=tag(prompt_tokens, question.output_tokens) if contract.varied else "",
+                tag=question.tag or (tag(prompt_tokens, question.output_tokens) if contract.varied else ""),
                 after=index - 1 if turn else -1,
                 think_s=think_s[index],
                 history_tokens=history,

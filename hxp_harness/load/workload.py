@@ -28,6 +28,7 @@ class Question:
     prefix_seed: int = 0
     prefix_tokens: int = 0
     messages: tuple[dict[str, str], ...] = ()  # instead of words
+    tag: str = ""  # of a file of prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,9 @@ def draw_questions(contract: Contract, count: int, streams: Streams) -> list[Que
     if contract.prompts is not None:
         texts = _chosen(contract.prompts.file, contract, count, streams.choices)
         return [
-            Question(contract.prompt_tokens, text.output_tokens or int(out), int(seed), messages=text.messages)
+            Question(
+                contract.prompt_tokens, text.output_tokens or int(out), int(seed), messages=text.messages, tag=text.tag
+            )
             for text, out, seed in zip(texts, owed, seeds, strict=True)
         ]
     if contract.prefix is None:

@@ -65,7 +65,8 @@ def _results(record: Record) -> Iterable[TestResult]:
     yield _result(record, "verdict", "verdict", verdict, words.headline(record), {"verdict": record.verdict})
     for row in words.gate_rows(record):
         facts = {"outcome": row.outcome, "estimate": row.estimate, "confidence": row.interval, "limit": row.limit}
-        yield _result(record, "gates", row.text, _STATUS_OF_GATE[row.outcome], row.sentence, {**facts, "n": row.n})
+        status = "skipped" if row.warns else _STATUS_OF_GATE[row.outcome]
+        yield _result(record, "gates", row.text, status, row.sentence, {**facts, "n": row.n})
     for check in record.checks:
         facts = {"outcome": words.check_word(check)}
         yield _result(record, "checks", check.name, _STATUS_OF_CHECK[check.outcome], check.sentence, facts)
@@ -85,7 +86,7 @@ def _result(record: Record, part: str, name: str, status: str, sentence: str, fa
         status=status,
         statusDetails=StatusDetails(message=one_line(sentence)),
         stage="finished",
-        description=words.EVIDENCE[record.evidence],
+        description=words.evidence(record),
         labels=[Label(name=key, value=held) for key, held in labels.items()],
         parameters=[Parameter(name=key, value=held) for key, held in facts.items()],
         start=start,

@@ -39,7 +39,7 @@ def html(
         headline=words.headline(record),
         more_reasons=words.more_reasons(record),
         meaning=words.MEANING[record.verdict],
-        evidence=words.EVIDENCE[record.evidence],
+        evidence=words.evidence(record),
         evidence_label=words.evidence_label(record),
         gates=words.gate_rows(record),
         checks=[(one_line(c.name), words.check_word(c), c.outcome, one_line(c.sentence)) for c in record.checks],

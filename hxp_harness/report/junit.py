@@ -45,6 +45,8 @@ def _suite(name: str, cases: list[tuple[str, Markup]], record: Record) -> Markup
 def _gate(gate: GateResult, record: Record) -> tuple[str, Markup]:
     outcome = words.standing(gate, record)
     tag = _TAG_OF_GATE.get(outcome, "")
+    if words.warns(gate, record):
+        tag = "skipped"  # seen, and neither green nor red
     return tag, _case("gates", gate.text, tag, outcome, words.gate_sentence(gate), record)
 
 

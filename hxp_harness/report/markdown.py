@@ -35,7 +35,7 @@ def markdown(record: Record, run_dir: str, others: Mapping[str, Rows] | None = N
 
 def _evidence(record: Record) -> str:
     label = words.evidence_label(record)
-    sentence = words.EVIDENCE[record.evidence]
+    sentence = words.evidence(record)
     return f"Evidence: {label}. {sentence}" if record.evidence is Evidence.MEASURED else f"> **{label}.** {sentence}"
 
 

@@ -144,11 +144,13 @@ def _gate(gate: Judged) -> GateResult:
         detectable=_finite(gate.detectable),
         needed=gate.more_replicates,
         needed_minutes=_finite(gate.more_minutes),
+        effect=gate.effect,
+        scope=gate.scope,
     )
 
 
 def _gate_on(metric: str, verdict: Verdict) -> Judged | None:
-    return next((gate for gate in verdict.gates if gate.metric == metric), None)
+    return next((gate for gate in verdict.gates if gate.metric == metric and not gate.scope), None)
 
 
 def _numbers(ends: Ends) -> dict[str, float | None]:

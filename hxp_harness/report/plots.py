@@ -21,7 +21,7 @@ LOG_FROM = 8.0  # largest value over the limit from which a linear axis would fl
 
 def latency_over_time(record: Record, table: TraceTable) -> str:
     """Draw e2e of each request at its intended time, with the limit, failures and the replicates' boundaries."""
-    gate = next((gate for gate in record.gates if gate.metric == "e2e"), None)
+    gate = next((gate for gate in record.gates if gate.metric == "e2e" and not gate.scope), None)
 
     def paint(figure: Figure) -> None:
         (axes,) = plain_axes(figure)

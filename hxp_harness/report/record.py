@@ -10,6 +10,7 @@ from typing import Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from hxp_harness.errors import UsageError
+from hxp_harness.gates.outcome import Effect
 from hxp_harness.report.files import write_whole
 from hxp_harness.target import Evidence
 
@@ -72,6 +73,8 @@ class GateResult(_Part):
     detectable: float | None = Field(default=None, description="smallest distance from the limit, as a ratio of it")
     needed: int | None = Field(default=None, description="further replicates that would decide")
     needed_minutes: float | None = Field(default=None, description="how long those would take")
+    effect: Effect = Field(default=Effect.DECIDE, description="warn: does not count for the verdict")
+    scope: str = Field(default="", description="the conditions on the requests it is about; empty: all")
 
 
 class CheckResult(_Part):

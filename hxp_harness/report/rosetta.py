@@ -45,7 +45,8 @@ def compact(tables: Mapping[str, Rows]) -> Rows:
 
 def demands_of(record: Record) -> tuple[Demand, ...]:
     """Return the latency limits of a record's gates; gates of another version of ours have none."""
-    from hxp_harness.gates.gate import demands, parse_gates
+    from hxp_harness.gates.gate import demands
+    from hxp_harness.gates.grammar import parse_gates
 
     try:
         return demands(parse_gates([gate.text for gate in record.gates]))

@@ -166,7 +166,7 @@ def result(record: Record, folder: Path) -> Group:
         Text.assemble((record.verdict, COLOURS[record.verdict]), "  ", (words.title(record), "bold")),
         Text(words.headline(record)),
         Text(
-            f"{words.evidence_label(record)}: {words.EVIDENCE[record.evidence]}",
+            f"{words.evidence_label(record)}: {words.evidence(record)}",
             style="" if measured else "bold yellow",
         ),
         Text(),

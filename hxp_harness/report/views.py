@@ -50,7 +50,7 @@ def pictures(record: Record, table: TraceTable) -> dict[str, str]:
     found = {"The verdict: every replicate against the limit": replicate_estimates(record)}
     found["Latency over time"] = latency_over_time(record, table)
     for number, gate in enumerate(record.gates):
-        if gate.unit == "s" and gate.metric in METRICS:
+        if gate.unit == "s" and gate.metric in METRICS and not gate.scope:
             found[f"Distribution under the gate {one_line(gate.text)}"] = cdf(gate, table, number)
     found["First token, and gaps between tokens"] = distributions(table)
     found["Rate offered and achieved, requests in flight"] = rates(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hxp_harness.gates.outcome import Effect
 from hxp_harness.report.record import CheckResult, Figures, GateResult, Outcome, Record
 from hxp_harness.report.text import one_line
 from hxp_harness.target import Evidence
@@ -18,10 +19,13 @@ MEANING: dict[Outcome, str] = {
     "INVALID": "The measurement cannot be trusted, so nothing is judged. This is not a pass.",
 }
 EVIDENCE: dict[Evidence, str] = {
-    Evidence.MEASURED: "A real engine with its real model answered.",
+    Evidence.MEASURED: "A real engine answered, with the model that it was given.",
     Evidence.TINY: "A real engine answered with a toy model: this says nothing about the real model's speed.",
     Evidence.SIMULATED: "A simulation answered: this says nothing about hardware.",
 }
+_DUMMY = (
+    "A real engine answered with random weights of the model's true size: of speed this says much, of answers nothing."
+)
 _DIMENSIONS = {unit: dimension for dimension, unit in BASE_UNIT.items()}
 
 
@@ -36,6 +40,7 @@ class GateRow:
     limit: str
     n: str
     sentence: str
+    warns: bool = False  # does not hold, and does not count
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,11 @@ def headline(record: Record) -> str:
 
 def deciding(record: Record) -> list[GateResult]:
     """Return the gates that made the verdict what it is and say so."""
-    return [gate for gate in record.gates if gate.outcome == record.verdict != "PASS" and gate.sentence]
+    return [gate for gate in record.gates if _decided(gate, record) and gate.sentence]
+
+
+def _decided(gate: GateResult, record: Record) -> bool:
+    return gate.outcome == record.verdict != "PASS" and gate.effect is not Effect.WARN
 
 
 def title(record: Record) -> str:
@@ -87,9 +96,21 @@ def evidence_label(record: Record) -> str:
     return record.evidence.value.upper()
 
 
+def evidence(record: Record) -> str:
+    """Return what the verdict can stand for, as a sentence."""
+    target = record.environment.get("target")
+    dummy = isinstance(target, dict) and target.get("weights") == "dummy"
+    return _DUMMY if dummy and record.evidence is Evidence.MEASURED else EVIDENCE[record.evidence]
+
+
 def standing(gate: GateResult, record: Record) -> Outcome:
     """Return what a gate counts for: nothing, in a run that cannot be trusted."""
     return "INVALID" if record.verdict == "INVALID" else gate.outcome
+
+
+def warns(gate: GateResult, record: Record) -> bool:
+    """Whether the gate is not met, and that is only a warning."""
+    return gate.effect is Effect.WARN and standing(gate, record) in {"FAIL", "INCONCLUSIVE"}
 
 
 def gate_rows(record: Record) -> list[GateRow]:
@@ -102,6 +123,7 @@ def gate_rows(record: Record) -> list[GateRow]:
             limit=value(gate.limit, gate.unit),
             n=f"{gate.n:,}".replace(",", " "),
             sentence=gate_sentence(gate),
+            warns=warns(gate, record),
         )
         for gate in record.gates
     ]

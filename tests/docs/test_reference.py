@@ -19,7 +19,7 @@ from hxp_harness import pytest_plugin
 from hxp_harness.errors import ExitCode
 from hxp_harness.faults.toxic import KINDS
 from hxp_harness.gates.facts import Asked, RunFacts
-from hxp_harness.gates.gate import parse_gate
+from hxp_harness.gates.grammar import parse_gate
 from hxp_harness.gates.verdict import judge
 from hxp_harness.metrics.definitions import METRICS
 from hxp_harness.metrics.table import TraceTable

@@ -8,7 +8,8 @@ import yaml
 from hxp_harness.arrivals import Ramp, Replay, Step
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.facts import Asked
-from hxp_harness.gates.gate import check_supported, parse_gates
+from hxp_harness.gates.gate import check_supported
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.lengths import Empirical, Prompts
 from hxp_harness.profile import Profile, find_profile, known_profiles, read_profile
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from hxp_harness.gates.gate import parse_gates
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.load.plan import Due
 from hxp_harness.profile import Contract, Replicates
 from hxp_harness.trace import Trace
@@ -109,3 +109,11 @@ def test_parts_are_looked_at_in_order(run: MakeRun, late: int) -> None:
     watch, _ = watched(12, "e2e p95 <= 300 ms")
 
     assert fed(watch, shuffled) == len(traces) - late + min(late, REQUESTS // 3)
+
+
+def test_an_abort_gate_ends_the_load(run: MakeRun) -> None:
+    """The first part that makes it look broken is the last, though nothing is certain yet."""
+    watch, said = watched(8, "abort goodput(e2e <= 900 ms) >= 90 %")
+
+    assert fed(watch, run(*[1.0] * 8).traces) == REQUESTS // 3
+    assert "abort goodput(e2e <= 900 ms) >= 90 % looks broken" in said.text

@@ -15,7 +15,7 @@ from reference_stack.schemas.configuration.base import Settings
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _QUANTITY = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[a-z]+)\s*")
-_E2E_GATE = re.compile(r"\s*e2e\s+p(?P<percent>\d+(\.\d+)?)\s*(<=|<)\s*(?P<limit>.+)")
+_E2E_GATE = re.compile(r"\s*(abort\s+)?e2e\s+p(?P<percent>\d+(\.\d+)?)\s*(<=|<)\s*(?P<limit>.+)")
 
 
 def _quantity(units: dict[str, float]) -> BeforeValidator:

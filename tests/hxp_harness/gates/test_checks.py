@@ -7,7 +7,8 @@ import pytest
 
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.facts import Certified
-from hxp_harness.gates.gate import check_supported, parse_gates
+from hxp_harness.gates.gate import check_supported
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import CheckOutcome, Outcome, Verdict
 from hxp_harness.gates.verdict import judge
 from hxp_harness.load.plan import LoadSummary

@@ -16,7 +16,7 @@ from hxp_harness.gates.early import (
     growth,
     parts_of,
 )
-from hxp_harness.gates.gate import parse_gate, parse_gates
+from hxp_harness.gates.grammar import parse_gate, parse_gates
 from hxp_harness.trace import ErrorKind
 from tests.hxp_harness.gates.conftest import Run
 

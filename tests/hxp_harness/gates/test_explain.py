@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hxp_harness.gates.explain import WIDTH, explain
-from hxp_harness.gates.gate import parse_gates
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.verdict import judge
 from hxp_harness.trace import Trace
 from tests.hxp_harness.gates.conftest import Run

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.facts import Asked
-from hxp_harness.gates.gate import STATISTICS, Gate, check_supported, demands, parse_gate, parse_gates
+from hxp_harness.gates.gate import STATISTICS, Gate, check_supported, demands
+from hxp_harness.gates.grammar import parse_gate, parse_gates
 from hxp_harness.metrics.definitions import METRICS, Kind
 from hxp_harness.profile import Contract, Replicates
 from hxp_harness.units import UNITS

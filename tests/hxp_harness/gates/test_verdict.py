@@ -9,7 +9,7 @@ import pytest
 
 from hxp_harness.errors import ExitCode
 from hxp_harness.gates.facts import Asked, Certified
-from hxp_harness.gates.gate import parse_gates
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import GateResult, Outcome, Verdict
 from hxp_harness.gates.saturation import saturation
 from hxp_harness.gates.verdict import complete_replicates, judge

@@ -25,7 +25,7 @@ SHARED = [
     {"id": "d", "conversations": [{"from": "human", "value": "Two?"}]},
 ]
 LINES = [
-    {"prompt": "Three?", "output_tokens": 7},
+    {"prompt": "Three?", "output_tokens": 7, "tag": "gold"},
     {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Four?"}]},
 ]
 
@@ -75,13 +75,16 @@ def test_sharegpt_is_asked_where_a_person_begins(tmp_path: Path) -> None:
 
 
 def test_texts_of_a_file_are_asked_in_an_order_of_chance(tmp_path: Path) -> None:
-    """All are taken before one is taken again, and lengths that the file gives are asked for."""
+    """All are taken before one is taken again; lengths that the file gives are asked for, and tags are kept."""
     file = write(tmp_path, lines=True)
     schedule = draw(contract(prompts={"file": str(file)}, cache="any"), REPLICATES, 1)
     firsts = [due.messages[-1]["content"] for due in schedule]
     assert all(set(firsts[place : place + 2]) == {"Three?", "Four?"} for place in range(0, 600, 2))
     assert len({tuple(firsts[place : place + 2]) for place in range(0, 600, 2)}) == 2
-    assert {(due.messages[-1]["content"], due.output_tokens) for due in schedule} == {("Three?", 7), ("Four?", 64)}
+    assert {(due.messages[-1]["content"], due.output_tokens, due.tag) for due in schedule} == {
+        ("Three?", 7, "gold"),
+        ("Four?", 64, "in128-out64"),
+    }
     with pytest.raises(UsageError, match="has 2 prompts, the run needs 600"):
         draw(contract(prompts={"file": str(file)}), REPLICATES, 1)
 
@@ -107,6 +110,7 @@ def test_messages_of_a_file_reach_the_target() -> None:
         ('{"messages": [{"role": "assistant", "content": "b"}]}\n', "the last is the user's"),
         ('{"messages": [{"role": "user"}]}\n', "line 1"),
         ('{"prompt": "a", "output_tokens": 0}\n', "line 1"),
+        ('{"prompt": "a", "tag": "for gold"}\n', "a tag of letters"),
         ("{}\n", "line 1"),
     ],
 )

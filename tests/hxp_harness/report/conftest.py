@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hxp_harness.gates.facts import Asked, Certified, RunFacts
-from hxp_harness.gates.gate import demands, parse_gates
+from hxp_harness.gates.gate import demands
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.verdict import judge
 from hxp_harness.load.plan import Due, LoadSummary
 from hxp_harness.metrics.summary import summarise

@@ -10,12 +10,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hxp_harness.gates.outcome import Effect
 from hxp_harness.report.junit import junit
 from hxp_harness.report.record import CheckResult, GateResult, Record, read_record
 from hxp_harness.target import Evidence
 
 MakeRun = Callable[..., Path]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))  # half a surrogate pair never enters a record
+
+WARNING = GateResult(
+    text="warn e2e p95 <= 1 s",
+    metric="e2e",
+    unit="s",
+    operator="<=",
+    outcome="FAIL",
+    limit=1.0,
+    sentence="too slow",
+    effect=Effect.WARN,
+)
 
 
 def made_up(text: str, verdict: str) -> Record:
@@ -97,3 +109,12 @@ def test_checks_keep_their_sentence() -> None:
         update={"checks": (CheckResult(name="clock steady", outcome="failed", sentence="It moved by 1 s."),)}
     )
     assert 'message="It moved by 1 s."' in junit(record)
+
+
+def test_a_warning_is_neither_green_nor_red() -> None:
+    """A gate that only warns and is not met is skipped, with its sentence."""
+    text = junit(made_up("slow", "PASS").model_copy(update={"gates": (WARNING,)}))
+    (case,) = [one for one in ET.fromstring(text).iter("testcase") if str(one.get("classname")).endswith(".gates")]
+    skipped = case.find("skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "too slow"

@@ -65,3 +65,21 @@ def test_no_gate_of_an_invalid_run_counts() -> None:
     """A gate that would pass is INVALID in a run that cannot be trusted."""
     assert words.standing(gate(outcome="PASS"), record(verdict="INVALID")) == "INVALID"
     assert words.standing(gate(outcome="PASS"), record(verdict="FAIL")) == "PASS"
+
+
+def test_random_weights_are_named() -> None:
+    """A real engine without the real weights is not said to have them."""
+    assert "random weights" in words.evidence(record(environment={"target": {"weights": "dummy"}}))
+    assert words.evidence(record()) == words.EVIDENCE[Evidence.MEASURED]
+    simulated = record(environment={"target": {"weights": "dummy"}}, evidence=Evidence.SIMULATED)
+    assert words.evidence(simulated) == words.EVIDENCE[Evidence.SIMULATED]
+
+
+def test_a_warning_that_is_not_met_is_told_apart() -> None:
+    """It counts for nothing in a valid run, and in an invalid one it is as invalid as everything else."""
+    broken = gate(effect="warn")
+    assert words.warns(broken, record())
+    assert not words.warns(gate(), record())
+    assert not words.warns(gate(effect="warn", outcome="PASS"), record())
+    assert not words.warns(broken, record(verdict="INVALID"))
+    assert words.deciding(record(gates=[gate(effect="warn", sentence="too slow")])) == []

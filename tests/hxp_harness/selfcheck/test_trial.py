@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hxp_harness.errors import ExitCode
-from hxp_harness.gates.gate import Gate, parse_gates
+from hxp_harness.gates.gate import Gate
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.gates.saturation import mean_in_flight
 from hxp_harness.gates.verdict import judge

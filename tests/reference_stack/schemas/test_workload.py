@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hxp_harness.errors import UsageError
-from hxp_harness.gates.gate import parse_gates
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.opened_target import asked_of
 from hxp_harness.profile import Contract as HarnessContract
 from hxp_harness.profile import Profile, Replicates, read_profile
