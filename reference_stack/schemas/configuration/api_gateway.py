@@ -57,10 +57,10 @@ class ApiGatewaySettings(Settings):
 
     Keys come from `keys` and, with `database_dsn`, from the database; both need the pepper under which keys are
     hashed, in a file or an environment variable, never here. `timeout_s` bounds a request from its acceptance to the
-    end of its answer. `key_cache_s` is how long a key found in the database is trusted, so also how long a revoked one
-    may live; `key_stale_s` is the same while the database cannot be asked. `cache_url` is for what several gateways
-    must share; one alone shares nothing and does not ask it. One process serves one gateway; more workers are more
-    processes on the same listening socket.
+    end of its answer. `key_cache_s` is how long a key found in the database is trusted while the database tells of
+    changes (half a second while it does not); `key_stale_s` is the same while it cannot be asked. `cache_url` is for
+    what several gateways must share; one alone shares nothing and does not ask it. One process serves one gateway; more
+    workers are more processes on the same listening socket.
     """
 
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,64}$")], UpstreamSettings] = Field(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference_stack.schemas.api.keys import ApiKey, digest_of
-from reference_stack.services.infrastructure.api_gateway.keys import KeyRing
+from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from tests.reference_stack.infrastructure.conftest import (
     ALICE,
@@ -153,6 +153,8 @@ def test_a_revoked_key_does_not_outlive_its_time() -> None:
 
     repository.out = False
     assert admitted(ring, "carol") == 200
+    clock.now_s += 31
+    assert admitted(ring, "carol") == 200
     repository.keys.clear()
     clock.now_s += 31
     assert admitted(ring, "carol") == 401
@@ -175,7 +177,8 @@ def test_guesses_are_asked_for_once_and_forgotten_in_the_end() -> None:
                 await ring.admit([b"Bearer x%d" % number])
 
     asyncio.run(guess_all())
-    assert len(ring._seen) == 10_000
+    assert len(ring._guesses) == 10_000
+    assert (admitted(ring, "guess"), repository.asked) == (200, 10_052)
 
 
 def test_a_repository_that_answers_another_key_lets_nobody_in() -> None:

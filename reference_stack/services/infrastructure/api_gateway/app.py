@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -13,14 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from reference_stack.face import add_face
-from reference_stack.schemas.api.keys import ApiKey, KeyRepository
+from reference_stack.schemas.api.keys import ApiKey, KeyFeed, KeyRepository
 from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
 from reference_stack.services.infrastructure.api_gateway.call import call_of
 from reference_stack.services.infrastructure.api_gateway.database import database_at
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
-from reference_stack.services.infrastructure.api_gateway.keys import KeyRing
+from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers, OneBackend, Unlimited
 from reference_stack.services.infrastructure.api_gateway.ports import Ports
@@ -50,6 +50,7 @@ def create_app(
     settings: ApiGatewaySettings,
     *,
     key_repository: KeyRepository | None = None,
+    key_feed: KeyFeed | None = None,
     usage_repository: UsageRepository | None = None,
     ports: Ports | None = None,
 ) -> FastAPI:
@@ -63,7 +64,7 @@ def create_app(
     upstreams = Upstreams(settings)
     database = None if settings.database_dsn is None else database_at(settings.database_dsn.get_secret_value())
     if database is not None:
-        key_repository = key_repository or database.keys
+        key_repository, key_feed = key_repository or database.keys, key_feed or database.feed
         usage_repository = usage_repository or database.usage
     usage = UsageLog(usage_repository, measures, most_held=settings.usage_rows_held)
     ring = KeyRing(
@@ -72,6 +73,7 @@ def create_app(
         key_repository,
         fresh_s=settings.key_cache_s,
         stale_s=settings.key_stale_s,
+        told=key_feed is not None,
     )
 
     ports = ports or Ports(usage, Unlimited(), OneBackend(upstreams.by_model), NoAnswers())
@@ -81,13 +83,15 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await upstreams.start()
-        writer = asyncio.ensure_future(usage.run())
+        beside = [asyncio.ensure_future(usage.run())]
+        if key_feed is not None:
+            beside.append(asyncio.ensure_future(key_feed.follow(ring)))
         try:
             yield
         finally:
-            writer.cancel()
-            with suppress(asyncio.CancelledError):
-                await writer
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await usage.close()
             await upstreams.close()
             if database is not None:

@@ -14,7 +14,7 @@ from reference_stack.services.infrastructure.api_gateway.asked import Asked, Rea
 from reference_stack.services.infrastructure.api_gateway.backend import Backend
 from reference_stack.services.infrastructure.api_gateway.body import refuse_type
 from reference_stack.services.infrastructure.api_gateway.call import Call
-from reference_stack.services.infrastructure.api_gateway.keys import KeyRing
+from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Grant, Lease, Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import overloaded
