@@ -13,7 +13,7 @@ import pytest
 from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.services.integration.cache.client import connect
 from reference_stack.services.integration.cache.memory import MemoryCache
-from reference_stack.services.integration.cache.port import Allowance, Cache, Unavailable
+from reference_stack.services.integration.cache.port import Allowance, Ask, Cache, Unavailable
 
 
 @pytest.fixture(params=["mock", "embedded", "external"])
@@ -109,6 +109,64 @@ async def test_a_new_window_has_the_whole_limit(cache: Cache) -> None:
     async with asyncio.timeout(5):
         while not (await cache.allow("short", 1, 0.05)).allowed:  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.01)
+
+
+async def test_shares_are_exact_under_concurrent_callers(cache: Cache) -> None:
+    """Fifty who draw at once are given no more than the limit together, and come to within a share of its end."""
+    draws = await asyncio.gather(*(cache.draw("many", 1000, 60, Ask(3, 3, 100)) for _ in range(50)))
+    while (last := await cache.draw("many", 1000, 60, Ask(1, 1, 100))).given:
+        draws.append(last)
+    assert sum(draw.given for draw in draws) == 1000
+    assert max(draw.given for draw in draws) == 1000 // 16
+    assert len({draw.window for draw in draws}) == 1
+    assert 0 < last.ends_s <= 60
+    assert last.left == 0
+
+
+async def test_what_is_wanted_is_given_while_it_is_there(cache: Cache) -> None:
+    """The last of a limit goes to those who wait for it, all at once; less than the least is not given."""
+    assert (await cache.draw("few", 10, 60, Ask(1, 7, 100))).given == 7
+    assert (await cache.draw("few", 10, 60, Ask(4, 4, 100))).given == 0
+    assert (await cache.draw("few", 10, 60, Ask(2, 9, 100))).given == 3
+
+
+async def test_debts_count_and_what_is_given_back_is_there_again(cache: Cache) -> None:
+    """What was used beyond the drawn is taken off; what is given back is left again, in its own window alone."""
+    first = await cache.draw("tokens", 100, 60, Ask(60, 60, 0))
+    assert (await cache.draw("tokens", 100, 60, Ask(1, 0, 0, owed=30))).left == 10
+    assert (await cache.draw("tokens", 100, 60, Ask(1, 0, 0, owed=-50, window=first.window))).left == 60
+    assert (await cache.draw("tokens", 100, 60, Ask(1, 0, 0, owed=-50, window=first.window - 1))).left == 60
+    assert (await cache.draw("tokens", 100, 60, Ask(1, 1, 0, owed=70))).given == 0
+
+
+async def test_a_new_window_is_whole_and_another(cache: Cache) -> None:
+    """When a window is over all of the limit can be drawn again, under another name."""
+    first = await cache.draw("short", 5, 0.05, Ask(5, 5, 5))
+    assert first.given == 5
+    async with asyncio.timeout(5):
+        while not (again := await cache.draw("short", 5, 0.05, Ask(5, 5, 5))).given:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+    assert again.window > first.window
+
+
+async def test_places_are_shared_and_come_back(cache: Cache) -> None:
+    """All holders together hold no more than the limit, but what is in use; who does not hold on holds nothing."""
+    assert await cache.hold("k", "a", 10, 0, 6, 60) == 6
+    assert await cache.hold("k", "b", 10, 0, 6, 60) == 4
+    assert await cache.hold("k", "a", 10, 2, 3, 60) == 3
+    assert await cache.hold("k", "b", 10, 4, 9, 60) == 7
+    assert await cache.hold("k", "c", 10, 1, 5, 60) == 1
+    assert await cache.hold("k", "b", 10, 0, 0, 60) == 0
+    assert await cache.hold("k", "d", 10, 0, 9, 0.05) == 6
+    async with asyncio.timeout(5):
+        while await cache.hold("k", "c", 10, 1, 9, 60) != 7:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+
+
+async def test_places_are_exact_under_concurrent_holders(cache: Cache) -> None:
+    """Of fifty holders who want three places each at once, the limit is held and no more."""
+    held = await asyncio.gather(*(cache.hold("many", str(n), 20, 0, 3, 60) for n in range(50)))
+    assert sum(held) == 20
 
 
 async def test_namespaces_do_not_meet(valkey_server: CacheSettings) -> None:

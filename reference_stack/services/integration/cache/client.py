@@ -15,7 +15,8 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.services.integration.cache.breaker import Breaker
-from reference_stack.services.integration.cache.port import Allowance, Unavailable
+from reference_stack.services.integration.cache.port import Allowance, Ask, Draw, Unavailable
+from reference_stack.services.integration.cache.scripts import ALLOW, DRAW, HOLD
 
 if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
@@ -23,22 +24,6 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 _PROBE_S = 0.1  # while the breaker is open, the server is asked this often, by nobody who waits for it
 _HEALTH_S = 1.0
-# Fixed window. The server's clock decides, so that callers on several machines agree.
-_ALLOW = """
-local used = tonumber(redis.call('GET', KEYS[1]) or '0')
-local limit, window_ms, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if used + cost > limit then
-    local left_ms = redis.call('PTTL', KEYS[1])
-    if left_ms < 0 then left_ms = window_ms end
-    return {0, math.max(limit - used, 0), left_ms}
-end
-if used == 0 then
-    redis.call('SET', KEYS[1], cost, 'PX', window_ms)
-else
-    redis.call('INCRBY', KEYS[1], cost)
-end
-return {1, limit - used - cost, 0}
-"""
 
 
 def connect(settings: CacheSettings) -> RedisCache:
@@ -66,7 +51,9 @@ class RedisCache:
         self._client = client
         self._namespace = settings.namespace
         self._deadline_s = settings.command_s
-        self._allow: AsyncScript = client.register_script(_ALLOW)
+        self._allow: AsyncScript = client.register_script(ALLOW)
+        self._draw: AsyncScript = client.register_script(DRAW)
+        self._hold: AsyncScript = client.register_script(HOLD)
         self._breaker = Breaker()
         self._waiting: set[asyncio.Timeout] = set()
         self._probing: asyncio.Task[None] | None = None
@@ -90,6 +77,16 @@ class RedisCache:
         keys, arguments = [self._key(f"limit:{name}")], [limit, _ms(window_s), cost]
         allowed, left, wait_ms = await self._ask(lambda: self._allow(keys=keys, args=arguments))
         return Allowance(bool(allowed), int(left), int(wait_ms) / 1000)
+
+    async def draw(self, name: str, limit: int, window_s: float, ask: Ask) -> Draw:
+        keys = [self._key(f"draw:{name}")]
+        arguments = [limit, _ms(window_s), ask.least, ask.want, ask.most, ask.owed, ask.window]
+        given, left, ends_ms, window = await self._ask(lambda: self._draw(keys=keys, args=arguments))
+        return Draw(int(given), int(left), int(ends_ms) / 1000, int(window))
+
+    async def hold(self, name: str, holder: str, limit: int, least: int, most: int, ttl_s: float) -> int:
+        keys, arguments = [self._key(f"hold:{name}")], [holder, limit, least, most, _ms(ttl_s)]
+        return int(await self._ask(lambda: self._hold(keys=keys, args=arguments)))
 
     async def ping(self) -> str:
         """Ask for a small write: a server that answers PING may still take nothing. Asks through an open breaker."""

@@ -23,6 +23,32 @@ class Allowance:
     retry_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of a limit by one who draws for many.
+
+    None is given unless `least` can be; at least `want` where that is left; up to `most` while plenty is left, and
+    less as it runs out, so that little lies about with those who do not need it. `owed` is what was used beyond what
+    was drawn; where it is negative, it gives back what was drawn in the window that `window` names.
+    """
+
+    least: int
+    want: int
+    most: int
+    owed: int = 0
+    window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What was given, what is `left` for others, and when the window ends, from when the call was sent; its name."""
+
+    given: int
+    left: int
+    ends_s: float
+    window: int
+
+
 class Cache(Protocol):
     """Values by name within one namespace. Every call raises Unavailable while the server cannot be asked."""
 
@@ -42,6 +68,21 @@ class Cache(Protocol):
         """Take `cost` of the `limit` that each window of `window_s` seconds has; exact under any number of callers.
 
         A window begins with the first call in it. A refused call costs nothing.
+        """
+        ...
+
+    async def draw(self, name: str, limit: int, window_s: float, ask: Ask) -> Draw:
+        """Take a share of the `limit` that each window has; what is drawn in one never exceeds it, whoever draws.
+
+        A window begins with the first draw in it, on the server's clock; what is not used by its end is over.
+        """
+        ...
+
+    async def hold(self, name: str, holder: str, limit: int, least: int, most: int, ttl_s: float) -> int:
+        """Make `holder` hold between `least` and `most` of `limit` places, and return how many, for `ttl_s` seconds.
+
+        `least` are held whatever others hold, for they are in use; of the rest all holders together get no more than
+        `limit`. A holder that does not hold again within its time holds nothing.
         """
         ...
 
