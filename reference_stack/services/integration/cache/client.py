@@ -85,7 +85,8 @@ class RedisCache:
         return Draw(int(given), int(left), int(ends_ms) / 1000, int(window))
 
     async def hold(self, name: str, holder: str, limit: int, least: int, most: int, ttl_s: float) -> int:
-        keys, arguments = [self._key(f"hold:{name}")], [holder, limit, least, most, _ms(ttl_s)]
+        keys = [self._key(f"hold:{name}")]
+        arguments: list[str | int] = [holder, limit, least, most, _ms(ttl_s)]
         return int(await self._ask(lambda: self._hold(keys=keys, args=arguments)))
 
     async def ping(self) -> str:
