@@ -23,6 +23,7 @@ CERTIFICATE_AFTER = "certificate-after.json"
 SCHEDULE = "schedule.jsonl"
 CANARY = "canary.json"  # what the fixed prompts were answered idle and under load
 SERVER = "server.json"  # the target's counters before and after the load
+SERVER_SERIES = "server.parquet"  # and every second meanwhile
 TRACES = "traces.parquet"
 RECORD = "run.json"
 END = "end.json"  # how the measurement ended; missing: it did not

@@ -51,7 +51,17 @@ def judge_file(
 def tell(folder: Path) -> str:
     """Return the story of the decision on the run in `folder`."""
     verdict, _, _ = verdict_of(folder)
-    return explain(verdict)
+    return explain(verdict, seen_of(folder))
+
+
+def seen_of(folder: Path) -> tuple[str, ...]:
+    """Return what the server's own figures hint at; nothing where the run has no record yet."""
+    if not (folder / evidence.RECORD).exists():
+        return ()
+    from hxp_harness.report.record import read_record  # its schema takes a quarter of a second
+    from hxp_harness.report.telemetry import sentences
+
+    return tuple(sentences(read_record(folder)))
 
 
 def lines(verdict: Verdict) -> str:

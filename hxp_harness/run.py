@@ -29,6 +29,7 @@ from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, refuse_evidence, refuse_without_hardware, resolve_profile
 from hxp_harness.run_folder import make_run_folder
 from hxp_harness.target import Target
+from hxp_harness.telemetry.watching import plan_for, watched
 from hxp_harness.trace import Trace
 from hxp_harness.watch import Watch
 
@@ -117,7 +118,10 @@ def run_load(
     before = scrape.fetch(target.metrics_url)
     screen.load(load.schedule)
     try:
-        with asked_under_load(canary, target, load.schedule, timeout_s=timeout_s) as canary_sees:
+        with (
+            watched(folder, plan_for(target, metrics=before is not None)),
+            asked_under_load(canary, target, load.schedule, timeout_s=timeout_s) as canary_sees,
+        ):
 
             def see(traces: Sequence[Trace]) -> bool:
                 canary_sees(traces)

@@ -19,6 +19,7 @@ SEALED = (
     evidence.CERTIFICATE_BEFORE,
     evidence.CERTIFICATE_AFTER,
     evidence.SERVER,
+    evidence.SERVER_SERIES,
     evidence.CANARY,
     evidence.END,
     evidence.TRACES,

@@ -21,6 +21,8 @@ from hxp_harness.load.plan import LoadSummary
 from hxp_harness.load.trace_file import read_traces
 from hxp_harness.metrics.scrape import Scrape
 from hxp_harness.metrics.table import TraceTable, write_traces
+from hxp_harness.telemetry.series import ServerSeries, read_series
+from hxp_harness.telemetry.watching import keep
 from hxp_harness.units import parse_quantity
 
 
@@ -42,6 +44,15 @@ def stored_table(folder: Path, *, stream: bool, gaps: bool = True) -> TraceTable
         write_traces(folder / evidence.TRACES, read_traces(part) if part.exists() else [], stream=stream)
         part.unlink(missing_ok=True)
     return TraceTable.read(folder / evidence.TRACES, gaps=gaps)
+
+
+def stored_series(folder: Path) -> ServerSeries | None:
+    """Return what the server said every second, turning the sampler's lines into server.parquet first.
+
+    None where it was not asked, or the load did not come to its end, so that nobody knows the time that it began.
+    """
+    series, load = read_series(folder), stored_summary(folder)
+    return keep(folder, load.t0_monotonic_s) if series is None and load is not None else series
 
 
 def stored_facts(folder: Path, profile: dict[str, Any]) -> RunFacts:

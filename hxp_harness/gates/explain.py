@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 from hxp_harness.gates.evaluate import GUARD
 from hxp_harness.gates.outcome import Check, CheckOutcome, GateResult, Outcome, Verdict
@@ -27,8 +28,11 @@ _GUARD = (
 )
 
 
-def explain(verdict: Verdict) -> str:
-    """Return the story as paragraphs of at most WIDTH columns, ending with a line break."""
+def explain(verdict: Verdict, seen: Sequence[str] = ()) -> str:
+    """Return the story as paragraphs of at most WIDTH columns, ending with a line break.
+
+    `seen` is what the server said of itself meanwhile, sentence by sentence.
+    """
     parts = [_OPENING[verdict.outcome]]
     parts += [f"- {reason}" for reason in verdict.reasons]
     parts += ["How it was judged", _how(verdict)]
@@ -36,6 +40,8 @@ def explain(verdict: Verdict) -> str:
         parts.append(_GUARD)
     parts += ["The gates", *(_gate(gate) for gate in verdict.gates)]
     parts += ["Can the measurement be trusted?", *_checks(verdict)]
+    if seen:
+        parts += ["What the server said meanwhile", " ".join(seen)]
     parts += ["What next", _next(verdict)]
     return "\n\n".join(_wrapped(part) for part in parts) + "\n"
 

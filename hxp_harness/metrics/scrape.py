@@ -1,11 +1,16 @@
-"""The target's own counters: a Prometheus page of vLLM's names, read before and after the load."""
+"""The target's own counters: a Prometheus page of vLLM's names, read before, during and after the load."""
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
 
 # field of Scrape -> names on the page, without the _total that counters carry; summed over all labels
 NAMES = {
@@ -21,6 +26,18 @@ NAMES = {
     "process_start_s": ("process_start_time_seconds",),
 }
 MAX_PAGE_BYTES = 8 * 2**20
+# A page of vLLM has a thousand lines, and parsing one costs 20 us: only those of our names are parsed.
+_OURS = re.compile(
+    rf"^(?:{'|'.join(re.escape(name) for names in NAMES.values() for name in names)})(?:_total)?[{{\s].*$", re.MULTILINE
+)
+
+
+class PageError(Exception):
+    """Why there is no page: `kind` is timeout, refused, http or too_long."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +62,7 @@ class Scrape:
 
 
 def parse_page(text: str) -> Scrape | None:
-    """Read a Prometheus text page; None when it is not one or has none of the names.
+    """Read a Prometheus text page; None when it has none of the names, or says them in another format.
 
     Several series of one name (labels) are added up; of starts of a process and of cache usage the largest counts.
     """
@@ -53,7 +70,7 @@ def parse_page(text: str) -> Scrape | None:
 
     found: dict[str, list[float]] = {}
     try:
-        for family in text_string_to_metric_families(text):
+        for family in text_string_to_metric_families("\n".join(_OURS.findall(text)) + "\n"):
             for sample in family.samples:
                 found.setdefault(sample.name.removesuffix("_total"), []).append(float(sample.value))
     except (ValueError, KeyError, IndexError):
@@ -83,16 +100,34 @@ def fetch(url: str, *, timeout_s: float = 5.0) -> Scrape | None:
         return None
     import httpx
 
-    page = bytearray()
-    deadline_s = time.monotonic() + timeout_s  # httpx bounds each read, not the sum of them
     try:
-        with httpx.Client(timeout=timeout_s, trust_env=False) as client, client.stream("GET", url) as response:
+        with httpx.Client(timeout=timeout_s, trust_env=False) as client:
+            return parse_page(read_page(client, url, timeout_s))
+    except PageError:
+        return None
+
+
+def read_page(client: httpx.Client, url: str, limit_s: float) -> str:
+    """Return the text at `url`; raise PageError when it does not come whole within `limit_s` seconds in all.
+
+    `client` has the same bound for each of its reads, so that a page may take twice that at most.
+    """
+    import httpx
+
+    page = bytearray()
+    deadline_s = time.monotonic() + limit_s  # httpx bounds each read, not the sum of them
+    try:
+        with client.stream("GET", url) as response:
             if response.status_code != 200:
-                return None
+                raise PageError("http")
             for part in response.iter_bytes():
                 page += part
-                if len(page) > MAX_PAGE_BYTES or time.monotonic() > deadline_s:
-                    return None
+                if time.monotonic() > deadline_s:
+                    raise PageError("timeout")
+                if len(page) > MAX_PAGE_BYTES:
+                    raise PageError("too_long")
+    except httpx.TimeoutException:
+        raise PageError("timeout") from None
     except (httpx.HTTPError, httpx.InvalidURL):
-        return None
-    return parse_page(page.decode("utf-8", errors="replace"))
+        raise PageError("refused") from None
+    return page.decode("utf-8", errors="replace")

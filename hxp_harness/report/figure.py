@@ -72,7 +72,8 @@ def _for_page(text: str, name: str, describes: str) -> str:
     for ink, colour in _PAGE.items():
         text = text.replace(ink, colour)
     opening = f'<svg role="img" aria-label="{escape(one_line(describes))}"'
-    return re.sub(r'(<svg) width="[^"]*" height="[^"]*"', opening, text, count=1).strip()
+    sized = r'<svg([^>]*?) width="[^"]*" height="[^"]*"'
+    return re.sub(sized, lambda found: f"{opening}{found[1]}", text, count=1).strip()
 
 
 def plain_axes(figure: Figure, rows: int = 1, columns: int = 1, **shape: object) -> list[Axes]:

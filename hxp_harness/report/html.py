@@ -13,7 +13,9 @@ from hxp_harness.metrics.definitions import METRICS
 from hxp_harness.report import words
 from hxp_harness.report.record import Facts, Record
 from hxp_harness.report.rosetta import HEAD, NOTE, Rows
+from hxp_harness.report.telemetry import sentences
 from hxp_harness.report.text import one_line, shown
+from hxp_harness.telemetry.definitions import SERVER_METRICS
 from hxp_harness.units import format_quantity
 
 TEMPLATE = "report.html.j2"
@@ -44,6 +46,9 @@ def html(
         gates=words.gate_rows(record),
         checks=[(one_line(c.name), words.check_word(c), c.outcome, one_line(c.sentence)) for c in record.checks],
         metrics=_metrics(record),
+        telemetry=words.metric_rows(record.telemetry),
+        telemetry_says={name.name: name.says for name in SERVER_METRICS},
+        telemetry_story=sentences(record),
         others=others or {},
         others_head=HEAD,
         others_note=NOTE,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hxp_harness.report import words
 from hxp_harness.report.record import Record
 from hxp_harness.report.rosetta import COMPACT_HEAD, NOTE, Rows, compact
+from hxp_harness.report.telemetry import sentences
 from hxp_harness.report.text import markdown as safe
 from hxp_harness.report.text import one_line
 from hxp_harness.target import Evidence
@@ -25,6 +26,7 @@ def markdown(record: Record, run_dir: str, others: Mapping[str, Rows] | None = N
         *_gates(record),
         *_checks(record),
         *_metrics(record),
+        *_telemetry(record),
         *(_others(others, run_dir) if others else ()),
         *([safe(words.unknown(record))] if record.unknown else []),
         f"Run `{code(record.id)}`, started {safe(record.started)}. What to type next:",
@@ -67,6 +69,18 @@ def _metrics(record: Record) -> list[str]:
         return ["No request was measured."]
     rows = ((f"`{code(r.name)}`", *r.cells, r.n) for r in words.metric_rows(measured))
     return ["## Metrics", table(("metric", "mean", "p50", "p95", "p99", "n"), rows)]
+
+
+def _telemetry(record: Record) -> list[str]:
+    if not record.telemetry:
+        return []
+    rows = ((f"`{code(r.name)}`", r.cells[0], r.n) for r in words.metric_rows(record.telemetry))
+    story = " ".join(safe(line) for line in sentences(record))
+    return [
+        "## What the server said meanwhile",
+        *([story] if story else []),
+        table(("figure", "value", "readings"), rows),
+    ]
 
 
 def _others(tables: Mapping[str, Rows], run_dir: str) -> list[str]:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from hxp_harness.metrics.definitions import window
 from hxp_harness.metrics.table import Floats, TraceTable
-from hxp_harness.report.figure import AMBER, BLUE, INK, RED, RULE, SKY, above, plain_axes, svg
+from hxp_harness.report.figure import AMBER, BLUE, INK, PURPLE, RED, RULE, SKY, above, plain_axes, svg
 from hxp_harness.report.record import GateResult, Record
+from hxp_harness.telemetry.series import ServerSeries
 
 MOST_POINTS = 20_000  # beyond it points cover each other, and only the file grows
 MOST_MARKS = 400
@@ -19,12 +20,17 @@ MOST_BINS = 900
 LOG_FROM = 8.0  # largest value over the limit from which a linear axis would flatten what matters
 
 
-def latency_over_time(record: Record, table: TraceTable) -> str:
-    """Draw e2e of each request at its intended time, with the limit, failures and the replicates' boundaries."""
+def latency_over_time(record: Record, table: TraceTable, series: ServerSeries | None = None) -> str:
+    """Draw e2e of each request at its intended time, with the limit, failures and the replicates' boundaries.
+
+    Below it, on the same axis, what the server said of its queue, its batch and its KV cache.
+    """
     gate = next((gate for gate in record.gates if gate.metric == "e2e" and not gate.scope), None)
 
     def paint(figure: Figure) -> None:
-        (axes,) = plain_axes(figure)
+        axes, *below = (
+            plain_axes(figure) if series is None else plain_axes(figure, 2, 1, sharex=True, height_ratios=(3, 2))
+        )
         e2e_ms = (table.last_hi_s - table.intended_s) * 1e3
         fine = table.ok & ~np.isnan(e2e_ms)
         _points(axes, table.intended_s[fine], e2e_ms[fine])
@@ -34,11 +40,38 @@ def latency_over_time(record: Record, table: TraceTable) -> str:
         _scale(axes, e2e_ms[fine], None if gate is None else gate.limit * 1e3)
         _failures(axes, table.intended_s[~fine])
         _boundaries(axes, table)
-        axes.set_xlabel("intended send, s since the start")
+        (below[0] if below else axes).set_xlabel("intended send, s since the start")
         axes.set_ylabel("e2e, ms")
         above(axes)
+        if series is not None:
+            _server(below[0], series)
 
-    return svg("latency", "End-to-end latency of every request over time", paint)
+    describes = "End-to-end latency of every request over time"
+    if series is not None:
+        describes += ", and below it the server's queue, batch and use of KV cache"
+    return svg("latency", describes, paint, height=3.6 if series is None else 5.4)
+
+
+def _server(axes: Axes, series: ServerSeries) -> None:
+    """Draw what the server told; readings that did not come leave a gap and a mark."""
+    for name, colour, word in (("running", BLUE, "running"), ("waiting", AMBER, "waiting in its queue")):
+        axes.plot(series.at_s, series[name], color=colour, linewidth=1.4, label=word)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("requests")
+    lost_s = series.at_s[[bool(error) for error in series.errors]]
+    if len(lost_s):
+        marks = np.full(len(lost_s), 0.97)
+        word = f"no reading ({len(lost_s)})"
+        axes.scatter(lost_s, marks, marker="x", s=22, color=RED, transform=axes.get_xaxis_transform(), label=word)
+    if not np.isnan(series["kv_cache_usage"]).all():
+        right = axes.twinx()
+        right.plot(series.at_s, series["kv_cache_usage"] * 100, color=PURPLE, linewidth=1.2, linestyle="--")
+        axes.plot([], [], color=PURPLE, linewidth=1.2, linestyle="--", label="KV cache in use, % (right)")
+        right.set_ylim(0, 105)
+        right.grid(visible=False)
+        right.tick_params(length=0)
+        right.spines["top"].set_visible(False)
+    above(axes)
 
 
 def rates(table: TraceTable) -> str:

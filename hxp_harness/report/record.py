@@ -94,6 +94,7 @@ class Replicate(_Part):
     started_s: float | None = None
     ended_s: float | None = None
     metrics: dict[str, Figures] = Field(default_factory=dict)
+    telemetry: dict[str, Figures] = Field(default_factory=dict)
 
 
 class Certificates(_Part):
@@ -121,6 +122,9 @@ class Record(_Part):
     profile: Facts = Field(default_factory=dict, description="resolved, in base units")
     load: Facts = Field(default_factory=dict, description="what the load generator says of itself")
     server: Facts = Field(default_factory=dict, description="what the server's own counters counted")
+    telemetry: dict[str, Figures] = Field(
+        default_factory=dict, description="what server and GPU said of themselves every second, over the measured time"
+    )
     unknown: tuple[str, ...] = Field(default=(), description="provenance that the run does not know, by name")
     files: dict[str, str] = Field(default_factory=dict, description="SHA-256 of each file that the verdict stands on")
 

@@ -13,6 +13,7 @@ from hxp_harness.report.text import one_line
 
 if TYPE_CHECKING:
     from hxp_harness.metrics.table import TraceTable
+    from hxp_harness.telemetry.series import ServerSeries
 
 
 def write_views(run_dir: Path) -> list[Path]:
@@ -31,7 +32,7 @@ def write_views(run_dir: Path) -> list[Path]:
     record = read_record(run_dir)
     named = shlex.quote(str(run_dir))
     table, remark = _traces(run_dir)
-    plots = {} if table is None else pictures(record, table)
+    plots = {} if table is None else pictures(record, table, _series(run_dir))
     others = {} if table is None else rosetta(table, PointGaps.read(run_dir / TRACES_FILE), demands_of(record))
     written = [
         write_whole(run_dir / "report.html", html(record, plots, named, remark=remark, others=others)),
@@ -41,14 +42,24 @@ def write_views(run_dir: Path) -> list[Path]:
     return [*written, write_allure(run_dir, record)]
 
 
-def pictures(record: Record, table: TraceTable) -> dict[str, str]:
+def _series(run_dir: Path) -> ServerSeries | None:
+    """Damaged readings cost their part of one picture."""
+    from hxp_harness.telemetry.series import read_series
+
+    try:
+        return read_series(run_dir)
+    except UsageError:
+        return None
+
+
+def pictures(record: Record, table: TraceTable, series: ServerSeries | None = None) -> dict[str, str]:
     """Return the SVG of each picture that these traces allow, under its heading."""
     from hxp_harness.metrics.definitions import METRICS
     from hxp_harness.report.distributions import cdf, distributions, replicate_estimates
     from hxp_harness.report.plots import latency_over_time, rates
 
     found = {"The verdict: every replicate against the limit": replicate_estimates(record)}
-    found["Latency over time"] = latency_over_time(record, table)
+    found["Latency over time"] = latency_over_time(record, table, series)
     for number, gate in enumerate(record.gates):
         if gate.unit == "s" and gate.metric in METRICS and not gate.scope:
             found[f"Distribution under the gate {one_line(gate.text)}"] = cdf(gate, table, number)

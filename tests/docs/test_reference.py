@@ -25,6 +25,8 @@ from hxp_harness.metrics.definitions import METRICS
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.profile import Contract, Profile, Replicates
 from hxp_harness.report import record
+from hxp_harness.telemetry.definitions import SERVER_METRICS
+from hxp_harness.telemetry.series import NUMBERS
 from hxp_harness.trace import ErrorKind, Trace
 from hxp_harness.units import UNITS
 from reference_stack.catalogue import ServiceSpec, load_catalogue
@@ -103,6 +105,23 @@ def test_bundled_profiles_are_told(root: Path, reference: Reference, first_cells
 def test_metrics_are_told(reference: Reference, first_cells: FirstCells) -> None:
     """The page defines every metric, and no other."""
     assert set(first_cells(reference("metrics"))) == set(METRICS)
+
+
+def test_figures_of_the_server_are_told(reference: Reference) -> None:
+    """The page defines every figure that is made of the server's readings with its unit, and no other."""
+    section = reference("metrics", "## Of the server, while the load lasts")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    told = {name.strip(): row[1] for row in rows[2:] for name in row[0].split(",")}
+
+    assert told == {row.name: row.unit for row in SERVER_METRICS}
+
+
+def test_columns_of_the_server_are_told(reference: Reference) -> None:
+    """The page names every column of server.parquet."""
+    lines = reference("run-folder", "## server.parquet").splitlines()
+    told = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in lines if line[:1] == "|"))
+
+    assert set(told) == {*NUMBERS, "error"}
 
 
 def test_columns_are_told(reference: Reference, first_cells: FirstCells) -> None:

@@ -18,7 +18,7 @@ from hxp_harness.comparison.views import tell_comparison, write_comparison_views
 from hxp_harness.errors import ExitCode, UsageError
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.profile import find_profile
-from hxp_harness.report.record import Record, read_record, write_record
+from hxp_harness.report.record import Figures, Record, read_record, write_record
 from hxp_harness.target import Evidence
 from tests.hxp_harness.report.conftest import make_run
 
@@ -112,6 +112,32 @@ def test_counters_hint_at_the_cause() -> None:
         "100",
     )
     assert rows(*[Counters(None, None, None, None, None)] * 2) == []
+
+
+def test_what_servers_said_meanwhile_hints_at_the_cause() -> None:
+    """A queue, a fuller batch, a slower clock and other energy are pointed out; alike servers are not."""
+    quiet = {"waiting_mean": 0.0, "running_mean": 10.0, "gpu_clock_mean": 1.98e9, "energy_per_token": 0.2}
+    bare = Counters(None, None, None, None, None)
+    a = replace(bare, during=quiet)
+    queued = replace(bare, during=quiet | {"waiting_mean": 6.0, "kv_usage_peak": 0.99})
+    slow = replace(bare, during=quiet | {"running_mean": 20.0, "gpu_clock_mean": 1.2e9, "energy_per_token": 0.3})
+
+    assert "B had 6 requests waiting on average, A 0, and its KV cache was full to 99%" in " ".join(hints(a, queued))
+    said = " ".join(hints(a, slow))
+    assert "B worked on 20 requests at a time, A on 10" in said
+    assert "B's GPU ran at 1200 MHz, A's at 1980" in said
+    assert "0.2 J of A and 0.3 J of B" in said
+    assert hints(a, a) == hints(bare, queued) == []
+    assert ("requests in the server's queue, over time", "0", "6") in rows(a, queued)
+
+
+def test_what_one_run_lacks_is_not_averaged(records: Callable[..., Record]) -> None:
+    """A figure counts where every run of a target has it."""
+    told = {"waiting_mean": Figures(mean=2.0, unit="requests", n=5), "running_mean": Figures(unit="requests", n=5)}
+    one = records(1.0).model_copy(update={"telemetry": told})
+
+    assert counters_of([one, one]).during == {"waiting_mean": 2.0}
+    assert counters_of([one, records(1.0)]).during == {}
 
 
 def test_counters_are_differences_over_all_runs(records: Callable[..., Record]) -> None:

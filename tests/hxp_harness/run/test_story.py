@@ -138,6 +138,13 @@ def test_a_model_of_the_stack_is_judged_and_labelled_simulated(tmp_path: Path) -
 
     assert done.code in {0, 4}, done.err + done.out  # 4: this machine was too busy, and the record says so
     assert done.record["evidence"] == "simulated"
+    during, telemetry = done.record["server"]["during"], done.record["telemetry"]
+    assert during["readings"] > during["failed"]
+    assert telemetry["running_peak"]["mean"] > 0
+    assert "energy_per_token" not in telemetry  # a simulation uses no GPU
+    assert "server.parquet" in done.record["files"]
+    assert not (done.folder / "server.part").exists()
+    assert "What the server said meanwhile" in run_program(tmp_path, "explain", str(done.folder)).out
     assert done.record["environment"]["target"]["engine"] == "sim"
     predicted = done.record["environment"]["target"]["feasibility"]
     assert predicted.startswith("FEASIBLE: mixtral")

@@ -1,0 +1,1 @@
+"""What the server and its GPU say of themselves while the load lasts."""
