@@ -1,0 +1,84 @@
+"""One reading: a subject under a load, what the client saw and what the subject's processes took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.gateway.processes import cpu_s, memory_bytes
+from benchmarks.gateway.programs import Backend, Load, Programs, ask
+from benchmarks.gateway.subjects import Running
+
+# A reading begins when the subject has been idle: less than this share of a core for that long.
+_IDLE_SHARE, _IDLE_STEP_S, _IDLE_LIMIT_S = 0.1, 0.2, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`cpu_us` is of the subject's processes, a request or (of streams) an event. `errors` is the client's count."""
+
+    subject: str
+    experiment: str
+    round: int
+    cpu_us: float
+    cpu_share: float
+    requests_per_s: float
+    events_per_s: float
+    p50_us: float
+    p99_us: float
+    first_event_p50_us: float
+    memory_bytes: int
+    errors: int
+    first_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The programs and where they run: the subject on `subject_cores`, the backend and the client on the others."""
+
+    programs: Programs
+    backend: Backend
+    folder: Path
+    client_cores: frozenset[int]
+
+    def read(self, name: str, running: Running, experiment: str, load: Load, number: int = 0) -> Reading:
+        """Put `load` on a subject and return the reading. A latency is an event's delay where there are events."""
+        self.backend.set(answer_bytes=load.answer_bytes, events=load.events or 1, gap_us=load.gap_us)
+        if len(load.keys) == 1:
+            load = replace(load, keys=running.keys)
+        if running.pid:
+            _wait_until_idle(running.pid)
+        sampled = (lambda: cpu_s(running.pid)) if running.pid else float
+        asked = ask(self.programs, running.port, load, self.folder, cores=self.client_cores, sampled=sampled)
+        seen = asked.seen
+        served = (seen.events_per_s if load.events else seen.requests_per_s) * load.seconds
+        times: Mapping[str, float] = seen.event_delay_us if load.events else seen.latency_us
+        return Reading(
+            subject=name,
+            experiment=experiment,
+            round=number,
+            cpu_us=asked.grown / served * 1e6 if served else float("nan"),
+            cpu_share=asked.grown / load.seconds,
+            requests_per_s=seen.requests_per_s,
+            events_per_s=seen.events_per_s,
+            p50_us=times["p50"],
+            p99_us=times["p99"],
+            first_event_p50_us=seen.first_event_us["p50"],
+            memory_bytes=memory_bytes(running.pid) if running.pid else 0,
+            errors=seen.failed,
+            first_error=seen.first_error[:300],
+        )
+
+
+def _wait_until_idle(pid: int) -> None:
+    """Wait until the subject has put the last load behind it; one that never rests is measured all the same."""
+    deadline_s = time.monotonic() + _IDLE_LIMIT_S
+    before = cpu_s(pid)
+    while time.monotonic() < deadline_s:
+        time.sleep(_IDLE_STEP_S)
+        now = cpu_s(pid)
+        if now - before < _IDLE_SHARE * _IDLE_STEP_S:
+            return
+        before = now

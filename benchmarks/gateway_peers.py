@@ -1,0 +1,93 @@
+"""Our gateway and its peers under the same load, on one core: `python benchmarks/gateway_peers.py [--part NAME]`.
+
+Everything takes turns in every round. CPU time is read from /proc. Three parts: `peers` compares gateways, `features`
+shows what each of ours costs, `growth` how cost grows. Peers come from packages (`--fetch` only fetches them); one
+that cannot be had is said and left out. Needs two cores, a C compiler and a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.gateway.measure import Bench
+from benchmarks.gateway.parts import PARTS, Part, Say
+from benchmarks.gateway.peers import nginx, python_peers
+from benchmarks.gateway.programs import CannotRun, backend, compiled
+
+_ROOT = Path(__file__).parents[1]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=list(PARTS), action="append", help="only this (may be repeated)")
+    parser.add_argument("--only", action="append", default=[], metavar="SUBJECT", help="of the peers only these")
+    parser.add_argument("--rounds", type=int, help="how often everything takes its turn (each part has its own number)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long one reading measures (2)")
+    parser.add_argument("--fetch", action="store_true", help="fetch and compile what is needed, then stop")
+    parser.add_argument("--json", type=Path, default=_ROOT / "reports" / "gateway-peers.json", metavar="FILE")
+    parser.add_argument("--cache", type=Path, default=_ROOT / ".hxp" / "cache" / "peers", metavar="FOLDER")
+    return parser.parse_args()
+
+
+def _split(cores: list[int]) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the cores of the gateways, which is one, and those of the backend and the client."""
+    if len(cores) < 2:
+        raise CannotRun("two cores are needed: one for the gateway, the other for the backend and the client")
+    return frozenset(cores[-1:]), frozenset(cores[:-1])
+
+
+def _fetch(cache: Path, say: Say) -> None:
+    compiled(cache)
+    for fetch in (nginx, python_peers):
+        try:
+            say(f"here: {fetch(cache, say)}")
+        except CannotRun as error:
+            say(f"left out: {error}")
+
+
+def main() -> int:
+    options = _options()
+    began_s = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began_s:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    cache = options.cache.resolve()
+    try:
+        if options.fetch:
+            _fetch(cache, say)
+            return 0
+        subject_cores, client_cores = _split(sorted(os.sched_getaffinity(0)))
+        with ExitStack() as held:
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+            programs = compiled(cache)
+            served = held.enter_context(backend(programs, client_cores))
+            bench = Bench(programs, served, folder, client_cores)
+            done = {name: PARTS[name](bench, subject_cores, cache, say, options) for name in options.part or PARTS}
+    except CannotRun as error:
+        print(f"gateway_peers: {error}", file=sys.stderr)
+        return 2
+    _write(options.json, done)
+    print("\n\n".join(part.markdown for part in done.values()))
+    say(f"done; every reading is in {options.json}")
+    return 0
+
+
+def _write(file: Path, done: dict[str, Part]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+    parts = {name: asdict(part) for name, part in done.items()}
+    file.write_text(json.dumps({"machine": machine, "load_average": os.getloadavg(), "parts": parts}, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
