@@ -18,13 +18,14 @@ _OPENING = {
     Outcome.INVALID: "INVALID: the measurement cannot be trusted, so nothing is said about the service.",
 }
 _HOW = (
-    "The load was sent in equal parts, the replicates. Requests within one influence each other (they share the "
-    "server's batches), so their number alone would make any figure look surer than it is; how much the replicates "
-    "differ says how sure it really is. Every bound below is on the wrong side in at most 1 of 100 such runs."
+    "The load was sent in equal parts, the replicates. Requests influence each other (they share batches), "
+    "so that slow ones come together and their number alone would make any figure look surer than it is. How much the "
+    "parts of the run differ says how many independent requests it is worth, and how sure a figure really is. Every "
+    "bound below is on the wrong side in at most 1 of 100 such runs."
 )
 _GUARD = (
-    f"A latency passes only {1 - GUARD:.0%} below its limit: a percentile is read from the few slowest requests, and "
-    "those come in clusters, so that close to the limit even a careful bound errs too often."
+    f"A latency passes only when its bound lies {1 - GUARD:.0%} below the limit: what the bounds leave out, such as a "
+    "memory of the server that is longer than the run, must not tip a verdict."
 )
 
 

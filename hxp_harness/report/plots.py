@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hxp_harness.gates.course import course_of
 from hxp_harness.metrics.definitions import window
 from hxp_harness.metrics.table import Floats, TraceTable
 from hxp_harness.report.figure import AMBER, BLUE, INK, PURPLE, RED, RULE, SKY, above, plain_axes, svg
@@ -40,6 +41,7 @@ def latency_over_time(record: Record, table: TraceTable, series: ServerSeries | 
         _scale(axes, e2e_ms[fine], None if gate is None else gate.limit * 1e3)
         _failures(axes, table.intended_s[~fine])
         _boundaries(axes, table)
+        _course(axes, table)
         (below[0] if below else axes).set_xlabel("intended send, s since the start")
         axes.set_ylabel("e2e, ms")
         above(axes)
@@ -123,6 +125,27 @@ def _replicate_levels(axes: Axes, gate: GateResult, table: TraceTable) -> None:
             span = window(table, number)
             axes.hlines(high * 1e3, span.start_s, span.end_s, color=INK, linewidth=1.8, label=name)
             name = "_"  # matplotlib leaves out of the legend what begins so
+
+
+def _course(axes: Axes, table: TraceTable) -> None:
+    """Mark what was measured before latency had settled, and where it changed its level or how it drifted."""
+    course = course_of(table, table.replicates)
+    due_s = np.sort(table.intended_s[(table.replicate >= 0) & (table.index >= course.settled)])
+    if len(due_s) < 2:
+        return
+    if course.cut:
+        first_s = float(table.intended_s[table.replicate >= 0].min())
+        axes.axvspan(first_s, float(due_s[0]), color=AMBER, alpha=0.25, linewidth=0, label="not settled, not judged")
+    if course.change is None:
+        return
+    if course.change.place is not None:
+        at_s = float(due_s[min(int(course.change.place * len(due_s)), len(due_s) - 1)])
+        axes.axvline(at_s, color=RED, linestyle="--", label=f"jump to {course.change.factor:.2f} times")
+        return
+    level_ms = float(np.median((table.last_hi_s - table.intended_s)[table.ok & (table.tokens_seen > 0)])) * 1e3
+    ends_ms = (level_ms / math.sqrt(course.change.factor), level_ms * math.sqrt(course.change.factor))
+    label = f"drift to {course.change.factor:.2f} times"
+    axes.plot((due_s[0], due_s[-1]), ends_ms, color=RED, linestyle="--", label=label)
 
 
 def _scale(axes: Axes, values_ms: Floats, limit_ms: float | None) -> None:

@@ -39,7 +39,7 @@ def test_each_outcome_has_its_story(run: MakeRun, gate: str, opening: str, endin
     assert text.startswith(opening)
     assert text.endswith(ending) or ending in text[-200:]
     assert "8 of 8 replicates are complete." in text
-    assert "2% below its limit" in text
+    assert "2% below the limit" in text
     assert "Replicate by replicate: 1000 ms, 1002 ms, 998 ms" in text
     assert "All 16 checks are clean." in text
 
