@@ -63,8 +63,8 @@ def quantile_ms(values_s: Sequence[float], q: float) -> str:
 def row(rate_rps: float, tokens: int, seconds: float) -> list[str]:
     """Run one rate and return its line of the table."""
     requests = max(10, round(rate_rps * seconds / 2))
-    contract = Contract.model_validate({"prompt_tokens": 64, "output_tokens": tokens, "rate": rate_rps})
-    replicates = Replicates.model_validate({"count": 2, "requests": requests, "warm_up": 1.0})
+    contract = Contract.model_validate({"prompt_tokens": 64, "output_tokens": tokens, "rate_rps": rate_rps})
+    replicates = Replicates.model_validate({"count": 2, "requests": requests, "warm_up_s": 1.0})
     traces: list[Trace] = []
     with tempfile.TemporaryDirectory() as name, golden(Path(name), Behaviour(jitter_s=0.002)) as server:
         plan = preflight(Target(server.base_url, server.model), contract)

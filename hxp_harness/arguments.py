@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     )
     certify = _command(commands, "certify", "prove that this machine can measure a profile's load")
     _profile_options(certify)
+    _clients_option(certify)
     certify.add_argument("--out", type=Path, metavar="DIR", help="keep the evidence here")
     check = _command(commands, "selfcheck", "try the verdict on virtual servers whose truth is known")
     check.add_argument("--full", action="store_true", help="thousands of runs, and the power: an hour, the docs' table")
@@ -91,6 +92,15 @@ def _profile_options(command: argparse.ArgumentParser) -> None:
         "--model", metavar="NAME", help="a profile by name: mixtral, hermes, openchat, phi3, api_gateway"
     )
     which.add_argument("--profile", type=Path, metavar="FILE", help="a profile of your own")
+
+
+def _clients_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--clients",
+        type=int,
+        metavar="N",
+        help="processes that share the load, a core each; default: by rate and cores",
+    )
 
 
 def _perf(perf: argparse.ArgumentParser) -> None:
@@ -144,6 +154,7 @@ def _target_options(perf: argparse.ArgumentParser) -> None:
     perf.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of --target")
     perf.add_argument("--metrics-url", metavar="URL", help="Prometheus page of --target; default: /metrics beside /v1")
     perf.add_argument("--through", choices=("gateway",), help="send the model's profile through the gateway")
+    _clients_option(perf)
     perf.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: reports/RUN_ID")
     perf.add_argument("--replicates", type=int, metavar="N", help="instead of the profile's")
     perf.add_argument(

@@ -139,6 +139,7 @@ def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None 
         seed=options.seed,
         require_hardware=options.require_hardware,
         settings=tuple(options.set),
+        clients=options.clients,
         baseline=getattr(options, "baseline", None),
         max_minutes=options.max_minutes if options.command == "perf" else None,
     )
@@ -181,7 +182,7 @@ def _run_report(options: argparse.Namespace) -> int:
 def _run_certify(options: argparse.Namespace) -> int:
     from hxp_harness.instrument import certify_profile
 
-    return certify_profile(options.model, options.profile, options.out)
+    return certify_profile(options.model, options.profile, options.out, options.clients)
 
 
 def _run_selfcheck(options: argparse.Namespace) -> int:

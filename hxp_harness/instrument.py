@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hxp_harness import evidence, interrupt
-from hxp_harness.certify.certificate import certify
+from hxp_harness.certify.certificate import certify, driven_by
 from hxp_harness.errors import ExitCode, NotReady, UsageError
 from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import Gate, check_samples, check_supported
 from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.scope import MOST_SHOWN, meets
 from hxp_harness.load.plan import Due
+from hxp_harness.load.session import LoadSession, OpenSession
 from hxp_harness.profile import Profile
 from hxp_harness.report.progress import Goal
 from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, resolve_profile
 from hxp_harness.run_folder import make_run_folder
+from hxp_harness.senders import local_senders
 
 LONGEST_S = 5.0
 SHORTEST_S = 1.0  # a short run is not proved at greater length than it is measured
@@ -63,7 +65,14 @@ def screen_of(profile: Profile, gates: tuple[Gate, ...]) -> Screen:
     return Screen(profile.title, goal)
 
 
-def certify_into(folder: Path, name: str, profile: Profile, gates: tuple[Gate, ...], screen: Screen) -> None:
+def certify_into(
+    folder: Path,
+    name: str,
+    profile: Profile,
+    gates: tuple[Gate, ...],
+    screen: Screen,
+    open_session: OpenSession = LoadSession,
+) -> None:
     """Prove that this machine can measure the profile's load now, and write the proof down."""
     interrupt.check()
     screen.say("certificate: the same client against a server of known timing")
@@ -73,18 +82,25 @@ def certify_into(folder: Path, name: str, profile: Profile, gates: tuple[Gate, .
     planned_s = profile.replicates.count * profile.replicates.requests / profile.contract.rate_rps
     duration_s = min(LONGEST_S, max(SHORTEST_S, planned_s / 20))
     certificate = certify(
-        folder / Path(name).stem, profile.contract, limit_s=limit_s, duration_s=duration_s, seed=profile.seed
+        folder / Path(name).stem,
+        profile.contract,
+        limit_s=limit_s,
+        duration_s=duration_s,
+        seed=profile.seed,
+        drive=driven_by(open_session),
     )
     evidence.write_json(folder, name, certificate)
 
 
-def certify_profile(name: str | None, file: Path | None, out: Path | None) -> int:
+def certify_profile(name: str | None, file: Path | None, out: Path | None, clients: int | None = None) -> int:
     """Make a certificate for a profile's load alone; return 0 when the instrument can judge it, else INVALID's code."""
     profile = resolve_profile(PerfRequest(profile_name=name, profile_file=file))
     gates = supported_gates(profile)
+    senders = local_senders(profile.contract, clients)
     folder = make_run_folder(out, f"certificate-{profile.name}")
     with screen_of(profile, gates) as screen:
-        certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen)
+        screen.say(senders.said)
+        certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, senders.open_session)
     found = evidence.read_json(folder, evidence.CERTIFICATE_BEFORE)
     if found is None:
         raise NotReady("no certificate was made")

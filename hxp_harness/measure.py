@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hxp_harness.errors import InvalidRun
 from hxp_harness.load.plan import Due, LoadPlan, LoadSummary
-from hxp_harness.load.session import LoadSession
+from hxp_harness.load.session import LoadSession, OpenSession, Session
 from hxp_harness.trace import Trace
 
 POLL_S = 0.25
@@ -23,13 +23,14 @@ def measure(
     *,
     api_key: str,
     on_traces: Callable[[Sequence[Trace]], bool],
+    open_session: OpenSession = LoadSession,
 ) -> LoadSummary:
     """Send `schedule` and hand traces to `on_traces` as they end, until all are in or it returns True (decided).
 
     On Ctrl-C open requests are written down as unfinished before KeyboardInterrupt goes on. Raises InvalidRun when the
     load processes fail.
     """
-    with LoadSession(folder, plan, schedule, api_key=api_key) as session:
+    with open_session(folder, plan, schedule, api_key=api_key) as session:
         try:
             while not session.finished:
                 if on_traces(session.poll(POLL_S)):
@@ -43,7 +44,7 @@ def measure(
         return session.summary
 
 
-def _drain(session: LoadSession, on_traces: Callable[[Sequence[Trace]], bool]) -> None:
+def _drain(session: Session, on_traces: Callable[[Sequence[Trace]], bool]) -> None:
     deadline = time.monotonic() + DRAIN_S
     while not session.finished and time.monotonic() < deadline:
         on_traces(session.poll(POLL_S))

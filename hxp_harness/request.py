@@ -39,6 +39,7 @@ class PerfRequest:
     require_hardware: bool = False
     baseline: Path | None = None  # a run to compare with
     settings: tuple[str, ...] = ()  # KEY=VALUE of the embedded stack's models
+    clients: int | None = None  # processes that send the load
     max_minutes: float | None = None  # of load; what is open then stays open
 
 

@@ -15,6 +15,7 @@ from hxp_harness.report.record import Record
 from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, refuse_evidence
 from hxp_harness.run import Load, begin, run_load
+from hxp_harness.senders import local_senders
 from hxp_harness.target import Target
 
 
@@ -30,9 +31,10 @@ def run_trial(folder: Path, profile: Profile, offered: Target, request: PerfRequ
     plan = preflight(offered, profile.contract)
     target = as_it_says(offered, plan)
     refuse_evidence(request, target)
-    begin(folder, profile, target)
+    senders = local_senders(profile.contract, request.clients)
+    begin(folder, profile, target, senders)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     refuse_empty_scopes(gates, profile, schedule)
-    run_load(folder, profile, gates, target, Load(plan, schedule), screen)
+    run_load(folder, profile, gates, target, Load(plan, schedule, open_session=senders.open_session), screen)
     evidence.write_json(folder, evidence.END, {"interrupted": False})
     return conclude(folder)

@@ -15,6 +15,7 @@ from hxp_harness.certify.truth import Truth
 from hxp_harness.errors import InvalidRun
 from hxp_harness.load.plan import Due, LoadPlan, LoadSummary
 from hxp_harness.load.schedule import draw, peak_rps, steady
+from hxp_harness.load.session import LoadSession, OpenSession
 from hxp_harness.profile import Contract, Replicates
 from hxp_harness.trace import Trace
 
@@ -36,8 +37,9 @@ class Fidelity:
     send_lag_p99_s: float
     read_lag_p99_s: float
     cpu_s: float
-    cpu_share: float  # of one core, over the run
+    cpu_share: float  # of one core, over the run: the busiest client
     peak_rss_bytes: int
+    clients: int = 1
 
     @property
     def rate_ratio(self) -> float:
@@ -85,7 +87,7 @@ def certify(
     schedule = _schedule(contract, rate_rps, duration_s, seed)
     with golden(folder, behaviour, seed=seed) as server:
         plan = LoadPlan(server.base_url, server.model, contract.api, contract.stream, contract.timeout_s)
-        traces, summary = (drive or _drive_session)(folder / "load", plan, schedule)
+        traces, summary = (drive or driven_by())(folder / "load", plan, schedule)
     return judge_instrument(
         schedule, traces, summary, server.truths(), limit_s=limit_s, scale=scale, asked_rps=rate_rps
     )
@@ -144,17 +146,19 @@ def _schedule(contract: Contract, rate_rps: float, duration_s: float, seed: int)
     return draw(steady(contract).at_rate(rate_rps), Replicates(count=2, requests=requests, warm_up_s=WARM_UP_S), seed)
 
 
-def _drive_session(folder: Path, plan: LoadPlan, schedule: Sequence[Due]) -> tuple[list[Trace], LoadSummary]:
-    """Send the load as a run does."""
-    from hxp_harness.load.session import LoadSession
+def driven_by(open_session: OpenSession = LoadSession) -> Drive:
+    """Return what sends a load as a run does."""
 
-    traces: list[Trace] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    with LoadSession(folder, plan, schedule) as session:
-        while not session.finished:
-            traces += session.poll(0.5)
-        traces += session.poll(0.0)
-        return traces, session.summary
+    def drive(folder: Path, plan: LoadPlan, schedule: Sequence[Due]) -> tuple[list[Trace], LoadSummary]:
+        traces: list[Trace] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        with open_session(folder, plan, schedule) as session:
+            while not session.finished:
+                traces += session.poll(0.5)
+            traces += session.poll(0.0)
+            return traces, session.summary
+
+    return drive
 
 
 def _fidelity(
@@ -177,8 +181,9 @@ def _fidelity(
         send_lag_p99_s=_quantile(lags, 0.99),
         read_lag_p99_s=_p99([trace.read_lag_s for trace in measured]),
         cpu_s=summary.cpu_s,
-        cpu_share=summary.cpu_s / whole_s,
+        cpu_share=summary.busiest_cpu_s / whole_s,
         peak_rss_bytes=summary.peak_rss_bytes,
+        clients=max(len(summary.clients), 1),
     )
 
 
@@ -217,12 +222,16 @@ def _reasons(certificate: Certificate, *, missing: int, unlike: int) -> tuple[st
 
 def _advice(fidelity: Fidelity) -> str:
     """Return what lifts the ceiling. Above 70 % of a core the client itself is the limit, below it the machine."""
-    used = f"the client used {fidelity.cpu_share:.0%} of a core"
+    client = "client" if fidelity.clients == 1 else f"busiest of {fidelity.clients} clients"
+    used = f"the {client} used {fidelity.cpu_share:.0%} of a core"
     if fidelity.cpu_share < 0.7:
         return f"{used}: stop other work here, or use more cores or a host of its own"
     ceiling_rps = fidelity.achieved_rps * 0.7 / fidelity.cpu_share
-    workers = math.ceil(fidelity.asked_rps / ceiling_rps)
-    return f"{used}: lower the rate, this machine holds about {ceiling_rps:.0f} rps, or use {workers} worker processes"
+    needed = math.ceil(fidelity.clients * fidelity.asked_rps / ceiling_rps)
+    return (
+        f"{used}: lower the rate, so many hold about {ceiling_rps:.0f} rps, "
+        f"or use --clients {needed} where each has a core, or more hosts"
+    )
 
 
 def _first_failure(traces: Sequence[Trace]) -> str:

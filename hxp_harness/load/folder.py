@@ -34,6 +34,10 @@ class LoadFolder:
     def summary(self) -> Path:
         return self.path / "load.done.json"
 
+    def part(self, number: int) -> Path:
+        """Return where the client of this number, from 1, leaves its summary."""
+        return self.path / f"load.done-{number}.json"
+
     @property
     def error(self) -> Path:
         return self.path / "load.error.json"
@@ -48,8 +52,10 @@ class LoadFolder:
     def read_plan(self) -> LoadPlan:
         return msgspec.json.decode(self.plan.read_bytes(), type=LoadPlan)
 
-    def write_summary(self, summary: LoadSummary) -> None:
-        self.summary.write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
+    def write_summary(self, summary: LoadSummary, number: int = 0) -> None:
+        """Write the summary of the whole, or of the client of that number."""
+        file = self.part(number) if number else self.summary
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
 
     def read_summary(self) -> LoadSummary:
         return msgspec.json.decode(self.summary.read_bytes(), type=LoadSummary)

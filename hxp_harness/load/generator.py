@@ -1,15 +1,21 @@
-"""The hot-loop process: `python -m hxp_harness.load.generator FOLDER`.
+"""The hot-loop process: `python -m hxp_harness.load.generator FOLDER [--part 1/2]`.
 
 Reads load.json and schedule.jsonl of the folder and the key from HXP_API_KEY; appends to traces.part; ends with
 load.done.json, or with load.error.json and exit status 1. SIGTERM, SIGINT and the end of standard input stop it early.
+
+As one part of several it takes its share of the schedule, says "ready" on standard output, and begins when standard
+input tells the t0 of all, in nanoseconds on the monotonic clock; it ends with load.done-1.json. Every part appends to
+the same traces.part: whole lines, one write each time.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import gc
 import os
 import resource
+import select
 import signal
 import socket
 import ssl
@@ -17,6 +23,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -31,12 +38,14 @@ from hxp_harness.load.folder import KEY_VARIABLE, LoadFolder
 from hxp_harness.load.plan import Due, LoadPlan, LoadSummary
 from hxp_harness.load.request import Renderer
 from hxp_harness.load.schedule import read_schedule
+from hxp_harness.load.split import deal, slots_of
 from hxp_harness.load.stamps import WallOffset, stamping
 from hxp_harness.load.stop_signals import STOP_SIGNALS, let_through
 from hxp_harness.load.trace_file import TraceWriter
 
 _LEAD_S = 0.1  # from the last preparation to t0
 _PROBE_TIMEOUT_S = 5.0
+_LOOK_S = 0.05  # how often a waiting part looks whether it was stopped
 NICENESS = -10
 
 
@@ -95,13 +104,35 @@ def stamps_of(receipts: Receipts, *, tls: bool) -> str:
     return "kernel, at the ends of TLS records" if tls else "kernel"
 
 
-def run(folder: LoadFolder) -> LoadSummary:
-    """Send the schedule of `folder` and return what the loop says of itself."""
-    plan = folder.read_plan()
+def told_t0_ns(client: Client) -> int:
+    """Say that this part is ready; return the t0 that standard input tells, or the present when it is to stop."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    line = b""
+    while not client.stopped:
+        if select.select([0], [], [], _LOOK_S)[0]:
+            received = os.read(0, 64)
+            line += received
+            if line.endswith(b"\n"):
+                return int(line)
+            if not received:  # the other end is gone
+                client.stop()
+    return time.monotonic_ns()
+
+
+def share_of(plan: LoadPlan, schedule: list[Due], number: int, parts: int) -> tuple[LoadPlan, list[Due]]:
+    """Return what the client of this `number`, from 1, sends of a load that has so many `parts`."""
+    own = deal(schedule, [1] * parts, plan.concurrency)[number - 1]
+    return replace(plan, concurrency=slots_of(plan.concurrency, parts, number - 1)), own
+
+
+def run(folder: LoadFolder, number: int = 1, parts: int = 0) -> LoadSummary:
+    """Send the schedule of `folder` and return what the loop says of itself; `parts` 0: alone, and at once."""
+    plan, schedule = share_of(folder.read_plan(), read_schedule(folder.schedule), number, max(parts, 1))
     raise_descriptor_limit()
     go_first()
     renderer = Renderer(plan, os.environ.get(KEY_VARIABLE, ""), os.urandom(4).hex())
-    requests = render(renderer, read_schedule(folder.schedule))
+    requests = render(renderer, schedule)
     address = find_address(plan)
     receipts = Receipts(WallOffset())
     with stamping(), TraceWriter(folder.traces) as writer:
@@ -119,13 +150,13 @@ def run(folder: LoadFolder) -> LoadSummary:
         def stop(_signal: int, _frame: FrameType | None) -> None:
             client.stop()
 
-        for number in STOP_SIGNALS:
-            signal.signal(number, stop)
+        for stopping in STOP_SIGNALS:
+            signal.signal(stopping, stop)
         let_through()
         gc.collect()
         gc.freeze()
         gc.disable()
-        t0_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
+        t0_ns = told_t0_ns(client) if parts else time.monotonic_ns() + int(_LEAD_S * 1e9)
         t0_unix_s = (t0_ns + receipts.offset.ns) / 1e9
         try:
             client.run(t0_ns)
@@ -147,9 +178,14 @@ def run(folder: LoadFolder) -> LoadSummary:
 
 
 def main(argv: list[str]) -> int:
-    folder = LoadFolder(Path(argv[0]))
+    parser = argparse.ArgumentParser(prog="generator")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--part", default="", help="K/N: the K-th of N clients of one load")
+    options = parser.parse_args(argv)
+    folder = LoadFolder(options.folder)
+    number, parts = map(int, options.part.split("/")) if options.part else (0, 0)
     try:
-        folder.write_summary(run(folder))
+        folder.write_summary(run(folder, max(number, 1), parts), number)
     except (OSError, msgspec.DecodeError) as error:
         print(f"the load generator stopped: {error}", file=sys.stderr)
         folder.write_error(str(error))

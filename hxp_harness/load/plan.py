@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -48,8 +49,19 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientShare:
+    """What one client process did of a load."""
+
+    due: int
+    sent: int
+    cpu_s: float
+    peak_rss_bytes: int
+    host: str = ""  # the worker that it ran on; empty: this machine
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSummary:
-    """What the hot loop says of itself when it ends."""
+    """What the hot loop says of itself when it ends, or of several what they say together."""
 
     t0_monotonic_s: float  # absolute CLOCK_MONOTONIC of t0
     t0_unix_s: float
@@ -57,6 +69,31 @@ class LoadSummary:
     sent: int
     stamps: str  # kernel | kernel, at the ends of TLS records | user: where arrival times come from
     clock_step_s: float  # largest change of (wall - monotonic) seen; a step makes the run INVALID
-    cpu_s: float
-    peak_rss_bytes: int
+    cpu_s: float  # of all clients
+    peak_rss_bytes: int  # of the largest
     stopped_early: bool
+    clients: tuple[ClientShare, ...] = ()  # one each, where there are several
+
+    @property
+    def busiest_cpu_s(self) -> float:
+        """CPU seconds of the client that used most."""
+        return max((client.cpu_s for client in self.clients), default=self.cpu_s)
+
+    @classmethod
+    def together(cls, parts: Sequence[LoadSummary]) -> LoadSummary:
+        """Return what several clients (at least one) say that began at one time."""
+        if len(parts) == 1:
+            return parts[0]
+        shares = [ClientShare(part.due, part.sent, part.cpu_s, part.peak_rss_bytes) for part in parts]
+        return cls(
+            t0_monotonic_s=parts[0].t0_monotonic_s,
+            t0_unix_s=parts[0].t0_unix_s,
+            due=sum(part.due for part in parts),
+            sent=sum(part.sent for part in parts),
+            stamps=", ".join(sorted({part.stamps for part in parts if part.due} or {parts[0].stamps})),
+            clock_step_s=max((part.clock_step_s for part in parts), key=abs),
+            cpu_s=sum(part.cpu_s for part in parts),
+            peak_rss_bytes=max(part.peak_rss_bytes for part in parts),
+            stopped_early=any(part.stopped_early for part in parts),
+            clients=tuple(shares),
+        )

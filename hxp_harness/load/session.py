@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from hxp_harness.errors import InvalidRun
 from hxp_harness.load.folder import KEY_VARIABLE, LoadFolder
@@ -23,13 +23,45 @@ _STOP_S = 3.0
 _LOG_TAIL_CHARACTERS = 2000
 
 
+class Session(Protocol):
+    """A load under way, whoever sends it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended and every trace was handed out."""
+
+    @property
+    def summary(self) -> LoadSummary:
+        """What the senders said of themselves; InvalidRun while they still send."""
+
+    def poll(self, wait_s: float) -> list[Trace]:
+        """Return the traces completed since the last call; wait up to `wait_s` seconds for the first of them."""
+
+    def stop(self) -> None:
+        """Ask for an early stop."""
+
+
+class OpenSession(Protocol):
+    """Prepares a load, which begins when it is entered."""
+
+    def __call__(self, folder: Path, plan: LoadPlan, schedule: Sequence[Due], *, api_key: str = "") -> Session:
+        """Return a session whose files lie in `folder`."""
+
+
 class LoadSession:
-    """Runs a schedule in child processes: Locust, and under it the hot loop.
+    """Runs a schedule in child processes: Locust, and under it as many hot loops as there are `clients`.
 
     Use as a context manager. `poll` until `finished`; `summary` is there thereafter.
     """
 
-    def __init__(self, folder: Path, plan: LoadPlan, schedule: Sequence[Due], *, api_key: str = "") -> None:
+    def __init__(
+        self, folder: Path, plan: LoadPlan, schedule: Sequence[Due], *, api_key: str = "", clients: int = 1
+    ) -> None:
+        self._clients = clients
         self._folder = LoadFolder(folder)
         self._plan = plan
         self._schedule = schedule
@@ -51,7 +83,7 @@ class LoadSession:
             raise InvalidRun(f"cannot write the run folder {self._folder.path}: {error.strerror}") from None
         with log, held_back():
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hxp_harness.load.locust_worker", str(self._folder.path)],
+                [sys.executable, "-m", "hxp_harness.load.locust_worker", *self._words()],
                 stdin=subprocess.PIPE,  # its end tells the child that we are gone
                 stdout=log,
                 stderr=log,
@@ -59,6 +91,9 @@ class LoadSession:
                 process_group=0,  # Ctrl-C in the terminal reaches us alone, and we stop the child
             )
         return self
+
+    def _words(self) -> list[str]:
+        return [str(self._folder.path), "--clients", str(self._clients)]
 
     def __exit__(self, *_: object) -> None:
         process = self._process

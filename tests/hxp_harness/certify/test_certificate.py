@@ -198,7 +198,7 @@ def test_a_client_at_its_ceiling_is_told_so() -> None:
     late = [trace_of(due, late_s=0.01) for due in schedule()]
     certificate = judged(late, summary=replace(SUMMARY, cpu_s=2.07))
 
-    assert "this machine holds about 70 rps, or use 2 worker processes" in certificate.reasons[0]
+    assert "so many hold about 70 rps, or use --clients 2" in certificate.reasons[0]
 
 
 def test_vague_truth_proves_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -72,6 +73,55 @@ def test_a_session_hands_out_every_trace_once(tmp_path: Path, serve: ServerFacto
     assert all(trace.ok for trace in traces), traces
     assert {request.headers["authorization"] for request in server.requests} == {"Bearer k"}
     assert "Bearer" not in (tmp_path / "run" / "load.json").read_text()
+    assert load_processes() == []
+
+
+def test_several_clients_share_a_session(tmp_path: Path, serve: ServerFactory) -> None:
+    """Two clients send every request once, on one time line; the summary tells what each did and both did."""
+    server = serve(answering(stream(events(2))))
+    with LoadSession(tmp_path / "run", plan_for(server.base_url), dues(30, gap_s=0.02), clients=2) as session:
+        traces = drain(session)
+    assert sorted(trace.index for trace in traces) == list(range(30))
+    assert all(trace.ok for trace in traces), traces
+    summary = session.summary
+    assert [(client.due, client.sent) for client in summary.clients] == [(15, 15), (15, 15)]
+    assert (summary.due, summary.sent, summary.stamps) == (30, 30, "kernel")
+    assert summary.cpu_s == pytest.approx(sum(client.cpu_s for client in summary.clients))
+    assert summary.busiest_cpu_s == max(client.cpu_s for client in summary.clients)
+    parts = [LoadFolder(tmp_path / "run").part(number) for number in (1, 2)]
+    assert len({json.loads(part.read_text())["t0_monotonic_s"] for part in parts}) == 1
+    assert len({request.headers["x-request-id"] for request in server.requests}) == 30
+    assert load_processes() == []
+
+
+def test_clients_stop_together(tmp_path: Path, serve: ServerFactory) -> None:
+    """A stop reaches every client, and each writes down what it had open."""
+    server = serve(silent)
+    schedule = [*dues(4), replace(dues(1)[0], index=4, intended_s=60.0)]
+    with LoadSession(tmp_path, plan_for(server.base_url), schedule, clients=2) as session:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while len(server.requests) < 4 and time.monotonic() < deadline_s:
+            assert session.poll(0.05) == []
+        session.stop()
+        traces = drain(session)
+    assert sorted((trace.index, trace.error) for trace in traces) == [
+        (index, ErrorKind.UNFINISHED) for index in range(4)
+    ]
+    assert session.summary.stopped_early
+
+
+def test_a_killed_client_takes_the_others_along(tmp_path: Path, serve: ServerFactory) -> None:
+    """Without one of its clients a load is not the one that was asked for: the rest stops, the run is invalid."""
+    server = serve(silent)
+    schedule = [*dues(4), replace(dues(1)[0], index=4, intended_s=60.0)]
+    with LoadSession(tmp_path, plan_for(server.base_url), schedule, clients=2) as session:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while len(server.requests) < 4 and time.monotonic() < deadline_s:
+            session.poll(0.05)
+        hot_loop, _ = [child for child in load_processes() if "hxp_harness.load.generator" in child.cmdline()]
+        hot_loop.kill()
+        with pytest.raises(InvalidRun, match="failed"):
+            drain(session)
     assert load_processes() == []
 
 
