@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 
 import pytest
-from starlette.types import Message
 
-from reference_stack.services.infrastructure.api_gateway.presence import ClientGone, while_present
 from tests.reference_stack.infrastructure.conftest import (
     KEY,
     ROLE,
@@ -112,37 +109,3 @@ def test_a_slow_body_is_told_so(make_gateway: MakeGateway) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"body_timeout" in answer
     assert gateway.usage.rows == []
-
-
-async def test_a_cancellation_that_is_not_the_clients_passes_through() -> None:
-    """At shutdown the work is cancelled, and nothing mistakes that for a client that left."""
-    entered = asyncio.Event()
-
-    async def quiet() -> Message:
-        await asyncio.sleep(60)
-        return {"type": "http.request"}
-
-    async def work() -> None:
-        async with while_present(quiet):
-            entered.set()
-            await asyncio.sleep(60)
-
-    task = asyncio.ensure_future(work())
-    await entered.wait()
-    task.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-async def test_only_the_disconnect_is_a_departure() -> None:
-    """Other messages that may still come are read past."""
-    messages: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request"}]
-
-    async def receive() -> Message:
-        return messages.pop()
-
-    with pytest.raises(ClientGone):
-        async with while_present(receive):
-            await asyncio.sleep(60)
-    assert messages == []

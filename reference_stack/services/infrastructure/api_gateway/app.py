@@ -10,12 +10,12 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
 from reference_stack.face import add_face
 from reference_stack.schemas.api.keys import ApiKey, KeyFeed, KeyRepository
 from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
+from reference_stack.services.infrastructure.api_gateway.asgi import Relayed
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
 from reference_stack.services.infrastructure.api_gateway.call import call_of
 from reference_stack.services.infrastructure.api_gateway.database import database_at
@@ -25,25 +25,14 @@ from reference_stack.services.infrastructure.api_gateway.measures import Measure
 from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers, OneBackend, Unlimited
 from reference_stack.services.infrastructure.api_gateway.ports import Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
-from reference_stack.services.infrastructure.api_gateway.relay import Relay
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
 from reference_stack.services.infrastructure.api_gateway.story import Story
 from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
+from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
 
 _MODELS = "/v1/models"
 _ROUTES = (CHAT, COMPLETIONS, _MODELS, "/health", "/health/startup", "/health/live", "/health/ready", "/metrics")
-
-
-class _Relayed(Response):
-    """A response that is the relay itself: FastAPI picks the route, and the bytes go past it."""
-
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
-        self.background = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._relay(scope, receive, send)
 
 
 def create_app(
@@ -79,10 +68,12 @@ def create_app(
     ports = ports or Ports(usage, Unlimited(), OneBackend(upstreams.by_model), NoAnswers())
     story = Story(settings, ring, ports, measures)
     settlement = Settlement(measures, ports.journal)
+    pool = Pool(story.watch, settings.connect_s)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await upstreams.start()
+        story.watch.start()
         beside = [asyncio.ensure_future(usage.run())]
         if key_feed is not None:
             beside.append(asyncio.ensure_future(key_feed.follow(ring)))
@@ -92,6 +83,8 @@ def create_app(
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+            story.watch.stop()
+            await pool.close()
             await usage.close()
             await upstreams.close()
             if database is not None:
@@ -105,7 +98,7 @@ def create_app(
         openapi_url="/openapi.json" if settings.open_docs else None,
         redirect_slashes=False,
     )
-    app.include_router(_api(settings, story, Relay(story, upstreams)))
+    app.include_router(_api(settings, story, Relayed(story, pool)))
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, settlement=settlement)
 
@@ -145,9 +138,8 @@ def _guarded(story: Story) -> type[APIRoute]:
     return Guarded
 
 
-def _api(settings: ApiGatewaySettings, story: Story, relay: Relay) -> APIRouter:
+def _api(settings: ApiGatewaySettings, story: Story, relayed: Relayed) -> APIRouter:
     api = APIRouter(route_class=_guarded(story))
-    relayed = _Relayed(relay)
 
     @api.post(CHAT, tags=["completions"])
     async def chat() -> Response:

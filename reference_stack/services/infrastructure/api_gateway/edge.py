@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import traceback
 from collections.abc import Iterable
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reference_stack.services.infrastructure.api_gateway.asgi import ClientGone
 from reference_stack.services.infrastructure.api_gateway.call import Call, begin
-from reference_stack.services.infrastructure.api_gateway.presence import ClientGone
+from reference_stack.services.infrastructure.api_gateway.mistake import log_mistake, our_mistake
 from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
-
-log = logging.getLogger(__name__)
 
 _CLIENT_GONE = 499
 
@@ -55,8 +52,8 @@ class Edge:
         except Refusal as refusal:
             await _refuse(refusal, call, send_marked)
         except Exception as error:  # noqa: BLE001 - a client is told of any mistake of ours in the same shape
-            _log_mistake(error, call)
-            await _refuse(Refusal(500, "internal_error", "the gateway made a mistake"), call, send_marked)
+            log_mistake(error, call)
+            await _refuse(our_mistake(), call, send_marked)
         finally:
             self._settlement.settle(call)
 
@@ -81,9 +78,3 @@ async def _refuse(refusal: Refusal, call: Call, send: Send) -> None:
     headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode()), *refusal.headers().items()]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _log_mistake(error: Exception, call: Call) -> None:
-    # The message of an exception may hold what the client sent; where it was raised does not.
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    log.error("request %s: %s at %s:%s", call.id, type(error).__name__, frame.filename, frame.lineno)

@@ -1,216 +1,292 @@
-"""Relays one request to its model and the answer back: whole, or as a stream while it comes."""
+"""Passes one accepted request to its model and the answer back, between any client and any server of a model."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-
-import aiohttp
-from starlette.types import Receive, Scope, Send
+import time
+from collections.abc import Sequence
+from typing import Protocol
 
 from reference_stack.services.infrastructure.api_gateway.asked import Asked
-from reference_stack.services.infrastructure.api_gateway.body import read_body
-from reference_stack.services.infrastructure.api_gateway.call import Call, call_of
+from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.events import read_answer
+from reference_stack.services.infrastructure.api_gateway.mistake import log_mistake, our_mistake
 from reference_stack.services.infrastructure.api_gateway.passage import Passage, State
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Lease
-from reference_stack.services.infrastructure.api_gateway.presence import ClientGone, while_present
-from reference_stack.services.infrastructure.api_gateway.refusal import (
-    JSON,
-    Refusal,
-    bad_upstream,
-    upstream_timeout,
-)
+from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal, bad_upstream, upstream_timeout
+from reference_stack.services.infrastructure.api_gateway.said import LONGEST_WORDS_BYTES, header, refusal_from
 from reference_stack.services.infrastructure.api_gateway.story import Errand, Story
-from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams, refusal_from, told_of_loss
+from reference_stack.services.infrastructure.api_gateway.wire.drive import drive
+from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange, Headers
+from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
 
 log = logging.getLogger(__name__)
 
 # How long a client that reads nothing is waited for to take the last event of a stream that failed.
-_LAST_WORD_S = 0.5
-# Behind [DONE] there is nothing but the end; waiting for it keeps the connection for the next request.
-_AFTER_DONE_S = 0.2
-_EVENT_STREAM = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+LAST_WORD_S = 0.5
+_JSON: Headers = ((b"content-type", JSON),)
+_EVENT_STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 _HIT = (b"x-hxp-cache", b"hit")
 
 
+class Client(Protocol):
+    """Who waits for the answer: hears `whole` or `refuse`; or `begin`, any number of `part`, `last` or `broken`.
+
+    None of them waits: a client that reads too slowly calls the relay's `pause`, and `resume` when it has caught up.
+    After `whole`, `refuse`, `last` or `broken` it hears nothing more, and the call is its to settle.
+    """
+
+    def whole(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None: ...
+
+    def begin(self, headers: Sequence[tuple[bytes, bytes]]) -> None: ...
+
+    def part(self, data: bytes) -> None: ...
+
+    def last(self, data: bytes) -> None: ...
+
+    def broken(self, event: bytes) -> None:
+        """Hear the last of a stream that failed; a client that does not take it within LAST_WORD_S is let go."""
+        ...
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Hear that there is no answer; nothing else was told before."""
+        ...
+
+
 class Relay:
-    """What the two completion routes share, carried by ASGI on one side and aiohttp on the other."""
+    """One request after its body was read. `start` begins it; the client calls `gone` when it leaves."""
 
-    def __init__(self, story: Story, upstreams: Upstreams) -> None:
+    __slots__ = (
+        "_asked",
+        "_begun",
+        "_call",
+        "_client",
+        "_errand",
+        "_exchange",
+        "_headers",
+        "_lease",
+        "_over",
+        "_parts",
+        "_passage",
+        "_paused",
+        "_pool",
+        "_size",
+        "_status",
+        "_story",
+        "_task",
+        "due_s",
+    )
+
+    def __init__(self, story: Story, pool: Pool, call: Call, asked: Asked, client: Client) -> None:
         self._story = story
-        self._upstreams = upstreams
+        self._pool = pool
+        self._call = call
+        self._asked = asked
+        self._client = client
+        self._task: asyncio.Task[None] | None = None
+        self._errand: Errand | None = None
+        self._lease: Lease | None = None
+        self._exchange: Exchange | None = None
+        self._begun = self._over = self._paused = False
+        self.due_s = time.monotonic() + story.timeout_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one authenticated request. Raises Refusal while nothing was sent, and ClientGone."""
-        call = call_of(scope)
-        self._story.enter()
-        try:
-            self._story.check_kind(scope["headers"])
-            body = await read_body(scope["headers"], receive, self._story.limits)
-            await self._relay(self._story.read(call, body), receive, send, call)
-        finally:
-            self._story.leave()
+    def start(self) -> None:
+        self._story.watch.add(self)
+        self._drive(first=True)
 
-    async def _relay(self, asked: Asked, receive: Receive, send: Send, call: Call) -> None:
+    # What the client tells.
+
+    def gone(self) -> None:
+        """The client has left: the model stops working for it. Does nothing once the relay is over."""
+        if not self._over:
+            if self._call.outcome is not None:
+                self._call.outcome = "cancelled"
+            self._finish()
+
+    def pause(self) -> None:
+        self._paused = True
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    def expire(self, _now_s: float) -> None:
+        """The time is up."""
+        self._fail(Ended.AFTER if self._status else Ended.BEFORE, upstream_timeout(), final=True)
+
+    # Up to the model.
+
+    def _drive(self, *, first: bool) -> None:
+        self._status = 0
+        self._passage: Passage | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._task = drive(self._ask(first=first))
+
+    async def _ask(self, *, first: bool) -> None:
         try:
-            async with while_present(receive) as call.stop_watching, asyncio.timeout(self._story.timeout_s):
-                errand = await self._story.accept(call, asked)
-                try:
-                    await self._serve(errand, send)
-                finally:
-                    errand.finish()
-        except ClientGone:
-            if call.outcome is not None:
-                call.outcome = "cancelled"
-            raise
-        except TimeoutError:
-            await self._break_off(upstream_timeout(), send, call)
+            if first:
+                self._errand = await self._story.accept(self._call, self._asked)
+                found = await self._errand.find()
+                if found is not None:
+                    self._task = None
+                    self._answer_kept(found)
+                    return
+            assert self._errand is not None  # noqa: S101 - the first time made it
+            self._lease = lease = await self._errand.lease()
         except Refusal as refusal:
-            await self._break_off(refusal, send, call)
-
-    async def _serve(self, errand: Errand, send: Send) -> None:
-        found = await errand.find()
-        if found is not None:
-            await _answer_kept(errand, found, send)
+            self._task = None
+            self._fail(Ended.CANCELLED, refusal, final=True)
             return
-        while True:
-            refusal = await self._attempt(await errand.lease(), errand, send)
-            if refusal is None:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong behind a seam, the client is told
+            self._task = None
+            log_mistake(error, self._call)
+            self._fail(Ended.CANCELLED, our_mistake(), final=True)
+            return
+        self._task = None
+        self._exchange = self._pool.send(lease.backend, self._call.route, self._asked.body, self._call.id, self)
+        if self._paused:
+            self._exchange.pause()
+
+    # What the model's server says.
+
+    def head(self, status: int, headers: Headers) -> None:
+        self._status = status
+        self._headers = headers
+        self._heard()
+        if status == 200 and self._asked.stream:
+            if not header(headers, b"content-type").startswith(b"text/event-stream"):
+                self._fail(Ended.AFTER, bad_upstream())
                 return
-            how, status, refused = refusal
-            errand.ended(how, status)
-            if not errand.again(how, status):
-                raise refused
+            held_bytes = self._story.limits.answer_bytes
+            self._passage = Passage(strip_usage=self._asked.strip_usage, most_held_bytes=held_bytes)
 
-    async def _attempt(self, lease: Lease, errand: Errand, send: Send) -> tuple[Ended, int, Refusal] | None:
-        """Ask one backend; return how it failed, or None when the client has the answer."""
-        call = errand.call
-        status = 0
-        try:
-            async with self._upstreams.post(lease.backend, call.route, errand.asked.body, call.id) as reply:
-                status = reply.status
-                with told_of_loss(reply):
-                    if status != 200:
-                        return Ended.REFUSED, status, await refusal_from(reply)
-                    if errand.asked.stream:
-                        await self._stream(errand, lease, reply, send)
-                    else:
-                        await self._whole(errand, lease, reply, send)
-        except TimeoutError:
-            errand.ended(Ended.AFTER if status else Ended.BEFORE, status)
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            log.info("request %s: model %s: %s", call.id, call.model, type(error).__name__)
-            return Ended.AFTER if status else Ended.BEFORE, status, bad_upstream()
-        except Refusal as refusal:
-            return Ended.AFTER, status, refusal
-        errand.ended(Ended.OK, status)
-        return None
+    def part(self, data: bytes) -> None:
+        self._heard()
+        if self._passage is not None:
+            self._pass_on(self._passage, self._passage.feed(data))
+            return
+        self._size += len(data)
+        self._parts.append(data)
+        if self._status != 200:
+            if self._size >= LONGEST_WORDS_BYTES:
+                self._refused()
+        elif self._size > self._story.limits.answer_bytes:
+            self._fail(Ended.AFTER, bad_upstream("the model's answer is larger than the gateway takes"))
 
-    async def _whole(self, errand: Errand, lease: Lease, reply: aiohttp.ClientResponse, send: Send) -> None:
-        call = errand.call
-        parts: list[bytes] = []
-        size = 0
-        async for part in reply.content.iter_any():
-            lease.heard()
-            size += len(part)
-            if size > self._story.limits.answer_bytes:
-                raise bad_upstream("the model's answer is larger than the gateway takes")
-            parts.append(part)
-        body = b"".join(parts)
+    def end(self) -> None:
+        if self._passage is not None:
+            self._pass_on(self._passage, self._passage.end())
+        elif self._status != 200:
+            self._refused()
+        else:
+            self._answer(b"".join(self._parts))
+
+    def lost(self, why: str) -> None:
+        log.info("request %s: model %s: %s", self._call.id, self._call.model, why)
+        self._fail(Ended.AFTER if self._status else Ended.BEFORE, bad_upstream())
+
+    def _heard(self) -> None:
+        assert self._lease is not None  # noqa: S101 - a server was asked
+        self._lease.heard()
+
+    # To the client.
+
+    def _answer(self, body: bytes) -> None:
         try:
-            call.usage = read_answer(body)
+            self._call.usage = read_answer(body)
         except ValueError:
-            raise bad_upstream() from None
-        call.stop_watching()
-        headers = [(b"content-type", JSON), (b"content-length", str(size).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        call.outcome = "complete"
-        if errand.cached:
-            self._story.keep(errand, body)
+            self._fail(Ended.AFTER, bad_upstream())
+            return
+        self._complete(Ended.OK, body)
+        self._client.whole(_JSON, body)
 
-    async def _stream(self, errand: Errand, lease: Lease, reply: aiohttp.ClientResponse, send: Send) -> None:
-        call = errand.call
-        if reply.content_type != "text/event-stream":
-            raise bad_upstream()
-        passage = Passage(strip_usage=errand.asked.strip_usage, most_held_bytes=self._story.limits.answer_bytes)
-        try:
-            async for data in reply.content.iter_any():
-                lease.heard()
-                await self._pass_on(passage, passage.feed(data), send, errand)
-                if passage.state is not State.OPEN:
-                    break
-            else:
-                await self._pass_on(passage, passage.end(), send, errand)
-        finally:
-            _count(call, passage)
-        if passage.state is State.FAILED:
-            raise bad_upstream("the model's server broke off its answer")
-        call.outcome = "complete"
-        errand.ended(Ended.OK, reply.status)
-        if errand.cached:
-            self._story.keep(errand, b"".join(errand.passed))
-        await _read_to_end(reply)
+    def _answer_kept(self, answer: bytes) -> None:
+        """Send what the cache had, marked as such; its tokens are those of the answer."""
+        if self._asked.stream:
+            passage = Passage(strip_usage=False, most_held_bytes=len(answer))
+            passage.feed(answer)
+            self._count(passage)
+            headers = _EVENT_STREAM
+        else:
+            self._call.usage = read_answer(answer)
+            headers = _JSON
+        self._complete(Ended.CANCELLED, None)
+        self._client.whole((*headers, _HIT), answer)
 
-    async def _pass_on(self, passage: Passage, data: bytes, send: Send, errand: Errand) -> None:
-        call = errand.call
+    def _pass_on(self, passage: Passage, data: bytes) -> None:
+        self._count(passage)
         finished = passage.state is State.FINISHED
-        if finished:
-            call.stop_watching()
-        elif not data:
-            return
-        _count(call, passage)
-        self._story.journal.progress(call)
-        if errand.cached:
-            errand.passed.append(data)
-        if not call.started:
-            await send({"type": "http.response.start", "status": 200, "headers": list(_EVENT_STREAM)})
-        await send({"type": "http.response.body", "body": data, "more_body": not finished})
+        if data or finished:
+            self._story.journal.progress(self._call)
+            if self._errand is not None and self._errand.cached:
+                self._parts.append(data)
+            if not self._begun:
+                self._begun = True
+                self._client.begin(_EVENT_STREAM)
+            if finished:
+                self._complete(Ended.OK, b"".join(self._parts))
+                self._client.last(data)
+                return
+            self._client.part(data)
+        if passage.state is State.FAILED:
+            self._fail(Ended.AFTER, bad_upstream("the model's server broke off its answer"))
 
-    async def _break_off(self, refusal: Refusal, send: Send, call: Call) -> None:
-        """Tell the client of a failure: as a refusal while nothing was sent, else as the stream's last event."""
-        if not call.started:
-            raise refusal
-        if call.outcome == "complete":
-            return
-        call.outcome = "interrupted"
-        call.error = refusal.code
-        try:
-            async with asyncio.timeout(_LAST_WORD_S):
-                await send({"type": "http.response.body", "body": refusal.event(call.shown_id)})
-        except TimeoutError:
-            raise ClientGone from None
+    def _count(self, passage: Passage) -> None:
+        self._call.usage = passage.tally.usage
+        self._call.texts = passage.tally.texts
 
+    def _complete(self, how: Ended, answer: bytes | None) -> None:
+        """All that is left is to send the last of the answer."""
+        errand = self._errand
+        assert errand is not None  # noqa: S101 - it was accepted
+        self._call.outcome = "complete"
+        if self._exchange is not None:
+            self._exchange.release()
+            self._exchange = None
+        errand.ended(how, self._status)
+        self._finish()
+        if errand.cached and answer is not None:
+            self._story.keep(errand, answer)
 
-def _count(call: Call, passage: Passage) -> None:
-    call.usage = passage.tally.usage
-    call.texts = passage.tally.texts
+    def _refused(self) -> None:
+        refusal = refusal_from(self._status, self._headers, b"".join(self._parts))
+        self._fail(Ended.REFUSED, refusal)
 
+    def _fail(self, how: Ended, refusal: Refusal, *, final: bool = False) -> None:
+        """Ask another server, where that may be; else tell the client, as a refusal or as the stream's last event."""
+        errand = self._errand
+        self._drop()
+        if errand is not None:
+            errand.ended(how, self._status)
+            if not final and not self._begun and errand.again(how, self._status):
+                self._drive(first=False)
+                return
+        if self._begun:
+            self._call.outcome = "interrupted"
+            self._call.error = refusal.code
+        self._finish()
+        if self._begun:
+            self._client.broken(refusal.event(self._call.shown_id))
+        else:
+            self._client.refuse(refusal)
 
-async def _answer_kept(errand: Errand, answer: bytes, send: Send) -> None:
-    """Send an answer that the cache had; it is marked as such, and its tokens are those of the answer."""
-    call = errand.call
-    if errand.asked.stream:
-        passage = Passage(strip_usage=False, most_held_bytes=len(answer))
-        passage.feed(answer)
-        _count(call, passage)
-        headers = [*_EVENT_STREAM]
-    else:
-        call.usage = read_answer(answer)
-        headers = [(b"content-type", JSON), (b"content-length", str(len(answer)).encode())]
-    call.stop_watching()
-    await send({"type": "http.response.start", "status": 200, "headers": [*headers, _HIT]})
-    await send({"type": "http.response.body", "body": answer})
-    call.outcome = "complete"
+    def _drop(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
 
-
-async def _read_to_end(reply: aiohttp.ClientResponse) -> None:
-    """Read what is left of a finished stream, for a moment; a connection that was not read to its end is closed."""
-    try:
-        async with asyncio.timeout(_AFTER_DONE_S):
-            async for _ in reply.content.iter_any():
-                pass
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        reply.close()
+    def _finish(self) -> None:
+        self._over = True
+        self.due_s = float("inf")
+        self._story.watch.discard(self)
+        self._drop()
+        if self._errand is not None:
+            self._errand.finish()

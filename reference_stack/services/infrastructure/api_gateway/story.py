@@ -18,6 +18,7 @@ from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRin
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Grant, Lease, Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import overloaded
+from reference_stack.services.infrastructure.api_gateway.wire.watch import Watch
 
 
 class Story:
@@ -27,6 +28,7 @@ class Story:
         self.limits = settings.limits
         self.timeout_s = settings.timeout_s
         self.journal = ports.journal
+        self.watch = Watch()
         self._reader = Reader(settings.limits, frozenset(settings.upstreams))
         self._ring = ring
         self._ports = ports
@@ -88,7 +90,6 @@ class Errand:
         self.call = call
         self.asked = asked
         self.cached = ports.answers.wants(call, asked)
-        self.passed: list[bytes] = []  # of a stream that may be kept
         self._ports = ports
         self._grant = grant
         self._lease: Lease | None = None

@@ -1,0 +1,85 @@
+"""One request to a model's server, and who hears of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from reference_stack.services.infrastructure.api_gateway.backend import Address
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Listener(Protocol):
+    """Hears of one answer: `head`, any number of `part`, then `end`; or `lost` in place of what was to come."""
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Hear of the status and the headers, their names in small letters."""
+        ...
+
+    def part(self, data: bytes) -> None:
+        """Hear what one read from the socket brought of the body."""
+        ...
+
+    def end(self) -> None: ...
+
+    def lost(self, why: str) -> None:
+        """Hear that no more will come: no connection, or it broke, or what came is no HTTP."""
+        ...
+
+
+class Carrier(Protocol):
+    """The connection that an exchange is on."""
+
+    def abort(self) -> None: ...
+
+    def let_go(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class Exchange:
+    """What the listener holds: it hears nothing more once it has called `cancel` or `release`."""
+
+    __slots__ = ("address", "carrier", "connecting", "heard", "listener", "paused", "request")
+
+    def __init__(self, address: Address, request: bytes, listener: Listener) -> None:
+        self.address = address
+        self.request = request
+        self.listener: Listener | None = listener
+        self.carrier: Carrier | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.heard = False
+        self.paused = False
+
+    def cancel(self) -> None:
+        """Give the answer up by closing its connection: a model's server takes that as an abort."""
+        self.listener = None
+        carrier, self.carrier = self.carrier, None
+        if carrier is not None:
+            carrier.abort()
+        if self.connecting is not None:
+            self.connecting.cancel()
+
+    def release(self) -> None:
+        """Say that the rest of the answer, should any come, does not matter; the connection is kept if it ends soon."""
+        self.listener = None
+        carrier, self.carrier = self.carrier, None
+        if carrier is not None:
+            carrier.let_go()
+
+    def pause(self) -> None:
+        """Stop reading the answer; TCP itself slows the server down."""
+        if not self.paused:
+            self.paused = True
+            if self.carrier is not None:
+                self.carrier.pause()
+
+    def resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            if self.carrier is not None:
+                self.carrier.resume()

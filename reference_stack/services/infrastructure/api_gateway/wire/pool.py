@@ -1,0 +1,100 @@
+"""The connections to all models' servers: kept for a moment when they are free, made when none is."""
+
+from __future__ import annotations
+
+import asyncio
+
+from reference_stack.services.infrastructure.api_gateway.backend import Address, Backend
+from reference_stack.services.infrastructure.api_gateway.wire.connection import Connection
+from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange, Listener
+from reference_stack.services.infrastructure.api_gateway.wire.watch import Watch
+
+
+class Pool:
+    """Its size is bounded by the gateway's own limit of requests in flight."""
+
+    def __init__(self, watch: Watch, connect_s: float) -> None:
+        """A server must take a connection within `connect_s`."""
+        self._watch = watch
+        self._connect_s = connect_s
+        self._free: dict[Address, list[Connection]] = {}
+        self._open: set[Connection] = set()
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def send(self, backend: Backend, route: str, body: bytes, request_id: str, listener: Listener) -> Exchange:
+        """Send `body` as it is; `listener` hears of the answer, never before this has returned.
+
+        Redirects are not followed, for a model's server does not say where requests go.
+        """
+        exchange = Exchange(backend.address, backend.request(route, body, request_id), listener)
+        free = self._free.get(backend.address)
+        while free:
+            connection = free.pop()
+            if connection.usable:
+                connection.begin(exchange)
+                return exchange
+        self._dial(exchange)
+        return exchange
+
+    async def close(self) -> None:
+        """Close everything at once."""
+        for task in self._dialling:
+            task.cancel()
+        await asyncio.gather(*self._dialling, return_exceptions=True)
+        for connection in list(self._open):
+            connection.abort()
+        await self._empty.wait()
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._open)
+
+    # What a connection tells.
+
+    def opened(self, connection: Connection) -> None:
+        self._open.add(connection)
+        self._empty.clear()
+        self._watch.add(connection)
+
+    def free(self, connection: Connection) -> None:
+        self._free.setdefault(connection.address, []).append(connection)
+
+    def stale(self, exchange: Exchange) -> None:
+        self._dial(exchange)
+
+    def closed(self, connection: Connection) -> None:
+        self._watch.discard(connection)
+        self._open.discard(connection)
+        free = self._free.get(connection.address, [])
+        if connection in free:
+            free.remove(connection)
+        if not self._open:
+            self._empty.set()
+
+    def _dial(self, exchange: Exchange) -> None:
+        task = exchange.connecting = asyncio.get_running_loop().create_task(self._connect(exchange))
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+
+    async def _connect(self, exchange: Exchange) -> None:
+        address = exchange.address
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(self, address), address.host, address.port, ssl=True if address.tls else None
+                )
+            if not connection.usable:
+                raise ConnectionResetError
+        except OSError as error:  # TimeoutError and ssl's errors among them
+            listener, exchange.listener = exchange.listener, None
+            if listener is not None:
+                listener.lost(f"no connection: {type(error).__name__}")
+            return
+        finally:
+            exchange.connecting = None
+        if exchange.listener is None:
+            connection.abort()
+        else:
+            connection.begin(exchange)
