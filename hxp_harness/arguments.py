@@ -69,6 +69,13 @@ def parser() -> argparse.ArgumentParser:
     _profile_options(certify)
     _clients_option(certify)
     certify.add_argument("--out", type=Path, metavar="DIR", help="keep the evidence here")
+    certify.add_argument(
+        "--search-minutes",
+        type=float,
+        default=1.5,
+        metavar="M",
+        help="search the highest rate that this machine measures right, about so long; default: %(default)s",
+    )
     check = _command(commands, "selfcheck", "try the verdict on virtual servers whose truth is known")
     check.add_argument("--full", action="store_true", help="thousands of runs, and the power: an hour, the docs' table")
     check.add_argument(

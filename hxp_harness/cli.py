@@ -182,7 +182,10 @@ def _run_report(options: argparse.Namespace) -> int:
 def _run_certify(options: argparse.Namespace) -> int:
     from hxp_harness.instrument import certify_profile
 
-    return certify_profile(options.model, options.profile, options.out, options.clients)
+    if options.search_minutes < 0:
+        raise UsageError(f"--search-minutes {options.search_minutes:g}: less than nothing", hint="0 searches nothing")
+    search_s = options.search_minutes * 60
+    return certify_profile(options.model, options.profile, options.out, options.clients, search_s)
 
 
 def _run_selfcheck(options: argparse.Namespace) -> int:

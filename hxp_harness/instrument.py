@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hxp_harness import evidence, interrupt
+from hxp_harness.certify import SCALE
+from hxp_harness.certify.ceiling import Ceiling, advice, sentence
 from hxp_harness.certify.certificate import certify, driven_by
+from hxp_harness.certify.searching import search_ceilings
+from hxp_harness.certify.wording import told
 from hxp_harness.errors import ExitCode, NotReady, UsageError
 from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import Gate, check_samples, check_supported
 from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.scope import MOST_SHOWN, meets
 from hxp_harness.load.plan import Due
+from hxp_harness.load.schedule import peak_rps
 from hxp_harness.load.session import LoadSession, OpenSession
 from hxp_harness.profile import Profile
 from hxp_harness.report.progress import Goal
@@ -76,9 +84,7 @@ def certify_into(
     """Prove that this machine can measure the profile's load now, and write the proof down."""
     interrupt.check()
     screen.say("certificate: the same client against a server of known timing")
-    limit_s = min(
-        (one.limit for one in gates if one.row.dimension == "time" and one.decides), default=profile.contract.timeout_s
-    )
+    limit_s = _limit_s(profile, gates)
     planned_s = profile.replicates.count * profile.replicates.requests / profile.contract.rate_rps
     duration_s = min(LONGEST_S, max(SHORTEST_S, planned_s / 20))
     certificate = certify(
@@ -92,8 +98,20 @@ def certify_into(
     evidence.write_json(folder, name, certificate)
 
 
-def certify_profile(name: str | None, file: Path | None, out: Path | None, clients: int | None = None) -> int:
-    """Make a certificate for a profile's load alone; return 0 when the instrument can judge it, else INVALID's code."""
+def _limit_s(profile: Profile, gates: tuple[Gate, ...]) -> float:
+    """Return the tightest limit on a time: what the instrument may be off by is a share of it."""
+    return min(
+        (one.limit for one in gates if one.row.dimension == "time" and one.decides), default=profile.contract.timeout_s
+    )
+
+
+def certify_profile(
+    name: str | None, file: Path | None, out: Path | None, clients: int | None = None, search_s: float = 0.0
+) -> int:
+    """Make a certificate for a profile's load alone; return 0 when the instrument can judge it, else INVALID's code.
+
+    With `search_s` above 0 the ceiling of this machine is searched for about so many seconds, and stated in it.
+    """
     profile = resolve_profile(PerfRequest(profile_name=name, profile_file=file))
     gates = supported_gates(profile)
     senders = local_senders(profile.contract, clients)
@@ -101,9 +119,32 @@ def certify_profile(name: str | None, file: Path | None, out: Path | None, clien
     with screen_of(profile, gates) as screen:
         screen.say(senders.said)
         certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, senders.open_session)
-    found = evidence.read_json(folder, evidence.CERTIFICATE_BEFORE)
-    if found is None:
-        raise NotReady("no certificate was made")
-    print("\n".join(found["reasons"]) or f"this machine can measure {profile.title}")
+        found = evidence.read_json(folder, evidence.CERTIFICATE_BEFORE)
+        if found is None:
+            raise NotReady("no certificate was made")
+        ceilings: tuple[Ceiling, ...] = ()
+        if search_s:
+            ceilings = search_ceilings(
+                folder / "ceiling",
+                profile.contract,
+                limit_s=_limit_s(profile, gates),
+                seed=profile.seed,
+                most_s=search_s,
+                drive=driven_by(senders.open_session),
+                say=screen.say,
+            )
+        whole = {**found, "ceilings": [{**asdict(one), "limited_by": one.limited_by} for one in ceilings]}
+        evidence.write_json(folder, evidence.CERTIFICATE_BEFORE, whole)
+    print(_said(found, ceilings, profile))
     print(f"evidence: {folder}")
     return ExitCode.PASS if found["ok"] else ExitCode.INVALID
+
+
+def _said(found: Mapping[str, Any], ceilings: Sequence[Ceiling], profile: Profile) -> str:
+    """Return the certificate, the ceilings and the answer as lines."""
+    lines = [told(found), *map(sentence, ceilings)]
+    clients, cores = found["fidelity"]["clients"], len(os.sched_getaffinity(0))
+    needed_rps = peak_rps(profile.contract) * SCALE
+    lift = advice(ceilings, needed_rps, profile.contract.output_tokens, clients=clients, cores=cores)
+    why = [*found["reasons"], *([lift] if lift else [])]
+    return "\n".join([*lines, *(why or [f"this machine can measure {profile.title}"])])

@@ -54,6 +54,7 @@ class MetricError:
     metric: str
     n: int
     bias_mean_s: float  # middle of the observed minus middle of the true interval
+    spread_s: float  # standard deviation of the same
     p50_s: float  # of the distance between both intervals
     p99_s: float
     max_s: float
@@ -115,11 +116,13 @@ def _intervals(rows: Seconds) -> Intervals:
 
 def _error(metric: str, observed: Intervals, true: Intervals) -> MetricError:
     distance = observed.distance(true)
+    off_s = observed.middle - true.middle
     statistics = [float(observed.quantile(q).distance(true.quantile(q))[0]) for q in QUANTILES]
     return MetricError(
         metric,
         len(distance),
-        float(np.mean(observed.middle - true.middle)),
+        float(np.mean(off_s)),
+        float(np.std(off_s)),
         _quantile(distance, 0.5),
         _quantile(distance, 0.99),
         float(distance.max()),

@@ -10,6 +10,7 @@ from pathlib import Path
 from hxp_harness.certify import SCALE
 from hxp_harness.certify.accuracy import MetricError, Pair, metric_errors, pair
 from hxp_harness.certify.behaviour import Behaviour
+from hxp_harness.certify.ceiling import Ceiling
 from hxp_harness.certify.golden_process import golden
 from hxp_harness.certify.truth import Truth
 from hxp_harness.errors import InvalidRun
@@ -60,7 +61,9 @@ class Certificate:
     fidelity: Fidelity
     golden_lag_p99_s: float  # how late the golden server itself was; no error, its log has the true times
     golden_width_p99_s: float  # how well it knows them
+    golden_cpu_share: float  # of one core: well below 1, or it was the limit itself
     stamps: str  # kernel | user
+    ceilings: tuple[Ceiling, ...] = ()  # where measuring ends on this machine, as far as it was searched
 
     def to_json(self) -> dict[str, object]:
         """Return what goes into the record."""
@@ -87,9 +90,18 @@ def certify(
     schedule = _schedule(contract, rate_rps, duration_s, seed)
     with golden(folder, behaviour, seed=seed) as server:
         plan = LoadPlan(server.base_url, server.model, contract.api, contract.stream, contract.timeout_s)
+        begun_cpu_s = server.cpu_s
         traces, summary = (drive or driven_by())(folder / "load", plan, schedule)
+        golden_cpu_s = server.cpu_s - begun_cpu_s
     return judge_instrument(
-        schedule, traces, summary, server.truths(), limit_s=limit_s, scale=scale, asked_rps=rate_rps
+        schedule,
+        traces,
+        summary,
+        server.truths(),
+        limit_s=limit_s,
+        scale=scale,
+        asked_rps=rate_rps,
+        golden_cpu_s=golden_cpu_s,
     )
 
 
@@ -110,6 +122,7 @@ def judge_instrument(
     limit_s: float,
     scale: float,
     asked_rps: float,
+    golden_cpu_s: float = 0.0,
 ) -> Certificate:
     """Return the certificate of a run whose truth is known. Pure; raises InvalidRun when nothing can be compared."""
     measured = [trace for trace in traces if trace.replicate >= 0]
@@ -133,6 +146,7 @@ def judge_instrument(
         fidelity=_fidelity(schedule, measured, pairs, summary, asked_rps),
         golden_lag_p99_s=_p99([event.lo_s - event.due_s for event in events]),
         golden_width_p99_s=_p99([event.hi_s - event.lo_s for event in events if event.hi_s]),
+        golden_cpu_share=golden_cpu_s / _whole_s(schedule, pairs),
         stamps=summary.stamps,
     )
     reasons = _reasons(certificate, missing=_missing(schedule, measured), unlike=len(measured) - len(pairs))
@@ -170,7 +184,6 @@ def _fidelity(
     stretch = (sent[-1] - sent[0]) / max(intended[-1] - intended[0], 1e-9)
     first_s = min(float(each.observed.lo[0]) for each in pairs)
     last_s = max(float(each.observed.hi[-1]) for each in pairs)
-    whole_s = max(schedule[-1].intended_s, last_s)
     return Fidelity(
         asked_rps=asked_rps,
         achieved_rps=asked_rps / max(stretch, 1e-9),
@@ -181,10 +194,15 @@ def _fidelity(
         send_lag_p99_s=_quantile(lags, 0.99),
         read_lag_p99_s=_p99([trace.read_lag_s for trace in measured]),
         cpu_s=summary.cpu_s,
-        cpu_share=summary.busiest_cpu_s / whole_s,
+        cpu_share=summary.busiest_cpu_s / _whole_s(schedule, pairs),
         peak_rss_bytes=summary.peak_rss_bytes,
         clients=max(len(summary.clients), 1),
     )
+
+
+def _whole_s(schedule: Sequence[Due], pairs: Sequence[Pair]) -> float:
+    """Return how long the load lasted, warm-up and the last answer included."""
+    return max(schedule[-1].intended_s, *(float(each.observed.hi[-1]) for each in pairs))
 
 
 def _missing(schedule: Sequence[Due], measured: Sequence[Trace]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -28,6 +29,16 @@ class GoldenServer:
     pid: int
     log: Path
     model: str = "golden"
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that it has used so far; 0.0 when it has ended."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return 0.0
+        user, system = stat.rpartition(")")[2].split()[11:13]  # utime and stime of proc(5), in ticks
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def truths(self) -> dict[str, Truth]:
         """Return the truth about every request that has ended, by request id."""

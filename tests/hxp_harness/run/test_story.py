@@ -153,9 +153,19 @@ def test_a_model_of_the_stack_is_judged_and_labelled_simulated(tmp_path: Path) -
 
 
 def test_the_instrument_can_be_proved_alone(tmp_path: Path) -> None:
-    """Hxp certify says whether this machine can measure a profile, and keeps the evidence."""
-    done = run_program(tmp_path, "certify", "--profile", str(write_profile(tmp_path)))
+    """Hxp certify says whether this machine can measure a profile, where its ceiling is, and keeps the evidence."""
+    words = ("certify", "--profile", str(write_profile(tmp_path)), "--search-minutes", "0.01")
+    done = run_program(tmp_path, *words)
+    refused = run_program(tmp_path, *words[:-1], "-1")
     found = sorted(tmp_path.glob("reports/*-certificate-small/certificate-before.json"))
 
     assert len(found) == 1
-    assert done.code == (0 if json.loads(found[0].read_text(encoding="utf-8"))["ok"] else 4), done.err
+    certificate = json.loads(found[0].read_text(encoding="utf-8"))
+    assert done.code == (0 if certificate["ok"] else 4), done.err
+    assert [one["tokens"] for one in certificate["ceilings"]] == [8, 1]
+    assert all(one["points"] for one in certificate["ceilings"])
+    assert 0 < certificate["golden_cpu_share"] < 1
+    assert "with 8 tokens an answer" in done.out
+    assert "ttft" in done.out
+    assert "trying 75 rps" in done.err
+    assert (refused.code, "less than nothing" in refused.err) == (2, True)
