@@ -52,6 +52,21 @@ class LimitSettings(Settings):
     output_tokens: _Positive = 131_072
 
 
+class JournalSettings(Settings):
+    """Where usage is written down before it is stored, a folder of this gateway alone; without `directory` it is not.
+
+    What was written is synced to the disk at most `sync_s` later: so much a loss of power may cost, while the death of
+    a process costs nothing. With `wait_synced` a request waits for that before it goes to its model. A process whose
+    unshipped segments take `most_bytes` refuses requests.
+    """
+
+    directory: Path | None = None
+    sync_s: Annotated[float, Field(gt=0, le=60)] = 0.05
+    wait_synced: bool = False
+    segment_bytes: Annotated[int, Field(ge=4096)] = 8 * 1024 * 1024
+    most_bytes: _Positive = 1024 * 1024 * 1024
+
+
 class ApiGatewaySettings(Settings):
     """The gateway's upstreams by public model name, who may come in, and its limits.
 
@@ -79,6 +94,7 @@ class ApiGatewaySettings(Settings):
     usage_rows_held: _Positive = 100_000
     open_docs: bool = False
     limits: LimitSettings = LimitSettings()
+    journal: JournalSettings = JournalSettings()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
