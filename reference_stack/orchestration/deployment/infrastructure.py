@@ -14,6 +14,7 @@ from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.api.keys import digest_of
 
 GATEWAY = "api_gateway"
+JOURNAL = "journal"  # in the stack's folder
 
 
 def api_gateway(room: Room) -> list[Unit]:
@@ -30,6 +31,7 @@ def api_gateway(room: Room) -> list[Unit]:
     if "database" in room.want.names and not room.want.mock:
         settings["database_dsn"] = backing.database_settings(room).dsn
         settings["cache_url"] = backing.cache_settings(room).url
+        settings["journal"] = {"directory": str(room.want.folder / JOURNAL)}
     return [room.service(GATEWAY, settings)]
 
 

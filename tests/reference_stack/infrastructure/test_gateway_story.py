@@ -18,6 +18,7 @@ from reference_stack.services.infrastructure.api_gateway.backend import Backend 
 from reference_stack.services.infrastructure.api_gateway.backend import backend_of
 from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Ports, in_task
+from reference_stack.services.infrastructure.api_gateway.refusal import overloaded
 from tests.reference_stack.infrastructure.conftest import (
     ALICE,
     DEADLINE_S,
@@ -49,6 +50,10 @@ class Record:
     kept: dict[str, bytes] = field(default_factory=dict)
     retries: bool = True
     full: bool = False
+    waits: bool = False
+
+    async def synced(self) -> None:
+        self.told.append("synced")
 
     def accept(self, call: Call) -> None:
         self.told.append(("accept", call.outcome))
@@ -135,7 +140,12 @@ async def breaks(wire: Wire) -> None:
 
 def finals(told: Told, count: int = 1) -> list[object]:
     """Wait until `count` requests are over; return what was told of all."""
-    eventually(lambda: sum(each[0] == "final" for each in told.record.told if isinstance(each, tuple)) == count)
+
+    def over() -> bool:
+        ends = sum(each[0] == "final" for each in told.record.told if isinstance(each, tuple))
+        return bool(ends == len(told.record.settled) == count)
+
+    eventually(over)
     return told.record.told
 
 
@@ -145,9 +155,9 @@ def test_an_answer_in_order(told: Told) -> None:
 
     assert finals(told) == [
         ("take", "alice", "mixtral", True),
-        ("accept", "failed"),
+        ("accept", None),
+        ("final", "complete"),  # before the last bytes go out
         (Ended.OK, 200),
-        ("final", "complete"),
     ]
     assert told.record.settled == [10]
 
@@ -234,7 +244,7 @@ def test_an_answer_from_the_cache(told: Told, stream: bool) -> None:
     assert again.headers["x-hxp-cache"] == "hit"
     assert len(told.gateway.backend.asked) == 1
     assert finals(told, 2)[-1] == ("final", "complete")
-    assert told.record.settled == [10, 0]
+    assert sorted(told.record.settled) == [0, 10]  # the first may be settled last: its stream is read to the end
 
 
 def test_a_full_journal_refuses(told: Told) -> None:
@@ -248,3 +258,27 @@ def test_a_full_journal_refuses(told: Told) -> None:
     told.record.full = False
     assert told.gateway.post(chat()).status_code == 200
     assert told.gateway.backend.script is well
+
+
+def test_an_acceptance_that_cannot_be_written_is_none(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills at that moment refuses the request: no model sees it, nothing is billed, its grant is back."""
+
+    def refuse(_call: Call) -> None:
+        raise overloaded("no room")
+
+    monkeypatch.setattr(told.record, "accept", refuse)
+
+    assert told.gateway.post(chat()).status_code == 503
+
+    assert told.record.settled == [0]
+    assert told.gateway.backend.asked == []
+    assert not any(isinstance(each, tuple) and each[0] == "final" for each in told.record.told)
+
+
+def test_a_journal_that_waits_is_waited_for(told: Told) -> None:
+    """Where a loss of power must not undo an acceptance, the model is asked only after the disk has it."""
+    told.record.waits = True
+
+    assert told.gateway.post(chat()).status_code == 200
+
+    assert finals(told)[1:4] == [("accept", None), "synced", ("final", "complete")]

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from reference_stack.errors import SettingsError
 from reference_stack.face import add_face
 from reference_stack.schemas.api.keys import ApiKey, KeyFeed, KeyRepository
 from reference_stack.schemas.api.usage import UsageRepository
@@ -20,6 +21,7 @@ from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMP
 from reference_stack.services.infrastructure.api_gateway.call import call_of
 from reference_stack.services.infrastructure.api_gateway.database import database_at
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
+from reference_stack.services.infrastructure.api_gateway.journal.journal import DiskJournal
 from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers, OneBackend, Unlimited
@@ -55,7 +57,7 @@ def create_app(
     if database is not None:
         key_repository, key_feed = key_repository or database.keys, key_feed or database.feed
         usage_repository = usage_repository or database.usage
-    usage = UsageLog(usage_repository, measures, most_held=settings.usage_rows_held)
+    usage = _journal(settings, usage_repository, measures)
     ring = KeyRing(
         (ApiKey(key.id, bytes.fromhex(key.hash), frozenset(key.models), key.tenant) for key in settings.keys),
         settings.pepper(),
@@ -74,6 +76,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await upstreams.start()
         story.watch.start()
+        usage.start()
         beside = [asyncio.ensure_future(usage.run())]
         if key_feed is not None:
             beside.append(asyncio.ensure_future(key_feed.follow(ring)))
@@ -105,11 +108,13 @@ def create_app(
     async def check() -> Mapping[str, str]:
         found, out = await asyncio.gather(upstreams.health(), _nothing() if database is None else database.ping())
         measures.healthy(found)
-        return {**(found or {"upstreams": "none is configured"}), **({} if database is None else {"database": out})}
+        around = {"journal": usage.problem} if isinstance(usage, DiskJournal) else {}
+        around |= {} if database is None else {"database": out}
+        return {**(found or {"upstreams": "none is configured"}), **around}
 
     def one_model(found: Mapping[str, str]) -> bool:
-        # One model out of four, or the database, is no reason to take the others away.
-        return any(found[name] == "" for name in settings.upstreams)
+        # One model out of four, or the database, is no reason to take the others away; a full disk is.
+        return any(found[name] == "" for name in settings.upstreams) and not usage.problem
 
     add_face(app, "api_gateway", check, measures.registry, enough=one_model)
     return app
@@ -117,6 +122,18 @@ def create_app(
 
 async def _nothing() -> str:
     return ""
+
+
+def _journal(
+    settings: ApiGatewaySettings, repository: UsageRepository | None, measures: Measures
+) -> UsageLog | DiskJournal:
+    """Return what usage is written down in: a journal on disk where the settings say where, else memory."""
+    if settings.journal.directory is None:
+        return UsageLog(repository, measures, most_held=settings.usage_rows_held)
+    if repository is None:
+        hint = "give database_dsn, or leave journal.directory out"
+        raise SettingsError("api_gateway: journal.directory without a database to store its rows in", hint=hint)
+    return DiskJournal(settings.journal, repository, measures, most_open=settings.limits.in_flight)
 
 
 def _guarded(story: Story) -> type[APIRoute]:

@@ -17,13 +17,15 @@ from reference_stack.services.infrastructure.api_gateway.events import Usage
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _SLOT = "hxp.call"
+_OK = 200
 
 
 @dataclass(slots=True)
 class Call:
     """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else "".
 
-    `stop_watching` is called before the last of an answer is sent: from then on a client may go.
+    `stop_watching` is called before the last of an answer is sent: from then on a client may go. `written` says that
+    the request's end is in the journal.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Call:
     outcome: Outcome | None = None
     usage: Usage | None = None
     texts: int = 0
+    written: bool = False
     stop_watching: Callable[[], object] = lambda: None
 
     @property
@@ -69,7 +72,7 @@ class Call:
             model=self.model,
             route=self.route,
             outcome=self.outcome,
-            status=self.status,
+            status=self.status or _OK,  # of a complete answer, it is written before it is sent
             stream=self.stream,
             prompt_tokens=None if self.usage is None else self.usage.prompt_tokens,
             output_tokens=self.output_tokens,

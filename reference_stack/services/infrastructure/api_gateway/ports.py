@@ -37,8 +37,20 @@ class Journal(Protocol):
         """Whether no more can be written down; requests are then refused with 503 before they are accepted."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether an accepted request is to wait for `synced` before it goes to a model."""
+        ...
+
     def accept(self, call: Call) -> None:
-        """Put the accepted request on its way to disk, before it goes to a model. Never waits."""
+        """Put the accepted request on its way to disk, before it goes to a model. Never waits.
+
+        Raises Refusal 503 when the disk does not take it; then nothing was accepted.
+        """
+        ...
+
+    async def synced(self) -> None:
+        """Return when a loss of power cannot undo what was accepted. Raises Refusal 503 when that cannot be."""
         ...
 
     def progress(self, call: Call) -> None:
@@ -49,7 +61,11 @@ class Journal(Protocol):
         ...
 
     def final(self, call: Call) -> None:
-        """Write how the request ended (`call.row()` has it). Called exactly once, and only after `accept`."""
+        """Write how the request ended (`call.row()` has it). Called exactly once, and only after `accept`.
+
+        Of a complete answer before its last bytes go out (`Story.complete`), so that no client has one that a crash
+        at that moment would bill as interrupted.
+        """
         ...
 
 

@@ -244,7 +244,7 @@ class Relay:
         """All that is left is to send the last of the answer."""
         errand = self._errand
         assert errand is not None  # noqa: S101 - it was accepted
-        self._call.outcome = "complete"
+        self._story.complete(self._call)
         if self._exchange is not None:
             self._exchange.release()
             self._exchange = None

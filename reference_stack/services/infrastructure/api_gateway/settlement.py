@@ -26,7 +26,7 @@ class Settlement:
     def settle(self, call: Call) -> None:
         took_s = time.perf_counter() - call.began_s
         self._measures.done(call, took_s)
-        if call.outcome is not None:
+        if call.outcome is not None and not call.written:
             self._journal.final(call)
         level = logging.DEBUG if call.route.startswith(_QUIET) else logging.INFO
         if log.isEnabledFor(level):

@@ -69,12 +69,27 @@ class Story:
         return asked
 
     async def accept(self, call: Call, asked: Asked) -> Errand:
-        """Accept the request: from here on it is in the usage journal. Raises Refusal 429 when over a limit."""
+        """Accept the request: from here on it is in the usage journal.
+
+        Raises Refusal 429 when over a limit, 503 when it cannot be written down.
+        """
         assert call.key is not None  # noqa: S101 - it was admitted
         grant = await self._ports.limits.take(call.key, asked.model, asked.estimated_tokens)
-        call.outcome = "failed"
-        self._ports.journal.accept(call)
+        try:
+            self._ports.journal.accept(call)
+            call.outcome = "failed"
+            if self._ports.journal.waits:
+                await self._ports.journal.synced()
+        except BaseException:  # a refusal, or the client left meanwhile
+            grant.settle(0)
+            raise
         return Errand(self._ports, call, asked, grant)
+
+    def complete(self, call: Call) -> None:
+        """Write down that the answer is complete; its last bytes go out next."""
+        call.outcome = "complete"
+        call.written = True
+        self._ports.journal.final(call)
 
     def keep(self, errand: Errand, answer: bytes) -> None:
         """Hand a complete answer to the cache, behind the client's back."""

@@ -43,6 +43,17 @@ class UsageLog:
     def full(self) -> bool:
         return len(self._rows) >= self._most_held
 
+    waits = False
+    problem = ""
+
+    def start(self) -> None:
+        """Say what this is, once."""
+        if self._repository is not None:
+            log.warning("usage rows wait in memory, and die with the process; journal.directory keeps them on disk")
+
+    async def synced(self) -> None:
+        """Nothing is written, so nothing is waited for."""
+
     def accept(self, call: Call) -> None:
         """Nothing is written before the end here: a row that is lost with the process is lost."""
 

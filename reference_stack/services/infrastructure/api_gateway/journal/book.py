@@ -37,6 +37,7 @@ class Book:
         self._said = False
         self.problem = _NOT_OPEN
         self.bytes = 0
+        self.ended = 0  # requests whose end was written
 
     @property
     def folder(self) -> Path | None:
@@ -94,16 +95,14 @@ class Book:
             self._owed.append((line, mark))
             self._fail(error)
             return
-        self.bytes += len(line)
-        self._marks.give_back(mark)
+        self._wrote(line, mark)
 
     async def synced(self) -> None:
-        """Return when what was written is on the disk, where the settings ask for it; else at once. Raises Refusal."""
-        if self._settings.wait_synced:
-            try:
-                await self._syncer.synced()
-            except OSError:
-                raise _refusal() from None
+        """Return when what was written is on the disk. Raises Refusal 503 when it cannot be."""
+        try:
+            await self._syncer.synced()
+        except OSError:
+            raise _refusal() from None
 
     def recover(self) -> bool:
         """Open what is not open, and write what is owed; return whether all is well."""
@@ -118,8 +117,7 @@ class Book:
                 line, mark = self._owed[0]
                 self._writer.append(line)
                 self._owed.popleft()
-                self.bytes += len(line)
-                self._marks.give_back(mark)
+                self._wrote(line, mark)
         except OSError as error:
             self._fail(error)
             return False
@@ -166,6 +164,11 @@ class Book:
             lane.close()
             raise
         self._lane, self._marks, self._syncer = lane, marks, syncer
+
+    def _wrote(self, line: bytes, mark: Mark) -> None:
+        self.bytes += len(line)
+        self.ended += 1
+        self._marks.give_back(mark)
 
     def _sync_failed(self, error: OSError) -> None:
         # In the thread of the syncer: one assignment, and `recover` begins a new segment.

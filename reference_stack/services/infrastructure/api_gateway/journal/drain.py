@@ -38,6 +38,7 @@ class Drain:
         self._file: BinaryIO | None = None
         self._number = 0
         self._rest = b""
+        self.done = 0  # rows that need the journal no more
 
     @property
     def behind(self) -> int:
@@ -53,6 +54,7 @@ class Drain:
         if not await self._store.add(self._rows):
             return False
         self._fold.stored(self._rows)
+        self.done += len(self._rows)
         self._rows = []
         self._remove_settled()
         return True

@@ -35,7 +35,9 @@ class DiskJournal:
         self._store = Store(repository, self._directory, measures)
         self._book = Book(self._directory, settings, most_open=most_open)
         self._drain: Drain | None = None
+        self._held = measures.rows_held
         self._strange = ""
+        self.waits = settings.wait_synced
         # The three of each request, without a call in between.
         self.accept = self._book.accept
         self.progress = self._book.progress
@@ -87,7 +89,9 @@ class DiskJournal:
         pause_s = _IDLE_S
         while True:
             drain = self._follow()
-            if drain is not None and await self._step(drain):
+            more = drain is not None and await self._step(drain)
+            self._held.set(self._book.ended - (0 if drain is None else drain.done))
+            if more:
                 pause_s = _IDLE_S
                 await asyncio.sleep(0)
                 continue
@@ -100,14 +104,14 @@ class DiskJournal:
                 with contextlib.closing(claim_left(self._directory)) as left:
                     for lane in left:
                         await drain_left(lane, self._store)
-            except (OSError, StackError) as error:
+            except Exception as error:  # noqa: BLE001 - a lane that cannot be read must not end the adoption of others
                 self._note(error)
             await asyncio.sleep(_ADOPT_S)
 
     async def _step(self, drain: Drain) -> bool:
         try:
             return await drain.step()
-        except (OSError, StackError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, shipping goes on when it is right again
             self._note(error)
             return False
 
@@ -119,6 +123,7 @@ class DiskJournal:
         return self._drain
 
     def _note(self, error: Exception) -> None:
-        if str(error) != self._strange:
-            self._strange = str(error)
-            log.error("the journal cannot be read: %s", error)
+        text = f"{type(error).__name__}: {error}"
+        if text != self._strange:
+            self._strange = text
+            log.error("the journal cannot be read: %s", text)

@@ -1,0 +1,461 @@
+"""The journal as a gateway has it: what a request leaves, and how it lives with disks and databases that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reference_stack.errors import SettingsError
+from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings, JournalSettings
+from reference_stack.services.infrastructure.api_gateway.app import create_app
+from reference_stack.services.infrastructure.api_gateway.call import Call
+from reference_stack.services.infrastructure.api_gateway.journal.book import Book
+from reference_stack.services.infrastructure.api_gateway.journal.journal import DiskJournal
+from reference_stack.services.infrastructure.api_gateway.journal.lane import claim, lanes, segment_path, segments
+from reference_stack.services.infrastructure.api_gateway.journal.parked import park, parked
+from reference_stack.services.infrastructure.api_gateway.journal.record import Opened, line_of, scan
+from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
+from tests.reference_stack.infrastructure.conftest import (
+    DONE,
+    TEXTS,
+    MakeGateway,
+    Rows,
+    Wire,
+    chat,
+    eventually,
+)
+from tests.reference_stack.infrastructure.test_gateway_usage import ROW, metric
+from tests.reference_stack.infrastructure.test_journal_disk import limited_files
+
+
+def left(directory: Path) -> list[Path]:
+    """The segments that are still there."""
+    return [path for lane in lanes(directory) for _, path in segments(lane)]
+
+
+def accepted_call(name: str = "id-1") -> Call:
+    call = Call(name, "", "/v1/completions")
+    call.key, call.model, call.stream = ApiKey("alice", b"", frozenset({"*"}), "red"), "mixtral", True
+    return call
+
+
+def ended(call: Call) -> Call:
+    call.outcome, call.status = "complete", 200
+    return call
+
+
+def test_rows_go_through_the_journal(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """Each request is one row with the model's figures, and nothing is left on the disk when the gateway stopped."""
+    gateway = make_gateway(journal={"directory": str(tmp_path / "journal")})
+    gateway.post(chat())
+    gateway.post(chat(stream=True))
+
+    gateway.usage.last(2)
+
+    assert [(row.outcome, row.status, row.output_tokens) for row in gateway.usage.rows] == [("complete", 200, 3)] * 2
+    assert len(left(tmp_path / "journal")) == 1
+    assert gateway.http.get("/health").json()["dependencies"]["journal"] == ""
+
+
+def test_an_acceptance_is_on_the_disk_before_the_model_is_asked(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """While the model works its request stands in the journal as accepted."""
+    gateway = make_gateway(journal={"directory": str(tmp_path)})
+    seen: list[str] = []
+
+    async def look(wire: Wire) -> None:
+        (segment,) = left(tmp_path)
+        seen.append(wire.asked.headers["x-request-id"])
+        assert seen[-1].encode() in segment.read_bytes()
+        await wire.answer(b'{"choices": [{"index": 0}]}')
+
+    gateway.backend.script = look
+
+    assert gateway.post(chat()).status_code == 200
+    assert gateway.usage.last().request_id == seen[0]
+
+
+def test_a_complete_answer_is_on_the_disk_before_the_client_has_it(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """Whoever has the last byte can be sure that its row is written."""
+    gateway = make_gateway(journal={"directory": str(tmp_path)})
+    gateway.usage.out = True
+    for stream in (False, True):
+        gateway.post(chat(stream=stream))
+        (segment,) = left(tmp_path)
+        assert segment.read_bytes().count(b'["final"') == 1 + stream
+    gateway.usage.out = False
+
+
+def test_what_was_streamed_is_marked_before_the_client_has_it(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """A copy of the journal, taken when the client has two tokens, bills two."""
+    gateway = make_gateway(journal={"directory": str(tmp_path / "journal")})
+    go = asyncio.Event()
+
+    async def pause(wire: Wire) -> None:
+        await wire.stream(*TEXTS[:3])
+        await go.wait()
+        await wire.chunk(TEXTS[3] + DONE)
+        await wire.end()
+
+    gateway.backend.script = pause
+    with gateway.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as reply:
+        parts = reply.iter_raw()
+        body = b""
+        while b" two" not in body:
+            body += next(parts)
+        shutil.copytree(tmp_path / "journal", tmp_path / "copy")
+        gateway.backend.call(go.set)
+        body += b"".join(parts)
+    assert body.endswith(DONE)
+
+    rows = run_until(tmp_path / "copy", lambda rows: bool(rows.rows))
+    (row,) = rows.rows
+    assert (row.outcome, row.status, row.output_tokens, row.exact) == ("interrupted", 200, 2, False)
+    assert row.request_id == gateway.usage.last().request_id
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+def run_until(directory: Path, done: Callable[[Rows], bool], rows: Rows | None = None) -> Rows:
+    """Run a journal on `directory` until `done`."""
+    found = rows or Rows()
+
+    async def story() -> None:
+        journal = DiskJournal(JournalSettings(directory=directory), found, Measures(()), most_open=8)
+        journal.start()
+        running = asyncio.ensure_future(journal.run())
+        await until(lambda: done(found))
+        running.cancel()
+        await asyncio.wait([running])
+        await journal.close()
+
+    asyncio.run(story())
+    return found
+
+
+def test_the_database_out(make_gateway: MakeGateway, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Requests go on, one line says so, and every row is stored once when it is back."""
+    caplog.set_level("INFO")
+    gateway = make_gateway(journal={"directory": str(tmp_path)})
+    gateway.usage.out = True
+    for _ in range(5):
+        assert gateway.post(chat()).status_code == 200
+    eventually(lambda: "usage rows cannot be stored" in caplog.text)
+    eventually(lambda: metric(gateway, "hxp_gateway_usage_rows_held") == 5)
+
+    gateway.usage.out = False
+
+    gateway.usage.last(5)
+    assert len({row.request_id for row in gateway.usage.rows}) == len(gateway.usage.rows) == 5
+    eventually(lambda: "usage rows are stored again" in caplog.text)
+    eventually(lambda: metric(gateway, "hxp_gateway_usage_rows_held") == 0)
+    assert metric(gateway, "hxp_gateway_usage_rows_stored_total") == 5
+    assert sum("usage rows cannot be stored" in line for line in caplog.messages) == 1
+
+
+def test_a_poison_row_is_parked(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """One row that the database refuses ends in the parked file, and the others of its batch are stored."""
+    gateway = make_gateway(journal={"directory": str(tmp_path)})
+    gateway.usage.out = True
+    gateway.usage.bad = {"bad"}
+    for name in ("one", "bad", "two"):
+        gateway.post(chat(), **{"x-request-id": name})
+    gateway.usage.out = False
+
+    gateway.usage.last(2)
+
+    assert [row.client_request_id for row in gateway.usage.rows] == ["one", "two"]
+    eventually(lambda: metric(gateway, "hxp_gateway_usage_rows_refused_total") == 1)
+    assert [row.client_request_id for row in parked(tmp_path)] == ["bad"]
+
+
+def test_a_row_is_parked_once(tmp_path: Path) -> None:
+    """Parking again after a crash changes nothing, and what a crash cut off spoils nothing."""
+    park(tmp_path, [ROW])
+    with (tmp_path / "parked").open("ab") as file:
+        file.write(b"0000 cut o")
+    park(tmp_path, [ROW, replace(ROW, request_id="id-3")])
+    park(tmp_path, [ROW])
+
+    assert [row.request_id for row in parked(tmp_path)] == ["id-2", "id-3"]
+    assert parked(tmp_path / "nowhere") == []
+
+
+def test_rows_that_cannot_be_parked_wait(tmp_path: Path) -> None:
+    """With no way to park it, a refused row stays in the journal."""
+    (tmp_path / "parked").mkdir()
+    rows = Rows(bad={""})
+
+    async def story() -> None:
+        journal = DiskJournal(JournalSettings(directory=tmp_path), rows, Measures(()), most_open=8)
+        journal.start()
+        call = accepted_call()
+        journal.accept(call)
+        journal.final(ended(call))
+        await journal.close()
+
+    asyncio.run(story())
+    assert len(left(tmp_path)) == 1
+
+    (tmp_path / "parked").rmdir()
+    run_until(tmp_path, lambda _: not left(tmp_path)[1:] and (tmp_path / "parked").exists(), rows)
+    assert [row.request_id for row in parked(tmp_path)] == ["id-1"]
+    assert left(tmp_path) == []
+
+
+def test_a_full_disk_refuses_and_heals(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be written down is refused with 503; ends that are owed are written when there is room again."""
+    caplog.set_level("INFO")
+    book = Book(tmp_path, JournalSettings(directory=tmp_path), most_open=8)
+    with limited_files(10):
+        assert not book.recover()
+    assert book.full
+    assert book.recover()
+    first, second = accepted_call(), accepted_call("id-2")
+    book.accept(first)
+    book.accept(second)
+    with limited_files(1):
+        book.final(ended(first))
+        book.final(ended(second))
+        assert book.full
+        with pytest.raises(Refusal) as refused:
+            book.accept(accepted_call("id-3"))
+        assert (refused.value.status, refused.value.retry_after_s) == (503, 1)
+        assert not book.recover()
+
+    assert book.recover()
+    assert not book.full
+    book.accept(accepted_call("id-3"))
+    assert book.close() == 0
+    book.leave()
+
+    written = b"".join(path.read_bytes() for path in left(tmp_path))
+    assert written.count(b'["final"') == 2
+    assert sum("cannot be written down" in line for line in caplog.messages) == 1 + 1
+    assert sum("written down again" in line for line in caplog.messages) == 1 + 1
+
+
+def test_an_acceptance_that_finds_no_room_is_undone(tmp_path: Path) -> None:
+    """The request is refused, its mark is free again, and the gateway is full until there is room."""
+    book = Book(tmp_path, JournalSettings(directory=tmp_path), most_open=1)
+    assert book.recover()
+    with limited_files(1), pytest.raises(Refusal):
+        book.accept(accepted_call())
+    assert book.full
+    assert book.recover()
+    call = accepted_call("id-2")
+    book.accept(call)
+    assert book.full  # as many as it takes
+    with pytest.raises(Refusal):
+        book.accept(accepted_call("id-3"))
+    book.final(ended(call))
+    assert not book.full
+    assert book.close() == 0
+    book.leave()
+
+
+def test_ends_that_were_never_written_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that stays full to the end of the process costs the figures of what ended since, and the log says so."""
+
+    async def story() -> None:
+        journal = DiskJournal(JournalSettings(directory=tmp_path), Rows(), Measures(()), most_open=8)
+        journal.start()
+        call = accepted_call()
+        journal.accept(call)
+        with limited_files(1):
+            journal.final(ended(call))
+            await journal.close()
+
+    asyncio.run(story())
+    assert "1 requests ended that could not be written down" in caplog.text
+
+
+def test_a_directory_that_cannot_be_written(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """The gateway starts, refuses with Retry-After, says why, and serves by itself once it can write."""
+    directory = tmp_path / "journal"
+    directory.touch()  # root may write into any folder, and nobody into a file
+    gateway = make_gateway(journal={"directory": str(directory)})
+
+    reply = gateway.post(chat())
+
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    assert gateway.http.get("/health/ready").status_code == 503
+    assert gateway.http.get("/health").json()["dependencies"]["journal"]
+    directory.unlink()
+    eventually(lambda: gateway.post(chat()).status_code == 200)
+    assert gateway.usage.last().outcome == "complete"
+
+
+def test_a_journal_of_its_size_refuses(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """Rows that wait for the database take so much of the disk and no more; room is made when they are stored."""
+    gateway = make_gateway(journal={"directory": str(tmp_path), "segment_bytes": 4096, "most_bytes": 8192})
+    gateway.usage.out = True
+    statuses = [gateway.post(chat()).status_code for _ in range(60)]
+    assert statuses[0] == 200
+    assert statuses[-1] == 503
+    assert sum(path.stat().st_size for path in left(tmp_path)) < 8192 + 1024
+
+    gateway.usage.out = False
+
+    gateway.usage.last(statuses.count(200))
+    eventually(lambda: gateway.post(chat()).status_code == 200)
+
+
+def test_waiting_for_the_disk(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """With wait_synced a request is served as ever, and does not wait for the age of a write."""
+    gateway = make_gateway(journal={"directory": str(tmp_path), "wait_synced": True, "sync_s": 60})
+
+    assert gateway.post(chat()).status_code == 200
+    assert gateway.usage.last().outcome == "complete"
+
+
+def test_a_disk_that_cannot_sync_refuses_who_waits(tmp_path: Path) -> None:
+    """An acceptance that may be lost with the power is refused where the settings say so, and a new segment begun."""
+
+    async def story() -> None:
+        settings = JournalSettings(directory=tmp_path, wait_synced=True)
+        journal = DiskJournal(settings, Rows(), Measures(()), most_open=8)
+        journal.start()
+        journal._book._syncer._also = fail
+        call = accepted_call()
+        journal.accept(call)
+        with pytest.raises(Refusal):
+            await journal.synced()
+        assert journal.full
+        journal._book._syncer._also = lambda: None
+        assert journal._book.recover()
+        journal.final(ended(call))
+        await journal.close()
+
+    def fail() -> None:
+        raise OSError(5, "broken")
+
+    asyncio.run(story())
+
+
+def test_a_gateway_adopts_what_a_dead_one_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The rows of a lane whose process is gone are stored by the next that runs there, open ones as interrupted."""
+    book = Book(tmp_path, JournalSettings(directory=tmp_path), most_open=8)
+    assert book.recover()
+    done, cut = accepted_call(), accepted_call("id-2")
+    book.accept(done)
+    book.accept(cut)
+    book.final(ended(done))
+    cut.texts = 4
+    book.progress(cut)
+    book.close()
+    book.leave()
+
+    rows = run_until(tmp_path, lambda rows: len(rows.rows) == 2)
+
+    assert [(row.request_id, row.outcome, row.output_tokens) for row in rows.rows] == [
+        ("id-1", "complete", 0),
+        ("id-2", "interrupted", 4),
+    ]
+    assert "1 requests were cut off with their gateway" in caplog.text
+    assert left(tmp_path) == []
+
+
+def test_a_lane_of_another_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be read for certain is not guessed: it stays, the log says so once, and other lanes are adopted."""
+    with claim(tmp_path) as lane:
+        segment_path(lane.path, 1).write_bytes(line_of(Opened(99)))
+
+    async def story() -> None:
+        journal = DiskJournal(JournalSettings(directory=tmp_path), Rows(), Measures(()), most_open=8)
+        journal.start()
+        running = asyncio.ensure_future(journal.run())
+        await until(lambda: "format 99" in caplog.text)
+        running.cancel()
+        await asyncio.wait([running])
+        await journal.close()
+
+    asyncio.run(story())
+    assert [scan(path.read_bytes()).records for path in left(tmp_path)] == [[Opened(99)]]
+
+
+def test_a_damaged_line_is_told_and_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A lane with damage, and with a last line that was cut off, gives every whole row."""
+    book = Book(tmp_path, JournalSettings(directory=tmp_path), most_open=8)
+    assert book.recover()
+    for name in ("id-1", "id-2"):
+        call = accepted_call(name)
+        book.accept(call)
+        book.final(ended(call))
+    book.close()
+    book.leave()
+    (segment,) = left(tmp_path)
+    with segment.open("ab") as file:
+        file.write(b"deadbeef nonsense\n0000")
+    segment_path(segment.parent, 2).write_bytes(line_of(Opened(1)))
+
+    rows = run_until(tmp_path, lambda rows: len(rows.rows) == 2)
+
+    assert [row.request_id for row in rows.rows] == ["id-1", "id-2"]
+    assert "1 lines of" in caplog.text
+    assert "was cut off" in caplog.text
+
+
+def test_rows_left_at_the_end_are_stored_by_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A stop while the database is out loses nothing."""
+    rows = Rows(out=True)
+
+    async def story() -> None:
+        journal = DiskJournal(JournalSettings(directory=tmp_path), rows, Measures(()), most_open=8)
+        journal.start()
+        call = accepted_call()
+        journal.accept(call)
+        journal.final(ended(call))
+        await journal.close()
+
+    asyncio.run(story())
+    assert f"usage rows stay in {tmp_path}" in caplog.text
+    rows.out = False
+    run_until(tmp_path, lambda rows: len(rows.rows) == 1, rows)
+    assert left(tmp_path) == []
+
+
+def test_a_journal_needs_a_database(tmp_path: Path) -> None:
+    """A directory whose rows nobody would store is refused at the start."""
+    settings = ApiGatewaySettings.model_validate({"journal": {"directory": str(tmp_path)}})
+
+    with pytest.raises(SettingsError, match=r"journal\.directory") as refused:
+        create_app(settings)
+
+    assert "database_dsn" in refused.value.hint
+
+
+def test_without_a_directory_the_log_says_so_once(make_gateway: MakeGateway, caplog: pytest.LogCaptureFixture) -> None:
+    """Rows in memory die with the process; who runs it is told."""
+    gateway = make_gateway()
+    gateway.post(chat())
+    gateway.usage.last()
+
+    assert sum("usage rows wait in memory" in line for line in caplog.messages) == 1
+
+
+def test_a_journal_that_never_opened_closes(tmp_path: Path) -> None:
+    """A gateway that stops before its disk was there stops."""
+    (tmp_path / "file").touch()
+
+    async def story() -> None:
+        journal = DiskJournal(JournalSettings(directory=tmp_path / "file"), Rows(), Measures(()), most_open=8)
+        journal.start()
+        assert journal.problem
+        running = asyncio.ensure_future(journal.run())
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        await journal.close()
+
+    asyncio.run(story())
