@@ -77,7 +77,11 @@ def parser() -> argparse.ArgumentParser:
         help="search the highest rate that this machine measures right, about so long; default: %(default)s",
     )
     check = _command(commands, "selfcheck", "try the verdict on virtual servers whose truth is known")
-    check.add_argument("--full", action="store_true", help="thousands of runs, and the power: an hour, the docs' table")
+    size = check.add_mutually_exclusive_group()
+    size.add_argument(
+        "--power", action="store_true", help="fewer runs, and the power of as many as the planner asks for"
+    )
+    size.add_argument("--full", action="store_true", help="a thousand runs of each server, and the power: an hour")
     check.add_argument(
         "--traces", type=Path, metavar="FILE", help="only windows of this traces.parquet, recorded before"
     )

@@ -189,8 +189,9 @@ def _run_certify(options: argparse.Namespace) -> int:
 
 
 def _run_selfcheck(options: argparse.Namespace) -> int:
-    from hxp_harness.selfcheck.program import FULL, SHORT, selfcheck
+    from hxp_harness.selfcheck.program import FULL, POWER, SHORT, selfcheck
     from hxp_harness.selfcheck.servers import SERVERS, replayed
 
     servers = SERVERS if options.traces is None else (replayed(options.traces),)
-    return selfcheck(FULL if options.full else SHORT, options.seed, lambda text: print(text, file=sys.stderr), servers)
+    size = FULL if options.full else POWER if options.power else SHORT
+    return selfcheck(size, options.seed, lambda text: print(text, file=sys.stderr), servers)

@@ -33,6 +33,7 @@ class Size:
 
 
 SHORT = Size(runs=100, power_runs=0, truth=2_000_000)
+POWER = Size(runs=50, power_runs=50, truth=2_000_000)
 FULL = Size(runs=1000, power_runs=200, truth=10_000_000)
 
 

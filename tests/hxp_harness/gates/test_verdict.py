@@ -295,6 +295,7 @@ def test_clusters_are_not_independent_requests(run: MakeRun) -> None:
 
     assert gate.outcome is Outcome.INCONCLUSIVE
     assert "independent ones, and p95 takes 270" in gate.sentence
+    assert f"at least {gate.more_replicates} more replicate" in gate.sentence
 
 
 def test_part_of_a_run_fails_only_when_obvious(run: MakeRun) -> None:
