@@ -70,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
     _clients_option(certify)
     certify.add_argument("--out", type=Path, metavar="DIR", help="keep the evidence here")
     certify.add_argument(
+        "--witness", action="store_true", help="only check the golden server's own log against strace, independently"
+    )
+    certify.add_argument(
         "--search-minutes",
         type=float,
         default=1.5,

@@ -180,8 +180,10 @@ def _run_report(options: argparse.Namespace) -> int:
 
 
 def _run_certify(options: argparse.Namespace) -> int:
-    from hxp_harness.instrument import certify_profile
+    from hxp_harness.instrument import certify_profile, witness_golden
 
+    if options.witness:
+        return witness_golden(options.out)
     if options.search_minutes < 0:
         raise UsageError(f"--search-minutes {options.search_minutes:g}: less than nothing", hint="0 searches nothing")
     search_s = options.search_minutes * 60

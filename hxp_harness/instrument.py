@@ -13,6 +13,8 @@ from hxp_harness.certify import SCALE
 from hxp_harness.certify.ceiling import Ceiling, advice, sentence
 from hxp_harness.certify.certificate import certify, driven_by
 from hxp_harness.certify.searching import search_ceilings
+from hxp_harness.certify.witness import told as told_by_witness
+from hxp_harness.certify.witness import witness
 from hxp_harness.certify.wording import told
 from hxp_harness.errors import ExitCode, NotReady, UsageError
 from hxp_harness.gates.facts import Asked
@@ -138,6 +140,19 @@ def certify_profile(
     print(_said(found, ceilings, profile))
     print(f"evidence: {folder}")
     return ExitCode.PASS if found["ok"] else ExitCode.INVALID
+
+
+def witness_golden(out: Path | None) -> int:
+    """Hold the golden server's log against strace; return 0 when it is proven, else INVALID's code.
+
+    Raises NotReady where strace is not there, or may not look at processes.
+    """
+    folder = make_run_folder(out, "witness")
+    found = witness(folder)
+    evidence.write_json(folder, "witness.json", found)
+    print(told_by_witness(found))
+    print(f"evidence: {folder}")
+    return ExitCode.PASS if found.proven else ExitCode.INVALID
 
 
 def _said(found: Mapping[str, Any], ceilings: Sequence[Ceiling], profile: Profile) -> str:

@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,16 +56,23 @@ class GoldenServer:
 
 @contextmanager
 def golden(
-    folder: Path, behaviour: Behaviour | None = None, *, slots: int = 0, model: str = "golden", seed: int = 0
+    folder: Path,
+    behaviour: Behaviour | None = None,
+    *,
+    slots: int = 0,
+    model: str = "golden",
+    seed: int = 0,
+    under: Sequence[str] = (),
 ) -> Iterator[GoldenServer]:
     """Run a golden server on a free port of 127.0.0.1 while the context lasts; its log is in `folder`.
 
+    `under` is a command that runs it, such as strace with its options; it must pass standard input and output on.
     Raises NotReady when it does not come up.
     """
     log = folder / "golden.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    argv = [sys.executable, "-m", "hxp_harness.certify.golden", "--port", "0", "--log", str(log)]
+    argv = [*under, sys.executable, "-m", "hxp_harness.certify.golden", "--port", "0", "--log", str(log)]
     argv += ["--slots", str(slots), "--model", model, "--seed", str(seed)]
     argv += ["--behaviour", json.dumps(asdict(behaviour or Behaviour()))]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
