@@ -18,10 +18,13 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.gateway.backing import backing
 from benchmarks.gateway.measure import Bench
-from benchmarks.gateway.parts import PARTS, Part, Say
+from benchmarks.gateway.parts import PARTS, Part
 from benchmarks.gateway.peers import nginx, python_peers
 from benchmarks.gateway.programs import CannotRun, backend, compiled
+from benchmarks.gateway.room import Room
+from benchmarks.gateway.turns import Say
 
 _ROOT = Path(__file__).parents[1]
 
@@ -71,8 +74,12 @@ def main() -> int:
             folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
             programs = compiled(cache)
             served = held.enter_context(backend(programs, client_cores))
-            bench = Bench(programs, served, folder, client_cores)
-            done = {name: PARTS[name](bench, subject_cores, cache, say, options) for name in options.part or PARTS}
+            say("starting PostgreSQL and Valkey")
+            (folder / "backing").mkdir()
+            behind = held.enter_context(backing(folder / "backing", cache.parent, client_cores))
+            room = Room(Bench(programs, served, folder, client_cores), behind, subject_cores, cache, say)
+            names = options.part or list(PARTS)
+            done = {name: PARTS[name](room, options.only, options.rounds, options.seconds) for name in names}
     except CannotRun as error:
         print(f"gateway_peers: {error}", file=sys.stderr)
         return 2

@@ -192,8 +192,18 @@ def cost_table(readings: Readings, what: str) -> str:
     return table((what, "CPU us a request", "CPU us an event", "memory MB"), rows)
 
 
+def points_table(readings: Readings, what: str) -> str:
+    """Return CPU time, one line an experiment, one column a subject."""
+    names = readings.subjects()
+    points = dict.fromkeys(each.experiment for each in readings.all)
+    rows = [(point, *(figure(readings.of(name, point, _cpu).values()).shown(1) for name in names)) for point in points]
+    return table((what, *names), rows)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
+    if len(lines) == 2:
+        return ""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -46,8 +46,7 @@ class Bench:
     def read(self, name: str, running: Running, experiment: str, load: Load, number: int = 0) -> Reading:
         """Put `load` on a subject and return the reading. A latency is an event's delay where there are events."""
         self.backend.set(answer_bytes=load.answer_bytes, events=load.events or 1, gap_us=load.gap_us)
-        if len(load.keys) == 1:
-            load = replace(load, keys=running.keys)
+        load = replace(load, keys=running.keys)
         if running.pid:
             _wait_until_idle(running.pid)
         sampled = (lambda: cpu_s(running.pid)) if running.pid else float

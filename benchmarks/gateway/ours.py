@@ -1,54 +1,102 @@
-"""Our gateway as a subject: the settings with everything on, and the same with one thing off."""
+"""Our gateway as a subject: the settings with everything on, and the same with one thing otherwise."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gateway.subjects import KEY, Command, free_port
-from reference_stack.schemas.api.keys import digest_of
+from benchmarks.gateway.backing import Backing
+from benchmarks.gateway.subjects import Command, free_port
+from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeptAnswers, KeyLimits, digest_of
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 
+OURS = "our gateway"
 _PEPPER = b"a pepper for benchmarks alone"
+# Counted on every request, and never reached.
+_WIDE = KeyLimits(requests_per_minute=10**9, tokens_per_minute=10**12, concurrent=10**6, budget_tokens=10**15)
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Settings on top of the full ones; without the setting that `needs` names it is no other than the full one."""
+    """Everything on, but for what is said here.
 
-    name: str
-    changes: Mapping[str, Any]
-    needs: str = ""
+    `needs` names settings without which it would be no other than everything on; `without` names those it leaves out,
+    `changes` is laid over the rest. With `keys_in_settings` its key is there, else in the database.
+    """
 
-    @property
-    def exists(self) -> bool:
-        return not self.needs or self.needs in ApiGatewaySettings.model_fields
+    name: str = OURS
+    needs: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    limits: KeyLimits = _WIDE
+    answers: KeptAnswers = "off"
+    keys_in_settings: bool = False
+    keys: int = 1
+
+    def missing(self) -> str:
+        """Return the first setting that it needs and this gateway does not have; "" when it can be measured."""
+        return next((name for name in self.needs if name not in ApiGatewaySettings.model_fields), "")
 
 
-FULL = Variant("everything on", {})
+def secrets(first: int, count: int) -> tuple[bytes, ...]:
+    """Return keys to show, numbered from `first`, all of one length."""
+    return tuple(b"sk-benchmark-%010d" % number for number in range(first, first + count))
 
 
-def gateway(folder: Path, backend_port: int, variant: Variant = FULL, keys: int = 1) -> Command:
-    """Return our gateway with one worker and `keys` keys, its log written to a file as in production."""
-    names = (KEY, *(b"sk-benchmark-%010d" % number for number in range(1, keys)))
+def stored_keys(variant: Variant, first: int) -> list[ApiKey]:
+    """Return the keys of `variant` as the database keeps them."""
+    shown = secrets(first, variant.keys)
+    every = frozenset({"*"})
+    return [
+        ApiKey(key.decode(), digest_of(key, _PEPPER), every, "benchmark", variant.limits, variant.answers)
+        for key in shown
+    ]
+
+
+def gateway(variant: Variant, first: int, folder: Path, backend_port: int, backing: Backing) -> Command:
+    """Return our gateway, its keys numbered from `first`, its log written to a file as in production."""
     (folder / "pepper").write_bytes(_PEPPER)
-    settings = {
+    shown = secrets(first, variant.keys)
+    everything: dict[str, Any] = {
         "upstreams": {"mixtral": {"base_url": f"http://127.0.0.1:{backend_port}/v1"}},
-        "keys": [{"id": f"key-{i}", "hash": digest_of(name, _PEPPER).hex()} for i, name in enumerate(names)],
         "pepper_file": str(folder / "pepper"),
-        **variant.changes,
+        "database_dsn": backing.database.dsn,
+        "cache_url": backing.cache_url,
+        "limits": {"in_flight": 16_384},
+        "journal": {"directory": str(folder / "journal")},
     }
-    (folder / "settings.json").write_text(json.dumps(settings))
+    if variant.keys_in_settings:
+        everything["keys"] = [{"id": key.decode(), "hash": digest_of(key, _PEPPER).hex()} for key in shown]
+    known = {name: value for name, value in everything.items() if name in ApiGatewaySettings.model_fields}
+    settings = {name: value for name, value in known.items() if name not in variant.without}
+    (folder / "settings.json").write_text(json.dumps(_laid_over(settings, variant.changes)))
     port = free_port()
-    argv = (sys.executable, "-m", "reference_stack", "serve", "api_gateway", "--port", str(port))
-    return Command(
-        (*argv, "--settings", str(folder / "settings.json")),
-        port,
-        "/health/ready",
-        {"PYTHONDONTWRITEBYTECODE": ""},
-        names,
-    )
+    argv = [sys.executable, "-m", "reference_stack", "serve", "api_gateway", "--port", str(port)]
+    argv += ["--settings", str(folder / "settings.json")]
+    return Command(tuple(argv), port, "/health/ready", {"PYTHONDONTWRITEBYTECODE": ""}, shown)
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    mixed = dict(below)
+    for name, value in above.items():
+        under = mixed.get(name)
+        mixed[name] = _laid_over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return mixed
+
+
+FULL = Variant()
+FEATURES = (
+    Variant("everything on"),
+    Variant("no journal", ("journal",), without=("journal",)),
+    Variant("journal waits for the disk", ("journal",), changes={"journal": {"wait_synced": True}}),
+    Variant("keys without limits", limits=UNLIMITED),
+    Variant("keys in the settings", keys_in_settings=True),
+    Variant("no database, no journal", without=("database_dsn", "journal"), keys_in_settings=True),
+    Variant("no cache server", without=("cache_url",)),
+)
+WORKERS = tuple(Variant(f"{count} workers", ("workers",), changes={"workers": count}) for count in (1, 2, 4))
+KEYS = tuple(Variant(f"{count:,} keys", keys=count) for count in (10, 1000, 100_000))

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gateway import figures, ours, peers, subjects
-from benchmarks.gateway.experiments import FAST, MIDDLE, SLOW, Pace, loads
+from benchmarks.gateway.experiments import FAST, MIDDLE, SLOW, Pace, costs, growth_of, loads
 from benchmarks.gateway.figures import DIRECT, LITELLM, NGINX, ROUTER, Readings
-from benchmarks.gateway.measure import Bench, Reading
-from benchmarks.gateway.programs import CannotRun, Load
+from benchmarks.gateway.measure import Reading
+from benchmarks.gateway.programs import Load
+from benchmarks.gateway.room import Room
 from benchmarks.gateway.subjects import Command, Running
+from benchmarks.gateway.turns import Turn, take_turns
 
-Say = Callable[[str], None]
-OURS = "our gateway"
+# What one process of ours can be asked for.
+OUR_PACE = MIDDLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,87 +28,77 @@ class Part:
     left_out: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One subject and the loads that it takes in each round."""
+def compare(room: Room, only: Sequence[str], rounds: int | None, seconds: float) -> Part:
+    """Compare the gateways under the four loads; `only` names the subjects to take, none: all."""
+    turns = [Turn(DIRECT, Running(room.bench.backend.port, 0), loads(FAST, seconds))]
+    with room.settled():
+        for name, pace, make in _gateways(room):
+            if only and name not in only:
+                continue
+            running = room.start(name, make)
+            if running is not None:
+                turns.append(Turn(name, running, loads(pace, seconds)))
+        readings = take_turns(room.bench, turns, rounds or 4, room.say)
+        judged = [name for name in readings.subjects() if name.startswith(ours.OURS)]
+        tables = [figures.comparison_table(readings), *(figures.demands_table(readings, name) for name in judged)]
+        return _part(tables, readings, room.left_out)
 
-    name: str
-    running: Running
-    loads: Mapping[str, Load]
+
+def _gateways(room: Room) -> Iterator[tuple[str, Pace, Callable[[Path], Command]]]:
+    port = room.bench.backend.port
+    yield NGINX, FAST, lambda folder: subjects.nginx(peers.nginx(room.cache, room.say), folder, port)
+    yield ROUTER, FAST, lambda folder: subjects.vllm_router(peers.python_peers(room.cache, room.say), folder, port)
+    yield ours.OURS, OUR_PACE, lambda folder: room.our_command(ours.FULL, folder)
+    yield LITELLM, SLOW, lambda folder: subjects.litellm(peers.python_peers(room.cache, room.say), folder, port)
 
 
-def take_turns(bench: Bench, turns: Sequence[Turn], rounds: int, say: Say) -> Readings:
-    """Read every subject under its loads, `rounds` times, the order reversed in every other round."""
+def features(room: Room, _only: Sequence[str], rounds: int | None, seconds: float) -> Part:
+    """Show what each feature costs: everything on, beside the same with one thing otherwise."""
+    with room.settled():
+        turns = _ours(room, ours.FEATURES, costs(OUR_PACE, seconds))
+        readings = take_turns(room.bench, turns, rounds or 3, room.say)
+        return _part([figures.cost_table(readings, "our gateway")], readings, room.left_out)
+
+
+def growth(room: Room, _only: Sequence[str], rounds: int | None, seconds: float) -> Part:
+    """Show how CPU time grows with bodies, streams, workers and keys."""
+    port = room.bench.backend.port
     found: list[Reading] = []
-    total = rounds * sum(len(turn.loads) for turn in turns)
-    began_s = time.monotonic()
-    for number in range(rounds):
-        for turn in turns if number % 2 == 0 else reversed(turns):
-            for experiment, load in turn.loads.items():
-                reading = bench.read(turn.name, turn.running, experiment, load, number)
-                found.append(reading)
-                left_s = (time.monotonic() - began_s) / len(found) * (total - len(found))
-                say(f"{len(found)}/{total}, {left_s:.0f} s left: {_summary(reading)}")
-    return Readings(found)
+    tables = []
+    with room.settled():
+        grown = growth_of(OUR_PACE, seconds)
+        turns = _ours(room, (ours.FULL,), grown)
+        nginx = room.start(NGINX, lambda folder: subjects.nginx(peers.nginx(room.cache, room.say), folder, port))
+        turns += [] if nginx is None else [Turn(NGINX, nginx, grown)]
+        readings = take_turns(room.bench, turns, rounds or 2, room.say)
+        found += readings.all
+        tables.append(figures.points_table(readings, "CPU us a request, or of streams an event"))
+        left_out = [*room.left_out]
+    for variants in (ours.WORKERS, ours.KEYS):
+        with room.settled():
+            turns = _ours(room, variants, costs(OUR_PACE, seconds))
+            for turn in turns:
+                room.show_all_keys(turn.running)
+            readings = take_turns(room.bench, turns, rounds or 2, room.say)
+            found += readings.all
+            tables.append(figures.cost_table(readings, "our gateway"))
+            left_out += room.left_out
+    return _part(tables, Readings(found), left_out)
 
 
-def _summary(reading: Reading) -> str:
-    rate = (
-        f"{reading.events_per_s:.0f} events/s" if reading.events_per_s else f"{reading.requests_per_s:.0f} requests/s"
-    )
-    wrong = f", {reading.errors} ERRORS" if reading.errors else ""
-    return (
-        f"{reading.subject}, {reading.experiment}: {reading.cpu_us:.1f} us CPU, {rate}, "
-        f"p50 {reading.p50_us:.0f} us, p99 {reading.p99_us:.0f} us{wrong}"
-    )
+def _ours(room: Room, variants: Sequence[ours.Variant], taken: Mapping[str, Load]) -> list[Turn]:
+    turns = []
+    for variant in variants:
+        running = room.start_ours(variant)
+        if running is not None:
+            turns.append(Turn(variant.name, running, taken))
+    return turns
 
 
-@contextmanager
-def started(command: Command, folder: Path, cores: frozenset[int]) -> Iterator[Running]:
-    with subjects.running(command, folder, cores) as running:
-        yield running
-
-
-def _known_peers(cache: Path, say: Say) -> Mapping[str, tuple[Pace, Callable[[Path, int], Command]]]:
-    """Return how each peer and we are started; getting a program may raise CannotRun."""
-
-    def python(make: Callable[[Path, Path, int], Command]) -> Callable[[Path, int], Command]:
-        return lambda folder, port: make(peers.python_peers(cache, say), folder, port)
-
-    return {
-        NGINX: (FAST, lambda folder, port: subjects.nginx(peers.nginx(cache, say), folder, port)),
-        ROUTER: (FAST, python(subjects.vllm_router)),
-        OURS: (MIDDLE, ours.gateway),
-        LITELLM: (SLOW, python(subjects.litellm)),
-    }
-
-
-def compare(bench: Bench, cores: frozenset[int], cache: Path, say: Say, options: argparse.Namespace) -> Part:
-    """Compare the gateways under the four loads."""
-    left_out: list[str] = []
-    with ExitStack() as held:
-        turns = [Turn(DIRECT, Running(bench.backend.port, 0), loads(FAST, options.seconds))]
-        for name, (pace, make) in _known_peers(cache, say).items():
-            if options.only and name not in options.only:
-                continue
-            folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
-            say(f"starting {name}")
-            try:
-                running = held.enter_context(subjects.running(make(folder, bench.backend.port), folder, cores))
-            except CannotRun as error:
-                left_out.append(f"{name}: {error}")
-                say(f"left out: {left_out[-1]}")
-                continue
-            turns.append(Turn(name, running, loads(pace, options.seconds)))
-        readings = take_turns(bench, turns, options.rounds or 4, say)
-    texts = [figures.comparison_table(readings)]
-    texts += [figures.demands_table(readings, name) for name in readings.subjects() if name.startswith(OURS)]
-    return _part(texts, readings, left_out)
-
-
-def _part(texts: Sequence[str], readings: Readings, left_out: Sequence[str]) -> Part:
+def _part(tables: Sequence[str], readings: Readings, left_out: Sequence[str]) -> Part:
     notes = [f"- {line}" for line in (*figures.complaints(readings), *(f"left out: {line}" for line in left_out))]
-    return Part("\n\n".join((*texts, *(["\n".join(notes)] if notes else []))), list(readings.all), left_out)
+    texts = [table for table in tables if table] + (["\n".join(notes)] if notes else [])
+    return Part("\n\n".join(texts), list(readings.all), list(left_out))
 
 
-PARTS = {"peers": compare}
+PARTS = {"peers": compare, "features": features, "growth": growth}

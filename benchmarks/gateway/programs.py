@@ -107,7 +107,7 @@ class Load:
     answer_bytes: int = 1024
     events: int = 0
     gap_us: int = 0
-    keys: tuple[bytes, ...] = field(default=(b"benchmark-key",), repr=False)
+    keys: tuple[bytes, ...] = field(default=(b"",), repr=False)
 
     def body(self) -> bytes:
         """Return a chat completion request of exactly `body_bytes`."""

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gateway import ours, subjects
+from benchmarks.gateway.backing import backing
 from benchmarks.gateway.measure import Bench
 from benchmarks.gateway.processes import tree
 from benchmarks.gateway.programs import CannotRun, Load, Programs, backend
+from benchmarks.gateway.room import Room
 from benchmarks.gateway.subjects import Command, free_port, running
+
+CACHE = Path(__file__).parents[2] / ".hxp" / "cache"
 
 
 def test_a_subject_that_does_not_start_is_said_with_its_log(tmp_path: Path) -> None:
@@ -46,11 +50,15 @@ def _runs(pid: int) -> bool:
 
 def test_our_gateway_is_read(programs: Programs, tmp_path: Path) -> None:
     """The gateway as the benchmark starts it serves whole answers and streams without error; its cost is seen."""
-    with backend(programs) as served:
-        bench = Bench(programs, served, tmp_path, frozenset(os.sched_getaffinity(0)))
-        (tmp_path / "ours").mkdir()
-        command = ours.gateway(tmp_path / "ours", served.port, keys=3)
-        with running(command, tmp_path / "ours") as gateway:
+    cores = frozenset(os.sched_getaffinity(0))
+    (tmp_path / "backing").mkdir()
+    with backend(programs) as served, backing(tmp_path / "backing", CACHE, cores) as behind:
+        room = Room(Bench(programs, served, tmp_path, cores), behind, cores, CACHE, lambda _said: None)
+        bench = room.bench
+        with room.settled():
+            gateway = room.start_ours(ours.Variant(keys=3))
+            assert gateway is not None
+            room.show_all_keys(gateway)
             whole = bench.read("ours", gateway, "whole", Load(connections=8, warm_s=0.1, seconds=0.3))
             streams = bench.read(
                 "ours", gateway, "streams", Load(connections=8, warm_s=0.1, seconds=0.3, events=20, gap_us=1000)
