@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, HttpUrl, field_validator, model_validator
+from pydantic import AwareDatetime, Field, HttpUrl, field_validator, model_validator
 
+from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeptAnswers, KeyLimits
 from reference_stack.schemas.configuration.base import Secret, Settings
 
 _Positive = Annotated[int, Field(gt=0)]
@@ -29,13 +30,31 @@ class UpstreamSettings(Settings):
         return url
 
 
+_Limit = Annotated[int, Field(ge=0, le=10**12)]
+
+
 class KeySettings(Settings):
-    """One key that may come in: the hex form of its keyed hash, and the models that it may use ("*" is all)."""
+    """One key that may come in: the hex form of its keyed hash, and the models that it may use ("*" is all).
+
+    Its limits are as those of keys in the database, but for the budget, which needs one; none is no limit.
+    """
 
     id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     hash: str = Field(pattern=r"^[0-9a-f]{64}$")
     models: tuple[str, ...] = ("*",)
     tenant: str = Field(default="", max_length=64)
+    requests_per_minute: _Limit | None = None
+    tokens_per_minute: _Limit | None = None
+    concurrent: _Limit | None = None
+    answers: KeptAnswers = "off"
+    expires: AwareDatetime | None = None
+
+    def key(self) -> ApiKey:
+        """Return the key as the gateway knows keys."""
+        limits = KeyLimits(self.requests_per_minute, self.tokens_per_minute, self.concurrent)
+        known = UNLIMITED if limits == UNLIMITED else limits
+        digest = bytes.fromhex(self.hash)
+        return ApiKey(self.id, digest, frozenset(self.models), self.tenant, known, self.answers, self.expires)
 
 
 class LimitSettings(Settings):
@@ -74,8 +93,9 @@ class ApiGatewaySettings(Settings):
     hashed, in a file or an environment variable, never here. `timeout_s` bounds a request from its acceptance to the
     end of its answer. `key_cache_s` is how long a key found in the database is trusted while the database tells of
     changes (half a second while it does not); `key_stale_s` is the same while it cannot be asked. `cache_url` is for
-    what several gateways must share; one alone shares nothing and does not ask it. One process serves one gateway; more
-    workers are more processes on the same listening socket.
+    what processes share, the limits of keys and kept answers; a call to it takes `cache_s` at most. While it is out,
+    or where there is none, each of `sharers` processes allows its part of each limit. One process serves one gateway;
+    more workers are more processes on the same listening socket.
     """
 
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,64}$")], UpstreamSettings] = Field(
@@ -86,6 +106,8 @@ class ApiGatewaySettings(Settings):
     pepper_env: str | None = None
     database_dsn: Secret | None = None
     cache_url: Secret | None = None
+    cache_s: _Seconds = 0.02
+    sharers: _Positive = 1
     timeout_s: _Seconds = 300.0
     connect_s: _Seconds = 5.0
     health_s: _Seconds = 2.0

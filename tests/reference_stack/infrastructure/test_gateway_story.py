@@ -46,6 +46,7 @@ class Record:
 
     backends: list[Where]
     told: list[object] = field(default_factory=list)
+    headers: Sequence[tuple[bytes, bytes]] = ((b"x-ratelimit-remaining-requests", b"7"),)
     settled: list[int] = field(default_factory=list)
     kept: dict[str, bytes] = field(default_factory=dict)
     retries: bool = True

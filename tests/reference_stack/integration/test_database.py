@@ -161,13 +161,13 @@ async def test_keys_come_in_pages(database: Database) -> None:
 
 async def test_a_budget_is_never_exceeded(database: Database) -> None:
     """Fifty draws at once take no more than the budget together, and come to its end; what is given back is there."""
-    draws = await asyncio.gather(*(database.spend.draw("k1", 1000, 0, 7, 100) for _ in range(50)))
+    draws = await asyncio.gather(*(database.spend.draw("k1", 1000, 0, 7, 7, 100) for _ in range(50)))
     assert all(draw.given == 0 or draw.given >= 7 for draw in draws)
     taken = sum(draw.given for draw in draws)
     assert 1000 - 7 * 16 < taken <= 1000
     assert await database.spend.spent("k1") == taken
-    assert await database.spend.draw("k1", 1000, -taken, 1, 1) == Drawn(1, 999)
-    assert await database.spend.draw("k1", 1000, 2000, 1, 1) == Drawn(0, 0)
+    assert await database.spend.draw("k1", 1000, -taken, 1, 1, 1) == Drawn(1, 999)
+    assert await database.spend.draw("k1", 1000, 2000, 1, 1, 1) == Drawn(0, 0)
     await database.spend.set_spent("k1", 5)
     assert (await database.spend.spent("k1"), await database.spend.spent("k2")) == (5, 0)
 

@@ -13,18 +13,20 @@ from starlette.exceptions import HTTPException
 
 from reference_stack.errors import SettingsError
 from reference_stack.face import add_face
-from reference_stack.schemas.api.keys import ApiKey, KeyFeed, KeyRepository
+from reference_stack.schemas.api.keys import KeyFeed, KeyRepository
 from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.asgi import Relayed
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
+from reference_stack.services.infrastructure.api_gateway.cache import cache_at
 from reference_stack.services.infrastructure.api_gateway.call import call_of
 from reference_stack.services.infrastructure.api_gateway.database import database_at
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
 from reference_stack.services.infrastructure.api_gateway.journal.journal import DiskJournal
+from reference_stack.services.infrastructure.api_gateway.keys.limits import LeasedLimits
 from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
-from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers, OneBackend, Unlimited
+from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers, OneBackend
 from reference_stack.services.infrastructure.api_gateway.ports import Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
@@ -59,7 +61,7 @@ def create_app(
         usage_repository = usage_repository or database.usage
     usage = _journal(settings, usage_repository, measures)
     ring = KeyRing(
-        (ApiKey(key.id, bytes.fromhex(key.hash), frozenset(key.models), key.tenant) for key in settings.keys),
+        (key.key() for key in settings.keys),
         settings.pepper(),
         key_repository,
         fresh_s=settings.key_cache_s,
@@ -67,7 +69,9 @@ def create_app(
         told=key_feed is not None,
     )
 
-    ports = ports or Ports(usage, Unlimited(), OneBackend(upstreams.by_model), NoAnswers())
+    cache = None if settings.cache_url is None else cache_at(settings.cache_url.get_secret_value(), settings.cache_s)
+    limits = LeasedLimits(cache, None if database is None else database.spend, sharers=settings.sharers)
+    ports = ports or Ports(usage, limits, OneBackend(upstreams.by_model), NoAnswers())
     story = Story(settings, ring, ports, measures)
     settlement = Settlement(measures, ports.journal)
     pool = Pool(story.watch, settings.connect_s)
@@ -77,7 +81,9 @@ def create_app(
         await upstreams.start()
         story.watch.start()
         usage.start()
-        beside = [asyncio.ensure_future(usage.run())]
+        if cache is not None:
+            await cache.ping()  # so that the first request finds a connection
+        beside = [asyncio.ensure_future(usage.run()), asyncio.ensure_future(limits.run())]
         if key_feed is not None:
             beside.append(asyncio.ensure_future(key_feed.follow(ring)))
         try:
@@ -89,6 +95,9 @@ def create_app(
             story.watch.stop()
             await pool.close()
             await usage.close()
+            await limits.close()
+            if cache is not None:
+                await cache.close()
             await upstreams.close()
             if database is not None:
                 await database.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -24,8 +24,8 @@ _OK = 200
 class Call:
     """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else "".
 
-    `stop_watching` is called before the last of an answer is sent: from then on a client may go. `written` says that
-    the request's end is in the journal.
+    `headers` go with the answer, beside those of its kind. `stop_watching` is called before the last of an answer is
+    sent: from then on a client may go. `written` says that the request's end is in the journal.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Call:
     usage: Usage | None = None
     texts: int = 0
     written: bool = False
+    headers: Sequence[tuple[bytes, bytes]] = ()
     stop_watching: Callable[[], object] = lambda: None
 
     @property

@@ -40,7 +40,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 call.status = message["status"]
                 call.first_byte_s = time.perf_counter() - call.began_s
-                message["headers"] = [*message["headers"], request_id]
+                message["headers"] = [*message["headers"], *call.headers, request_id]
             await send(message)
 
         try:

@@ -14,6 +14,8 @@ from reference_stack.services.infrastructure.api_gateway.ports import Ended
 class Unlimited:
     """Grants everything; is its own grant, since there is nothing to remember."""
 
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
     async def take(self, _key: ApiKey, _model: str, _estimated_tokens: int) -> Unlimited:
         return self
 

@@ -70,7 +70,10 @@ class Journal(Protocol):
 
 
 class Grant(Protocol):
-    """What `Limits.take` gave for one request, to be given back."""
+    """What `Limits.take` gave for one request, to be given back; `headers` tell the client how it stands."""
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
 
     def settle(self, tokens: int) -> None:
         """Put `tokens` (prompt and output, as the model counted them) in the place of the estimate.

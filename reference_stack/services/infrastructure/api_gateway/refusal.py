@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -13,7 +13,8 @@ JSON = b"application/json"
 class Refusal(Exception):
     """Answer with `status` and an OpenAI-shaped error; `message` is ours and never repeats a value of the request.
 
-    `retry_after_s` asks the client to come back; `close` ends the connection, for a body that was not read.
+    `retry_after_s` asks the client to come back; `close` ends the connection, for a body that was not read; `more` are
+    headers that go with it.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Refusal(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
         close: bool = False,
+        more: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -33,6 +35,7 @@ class Refusal(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.close = close
+        self._more = more
 
     @property
     def kind(self) -> str:
@@ -55,7 +58,7 @@ class Refusal(Exception):
 
     def headers(self) -> Mapping[bytes, bytes]:
         """Return the headers that belong to this refusal, beside its type and length."""
-        headers: dict[bytes, bytes] = {}
+        headers = dict(self._more)
         if self.status == 401:
             headers[b"www-authenticate"] = b"Bearer"
         if self.retry_after_s is not None:

@@ -83,6 +83,7 @@ class Story:
         except BaseException:  # a refusal, or the client left meanwhile
             grant.settle(0)
             raise
+        call.headers = grant.headers
         return Errand(self._ports, call, asked, grant)
 
     def complete(self, call: Call) -> None:

@@ -85,10 +85,10 @@ class MemorySpend:
         self._check = check
         self._spent: dict[str, int] = {}
 
-    async def draw(self, key_id: str, budget: int, owed: int, least: int, most: int) -> Drawn:
+    async def draw(self, key_id: str, budget: int, owed: int, least: int, want: int, most: int) -> Drawn:
         self._check()
         spent = max(self._spent.get(key_id, 0) + owed, 0)
-        given = share_of(budget - spent, least, most)
+        given = share_of(budget - spent, least, want, most)
         self._spent[key_id] = spent + given
         return Drawn(given, max(budget - spent - given, 0))
 

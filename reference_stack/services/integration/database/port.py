@@ -83,16 +83,18 @@ class Drawn:
     left: int
 
 
-def share_of(left: int, least: int, most: int) -> int:
-    """Return how much of what is `left` one who asks for `most` gets: less as it runs out, `least` or else nothing."""
-    return 0 if left < least else min(left, max(least, min(most, left // _SHARES)))
+def share_of(left: int, least: int, want: int, most: int) -> int:
+    """Return how much of what is `left` one gets: as in cache.port.Ask."""
+    return 0 if left < least else min(left, max(want, min(most, left // _SHARES)))
 
 
 class SpendStore(Protocol):
     """What keys have taken of their budgets; workers draw a share at a time, so that nobody asks for each request."""
 
-    async def draw(self, key_id: str, budget: int, owed: int, least: int, most: int) -> Drawn:
-        """Add `owed` to what is taken (negative: give back), then take from `least` to `most` tokens more, or none.
+    async def draw(self, key_id: str, budget: int, owed: int, least: int, want: int, most: int) -> Drawn:
+        """Add `owed` to what is taken (negative: give back), then take more.
+
+        None unless `least` can be had, at least `want` where it can, up to `most` while plenty is left.
 
         What is taken by a draw never exceeds `budget`, whoever draws at the same time.
         """

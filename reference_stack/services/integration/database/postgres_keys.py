@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from reference_stack.schemas.api.keys import Alter, ApiKey, KeyLimits, StoredKey
+from reference_stack.schemas.api.keys import UNLIMITED, Alter, ApiKey, KeyLimits, StoredKey
 from reference_stack.services.integration.database.migrate import Connection
 from reference_stack.services.integration.database.pool import Pool
 from reference_stack.services.integration.database.port import Drawn, share_of
@@ -116,6 +116,7 @@ def _values(stored: StoredKey) -> tuple[object, ...]:
 
 def _stored(row: asyncpg.Record) -> StoredKey:
     limits = KeyLimits(row["requests_per_minute"], row["tokens_per_minute"], row["concurrent"], row["budget_tokens"])
+    limits = UNLIMITED if limits == UNLIMITED else limits  # one for all, so that it is known by identity
     key = ApiKey(
         row["id"], row["digest"], frozenset(row["models"]), row["tenant"], limits, row["answers"], row["expires"]
     )
@@ -128,13 +129,13 @@ class PostgresSpend:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def draw(self, key_id: str, budget: int, owed: int, least: int, most: int) -> Drawn:
+    async def draw(self, key_id: str, budget: int, owed: int, least: int, want: int, most: int) -> Drawn:
         async def work(connection: Connection) -> Drawn:
             async with connection.transaction():
                 await connection.execute(_OPEN, key_id)
                 before: int = await connection.fetchval(f"{_SPENT} FOR UPDATE", key_id)
                 spent = max(before + owed, 0)
-                given = share_of(budget - spent, least, most)
+                given = share_of(budget - spent, least, want, most)
                 await connection.execute("UPDATE key_spend SET tokens = $2 WHERE key_id = $1", key_id, spent + given)
                 return Drawn(given, max(budget - spent - given, 0))
 

@@ -93,7 +93,7 @@ class KeyRing:
         digest = digest_of(_bearer(authorization), self._pepper)
         # The prefix of a keyed hash says nothing of the key, so finding the candidate by it gives no time away.
         own = self._own.get(digest[:_PREFIX_BYTES])
-        if own is not None and hmac.compare_digest(own.digest, digest):
+        if own is not None and hmac.compare_digest(own.digest, digest) and not own.expired(self._wall()):
             return own
         found = None if self._repository is None else await self._find(digest)
         if found is None or not hmac.compare_digest(found.digest, digest) or found.expired(self._wall()):

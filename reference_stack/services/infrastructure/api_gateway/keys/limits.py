@@ -1,0 +1,182 @@
+"""The limits of keys, kept over all workers by leases: no request asks anybody while this process has some in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from reference_stack.errors import StackError
+from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeyLimits
+from reference_stack.services.infrastructure.api_gateway.keys.book import Book
+from reference_stack.services.infrastructure.api_gateway.keys.lease import Lease, Source
+from reference_stack.services.infrastructure.api_gateway.keys.slots import Hold, Slots
+from reference_stack.services.infrastructure.api_gateway.plain import Unlimited
+from reference_stack.services.infrastructure.api_gateway.ports import Grant
+from reference_stack.services.integration.cache.port import Ask, Cache, Draw
+from reference_stack.services.integration.database.port import SpendStore
+
+log = logging.getLogger(__name__)
+
+_MINUTE_S = 60.0
+_IDLE_S = 70.0
+# Places are renewed after this part of their time, so that a process may be late twice.
+_RENEWED = 0.3
+_FREE = Unlimited()
+
+
+class _Alone(StackError):
+    """There is nobody to share with."""
+
+
+@contextmanager
+def _all_of_it_out() -> Iterator[None]:
+    """Whatever goes wrong in a client, limits take it as one thing: it is out."""
+    try:
+        yield
+    except StackError:
+        raise
+    except Exception as error:
+        raise StackError(type(error).__name__) from error
+
+
+class LeasedLimits:
+    """See ports.Limits. `sharers` processes share the limits: each allows its part of them while the cache is out.
+
+    Without a cache each process allows its part, always. Budgets come from `spend` alone: while it is out, what this
+    process has in hand can be spent and no more.
+    """
+
+    def __init__(
+        self,
+        cache: Cache | None,
+        spend: SpendStore | None,
+        *,
+        sharers: int = 1,
+        held_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """A process that dies gives its places for requests at the same time back after `held_s`."""
+        self._cache = cache
+        self._spend = spend
+        self._sharers = sharers
+        self._held_s = held_s
+        self._clock = clock
+        self._holder = secrets.token_hex(8)
+        self._books: dict[str, tuple[KeyLimits, Book]] = {}
+        self._out = {"cache": False, "budgets": False}
+
+    async def take(self, key: ApiKey, _model: str, estimated_tokens: int) -> Grant:
+        limits = key.limits
+        if limits is UNLIMITED:
+            return _FREE
+        kept = self._books.get(key.id)
+        book = kept[1] if kept is not None and kept[0] is limits else self._open(key)
+        return await book.take(estimated_tokens)
+
+    async def run(self) -> None:
+        """Hold on to places, pay debts and forget idle keys, until cancelled."""
+        while True:
+            await asyncio.sleep(self._held_s * _RENEWED)
+            await self.tidy()
+
+    async def tidy(self) -> None:
+        """One round of `run`."""
+        now_s = self._clock()
+        for name, (_, book) in list(self._books.items()):
+            if book.slots is not None:
+                book.slots.renew()
+            idle = now_s - book.used_s > _IDLE_S
+            for lease in book.leases:
+                await lease.tidy(close=idle and lease is book.budget)
+            if idle and (book.slots is None or book.slots.idle) and now_s - book.used_s > _IDLE_S:
+                self._books.pop(name, None)
+
+    async def close(self) -> None:
+        """Give back what is in hand."""
+        for _, book in list(self._books.values()):
+            for lease in book.leases:
+                await lease.tidy(close=True)
+            if book.slots is not None:
+                await book.slots.hold()
+        self._books.clear()
+
+    def _open(self, key: ApiKey) -> Book:
+        """Return the key's book, changed to its limits where they are others than before."""
+        limits = key.limits
+        before, book = self._books.get(key.id) or (UNLIMITED, Book(self._clock))
+        self._books[key.id] = (limits, book)
+        if before == limits:
+            return book
+        per_minute, each = limits.requests_per_minute, limits.tokens_per_minute
+        book.requests = self._leased(book.requests, per_minute, self._window(f"requests:{key.id}", per_minute))
+        book.tokens = self._leased(book.tokens, each, self._window(f"tokens:{key.id}", each))
+        budget = limits.budget_tokens
+        book.budget = self._leased(book.budget, budget, self._budget(key.id, budget), paid=True)
+        if limits.concurrent is None:
+            book.slots = None
+        elif book.slots is None:
+            hold = self._places(key.id)
+            book.slots = Slots(limits.concurrent, hold, self._sharers, self._clock, self._hear_cache)
+        else:
+            book.slots.change(limits.concurrent)
+        return book
+
+    def _leased(self, lease: Lease | None, limit: int | None, source: Source, *, paid: bool = False) -> Lease | None:
+        if limit is None:
+            return None
+        if lease is not None:
+            lease.change(limit, source)
+            return lease
+        sharers, hear = (0, self._hear_budget) if paid else (self._sharers, self._hear_cache)
+        return Lease(limit, source, sharers, self._clock, hear)
+
+    def _window(self, name: str, limit: int | None) -> Source:
+        async def draw(ask: Ask) -> Draw:
+            if self._cache is None:
+                raise _Alone("there is no cache")
+            with _all_of_it_out():
+                return await self._cache.draw(name, limit or 0, _MINUTE_S, ask)
+
+        return draw
+
+    def _places(self, name: str) -> Hold:
+        async def hold(limit: int, least: int, most: int) -> tuple[int, float]:
+            if self._cache is None:
+                raise _Alone("there is no cache")
+            with _all_of_it_out():
+                held = await self._cache.hold(name, self._holder, limit, least, most, self._held_s)
+            return held, self._held_s
+
+        return hold
+
+    def _budget(self, key_id: str, budget: int | None) -> Source:
+        async def draw(ask: Ask) -> Draw:
+            if self._spend is None:
+                raise StackError("there is no database")
+            with _all_of_it_out():
+                drawn = await self._spend.draw(key_id, budget or 0, ask.owed, ask.least, ask.want, ask.most)
+            return Draw(drawn.given, drawn.left, math.inf, 0)
+
+        return draw
+
+    def _hear_cache(self, error: StackError | None) -> None:
+        if not isinstance(error, _Alone):
+            self._hear("cache", error, "limits are counted in this process alone", "limits are shared again")
+
+    def _hear_budget(self, error: StackError | None) -> None:
+        self._hear("budgets", error, "budgets cannot be drawn on", "budgets can be drawn on again")
+
+    def _hear(self, what: str, error: StackError | None, lost: str, back: str) -> None:
+        out = error is not None
+        if out is self._out[what]:
+            return
+        self._out[what] = out
+        if error is not None:
+            log.warning("%s: %s", lost, error.message)
+        else:
+            log.info(back)

@@ -1,0 +1,400 @@
+"""What keys may ask for: never more than their limits over all processes, and nearly all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reference_stack.errors import SettingsError
+from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeyLimits
+from reference_stack.schemas.configuration.cache import CacheSettings
+from reference_stack.services.infrastructure.api_gateway.cache import cache_at
+from reference_stack.services.infrastructure.api_gateway.keys.limits import LeasedLimits
+from reference_stack.services.infrastructure.api_gateway.plain import Unlimited
+from reference_stack.services.infrastructure.api_gateway.ports import Grant
+from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
+from reference_stack.services.integration.cache.memory import MemoryCache
+from reference_stack.services.integration.cache.port import Ask, Draw, Unavailable
+from reference_stack.services.integration.database.memory import MemoryDatabase
+from tests.reference_stack.infrastructure.conftest import KEY, MakeGateway, chat, key_of, key_row
+
+MODEL = "phi3"
+
+
+@dataclass
+class Shared:
+    """Cache and budgets as several processes see them, on a clock that a test moves; counts round trips."""
+
+    now_s: float = 1000.0
+    out: bool = False
+    trips: int = 0
+    windows: dict[str, tuple[float, int]] = field(default_factory=dict)
+    places: dict[str, dict[str, tuple[int, float]]] = field(default_factory=dict)
+    database: MemoryDatabase = field(default_factory=MemoryDatabase)
+
+    def process(self, sharers: int = 1) -> LeasedLimits:
+        return LeasedLimits(self, self.database.spend, sharers=sharers, clock=lambda: self.now_s)  # type: ignore[arg-type]  # what limits ask of a cache, and no more
+
+    def _trip(self) -> None:
+        self.trips += 1
+        if self.out:
+            raise Unavailable("it is out")
+
+    async def draw(self, name: str, limit: int, window_s: float, ask: Ask) -> Draw:
+        self._trip()
+        ends_s, used = self.windows.get(name, (0.0, 0))
+        if ends_s <= self.now_s:
+            ends_s, used = self.now_s + window_s, 0
+        if ask.owed > 0 or ask.window == int(ends_s * 1000):
+            used = max(used + ask.owed, 0)
+        left = limit - used
+        given = 0 if left < ask.least else min(left, max(ask.want, min(ask.most, left // 16)))
+        self.windows[name] = (ends_s, used + given)
+        return Draw(given, max(left - given, 0), ends_s - self.now_s, int(ends_s * 1000))
+
+    async def hold(self, name: str, holder: str, limit: int, least: int, most: int, ttl_s: float) -> int:
+        self._trip()
+        alive = {who: had for who, had in self.places.get(name, {}).items() if had[1] > self.now_s and who != holder}
+        held = max(least, min(most, limit - sum(count for count, _ in alive.values())))
+        self.places[name] = alive | {holder: (held, self.now_s + ttl_s)}
+        return held
+
+
+@pytest.fixture
+def shared() -> Shared:
+    return Shared()
+
+
+def limited(**limits: int) -> ApiKey:
+    return replace(key_of("carol"), limits=KeyLimits(**limits))
+
+
+async def take(process: LeasedLimits, key: ApiKey, tokens: int = 10) -> Grant | Refusal:
+    try:
+        return await asyncio.create_task(_take(process, key, tokens))
+    except Refusal as refusal:
+        return refusal
+
+
+async def _take(process: LeasedLimits, key: ApiKey, tokens: int) -> Grant:
+    return await process.take(key, MODEL, tokens)
+
+
+async def granted(process: LeasedLimits, key: ApiKey, times: int, tokens: int = 10) -> int:
+    """Return how many of so many requests, one after another, are granted."""
+    return sum([not isinstance(await take(process, key, tokens), Refusal) for _ in range(times)])
+
+
+async def test_a_key_without_limits_costs_nothing(shared: Shared) -> None:
+    """It is granted with no trip, and nothing is remembered of it."""
+    process = shared.process()
+    assert key_of("carol").limits is UNLIMITED
+    assert isinstance(await take(process, key_of("carol")), Unlimited)
+    assert (shared.trips, process._books) == (0, {})
+
+
+async def test_requests_of_a_minute_are_exact_over_processes(shared: Shared) -> None:
+    """Four processes grant the limit between them, tell who is refused when to come back, and begin anew."""
+    key = limited(requests_per_minute=1000)
+    processes = [shared.process(4) for _ in range(4)]
+    taken = [await take(processes[n % 4], key) for n in range(1200)]
+    assert sum(not isinstance(each, Refusal) for each in taken) == 1000
+    refused = taken[-1]
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.code, refused.retry_after_s) == (429, "rate_limit_exceeded", 60)
+    assert dict(refused.headers())[b"x-ratelimit-remaining-requests"] == b"0"
+    shared.now_s += 59.9
+    assert await granted(processes[0], key, 5) == 0
+    shared.now_s += 0.1
+    assert await granted(processes[0], key, 1100) == 1000
+
+
+async def test_a_lease_with_room_makes_no_trip(shared: Shared) -> None:
+    """A thousand requests of a key with a high limit cost a few trips, and a storm of refusals costs hardly any."""
+    key = limited(requests_per_minute=100_000, tokens_per_minute=100_000_000)
+    process = shared.process()
+    assert await granted(process, key, 1000) == 1000
+    assert shared.trips <= 6
+    few = replace(limited(requests_per_minute=1), id="few")
+    assert await granted(process, few, 1000) == 1
+    assert shared.trips <= 10
+
+
+async def test_idle_processes_keep_little_of_a_limit(shared: Shared) -> None:
+    """Three processes that were asked once leave the fourth at least 95 % of the limit."""
+    for limit in (20, 100, 500, 3000):
+        key = replace(limited(requests_per_minute=limit), id=f"k{limit}")
+        for _ in range(3):
+            assert await granted(shared.process(4), key, 1) == 1
+        assert await granted(shared.process(4), key, limit) + 3 >= 0.95 * limit
+
+
+async def test_tokens_are_estimated_and_then_settled(shared: Shared) -> None:
+    """An estimate is taken, what was not used is there again, what was used beyond it is owed."""
+    key = limited(tokens_per_minute=1000)
+    process = shared.process()
+    first = await take(process, key, 900)
+    assert isinstance(await take(process, key, 200), Refusal)
+    assert not isinstance(first, Refusal)
+    first.settle(100)
+    second = await take(process, key, 800)
+    assert not isinstance(second, Refusal)
+    second.settle(880)
+    assert await granted(process, key, 1, 30) == 0
+    shared.now_s += 0.5
+    assert await granted(process, key, 1, 20) == 1
+    too_large = await take(process, key, 1001)
+    assert isinstance(too_large, Refusal)
+    assert "1000" in too_large.message
+    assert too_large.retry_after_s is not None
+
+
+async def test_what_others_give_back_is_found(shared: Shared) -> None:
+    """Tokens that one process has far too many of go back to the others when it tidies up."""
+    key = limited(tokens_per_minute=1000)
+    one, other = shared.process(2), shared.process(2)
+    grant = await take(one, key, 1000)
+    assert await granted(other, key, 1, 500) == 0
+    assert not isinstance(grant, Refusal)
+    grant.settle(0)
+    await one.tidy()
+    shared.now_s += 0.5
+    assert await granted(other, key, 1, 500) == 1
+
+
+async def test_places_are_shared_renewed_and_come_back(shared: Shared) -> None:
+    """Requests at a time are exact over processes; a process that is gone gives its places back within its lease."""
+    key = limited(concurrent=8)
+    one, other = shared.process(2), shared.process(2)
+    grants = [await take(one, key) for _ in range(5)]
+    assert await granted(other, key, 5) == 3
+    shared.now_s += 9
+    await other.tidy()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    shared.now_s += 2
+    assert await granted(other, key, 9) == 5
+    assert not any(isinstance(each, Refusal) for each in grants)
+
+
+async def test_a_place_that_falls_free_is_taken_at_once_and_let_go_soon(shared: Shared) -> None:
+    """A place is used again with no trip; left alone for a moment, another process has it."""
+    key = limited(concurrent=1)
+    one, other = shared.process(2), shared.process(2)
+    for _ in range(100):
+        grant = await take(one, key)
+        assert not isinstance(grant, Refusal)
+        assert isinstance(await take(one, key), Refusal)
+        grant.settle(0)
+    assert shared.trips < 110
+    async with asyncio.timeout(5):
+        while isinstance(found := await take(other, key), Refusal):
+            shared.now_s += 0.1
+            await asyncio.sleep(0.01)
+    assert not isinstance(found, Refusal)
+
+
+async def test_a_budget_is_spent_to_its_end_and_given_back(shared: Shared) -> None:
+    """A budget is exact over processes; what a process has in hand when it ends is there for the others."""
+    key = limited(budget_tokens=10_000)
+    one, other = shared.process(2), shared.process(2)
+    assert await granted(one, key, 50, 100) == 50
+    await one.close()
+    assert await shared.database.spend.spent(key.id) == 5000
+    assert await granted(other, key, 60, 100) == 50
+    refused = await take(other, key, 100)
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.code) == (429, "insufficient_quota")
+
+
+async def test_a_budget_that_cannot_be_asked_is_not_endless(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
+    """While the database is out a process spends what it has in hand, then refuses with 503; one line says so."""
+    key = limited(budget_tokens=10_000)
+    process = shared.process()
+    assert await granted(process, key, 1, 10) == 1
+    shared.database.outage = True
+    assert await granted(process, key, 200, 10) < 20
+    refused = await take(process, key, 10)
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.retry_after_s) == (503, 1)
+    assert len(caplog.records) == 1
+    shared.database.outage = False
+    shared.now_s += 0.3
+    assert await granted(process, key, 1, 10) == 1
+
+
+async def test_with_the_cache_out_each_process_has_its_share(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
+    """Never infinite: a share of what was left, then of the limit a minute, and of the places; one line for all."""
+    caplog.set_level(logging.INFO)
+    shared.out = True
+    key = limited(requests_per_minute=1000, concurrent=4000)
+    processes = [shared.process(4) for _ in range(4)]
+    for _ in range(3):
+        assert [await granted(process, key, 400) for process in processes] == [250] * 4
+        shared.now_s += 60
+    assert len(caplog.records) == 4
+    shared.out = False
+    shared.now_s += 1
+    assert await granted(processes[0], key, 1) == 1
+    assert caplog.records[-1].getMessage() == "limits are shared again"
+    few = replace(limited(concurrent=8), id="few")
+    shared.out = True
+    assert [await granted(process, few, 9) for process in processes] == [2] * 4
+
+
+async def test_an_outage_in_a_window_does_not_double_it(shared: Shared) -> None:
+    """What a process knows to be used of the window that runs is not allowed again when the cache goes out."""
+    key = limited(requests_per_minute=1000)
+    processes = [shared.process(4) for _ in range(4)]
+    before = sum([await granted(process, key, 200) for process in processes])
+    shared.out = True
+    after = sum([await granted(process, key, 1000) for process in processes])
+    assert before == 800
+    assert before + after < 1500
+
+
+async def test_changed_limits_hold_from_the_next_request(shared: Shared) -> None:
+    """Raised, lowered or lifted: the key's next request is under its new limits; none is under the old."""
+    process = shared.process()
+    assert await granted(process, limited(requests_per_minute=500, concurrent=100, tokens_per_minute=10**6), 3) == 3
+    began = 3 + await granted(process, limited(requests_per_minute=9, concurrent=100), 20)
+    assert began <= 9
+    assert await granted(process, limited(requests_per_minute=30, concurrent=12), 20) == 12 - began
+    assert 10 < await granted(process, limited(requests_per_minute=30, concurrent=100), 50) <= 30 - 12
+    assert await granted(process, key_of("carol"), 50) == 50
+
+
+async def test_without_a_cache_a_process_keeps_its_share(caplog: pytest.LogCaptureFixture) -> None:
+    """One process alone needs no cache to keep limits, and says nothing of it."""
+    process = LeasedLimits(None, None)
+    assert await granted(process, limited(requests_per_minute=7, concurrent=100), 9) == 7
+    few = replace(limited(concurrent=2), id="few")
+    grants = [await take(process, few) for _ in range(3)]
+    assert [isinstance(each, Refusal) for each in grants] == [False, False, True]
+    assert isinstance(await take(process, replace(limited(budget_tokens=10), id="paid")), Refusal)
+    assert [record.getMessage() for record in caplog.records] == ["budgets cannot be drawn on: there is no database"]
+
+
+async def test_idle_keys_are_forgotten(shared: Shared) -> None:
+    """A key that nobody used for a while takes no memory, and its budget goes back."""
+    process = shared.process()
+    for number in range(50):
+        key = replace(limited(requests_per_minute=600, concurrent=3, budget_tokens=10_000), id=f"k{number}")
+        grant = await take(process, key)
+        assert not isinstance(grant, Refusal)
+        grant.settle(10)
+    async with asyncio.timeout(5):
+        while process._books:
+            shared.now_s += 71
+            await process.tidy()
+            await asyncio.sleep(0.06)
+    assert await shared.database.spend.spent("k7") == 10
+
+
+async def test_what_a_request_took_is_told(shared: Shared) -> None:
+    """A grant has OpenAI's headers: the limit, what is left of it at least, and when it is whole again."""
+    grant = await take(shared.process(), limited(requests_per_minute=60, tokens_per_minute=5000), 100)
+    assert not isinstance(grant, Refusal)
+    headers = dict(grant.headers)
+    assert headers[b"x-ratelimit-limit-requests"] == b"60"
+    assert headers[b"x-ratelimit-limit-tokens"] == b"5000"
+    assert headers[b"x-ratelimit-reset-requests"] == b"60.000s"
+    assert int(headers[b"x-ratelimit-remaining-tokens"]) <= 4900
+
+
+STEPS = st.tuples(st.integers(0, 3), st.integers(1, 60), st.integers(0, 80), st.sampled_from([0, 0, 0, 1, 25]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 60), st.integers(0, 900), st.integers(0, 6), st.lists(STEPS, max_size=40), st.lists(st.booleans())
+)
+def test_nothing_that_clients_do_exceeds_a_limit(
+    rpm: int, tpm: int, concurrent: int, steps: list[tuple[int, int, int, int]], ends: list[bool]
+) -> None:
+    """Whatever four processes are asked in whatever order: no window and no moment has more than the limit."""
+
+    async def story() -> None:
+        shared = Shared()
+        key = limited(requests_per_minute=rpm, tokens_per_minute=tpm, concurrent=concurrent)
+        processes = [shared.process(4) for _ in range(4)]
+        began: dict[float, int] = {}
+        used: dict[float, int] = {}
+        under_way: list[tuple[Grant, int]] = []
+        ending: Iterator[bool] = itertools.chain(ends, itertools.repeat(False))
+        for which, estimate, actual, turns in steps:
+            grant = await take(processes[which], key, estimate)
+            if not isinstance(grant, Refusal):
+                window = shared.windows[f"requests:{key.id}"][0]
+                began[window] = began.get(window, 0) + 1
+                window = shared.windows[f"tokens:{key.id}"][0]
+                used[window] = used.get(window, 0) + estimate
+                under_way.append((grant, min(actual, estimate)))
+            assert len(under_way) <= concurrent
+            for _ in range(turns):
+                shared.now_s += 2.5
+                for process in processes:
+                    await process.tidy()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            over = next(ending)
+            if under_way and over:
+                last, tokens = under_way.pop()
+                last.settle(tokens)
+        assert all(count <= rpm for count in began.values())
+        # Estimates are an upper bound of what is used; those that were given back were taken again.
+        assert not ends or True in ends or all(count <= tpm for count in used.values())
+
+    asyncio.run(story())
+
+
+@pytest.fixture
+async def memory() -> AsyncIterator[MemoryCache]:
+    cache = MemoryCache(CacheSettings())
+    yield cache
+    await cache.close()
+
+
+async def test_the_real_scripts_keep_the_same_promise(memory: MemoryCache) -> None:
+    """Four processes on the cache's own scripts, fifty clients each at once: no more than the limit, and nearly all."""
+    key = limited(requests_per_minute=300, concurrent=120)
+    processes = [LeasedLimits(memory, None, sharers=4) for _ in range(4)]
+    many = await asyncio.gather(*(take(process, key) for process in processes for _ in range(50)))
+    assert 0.95 * 120 <= sum(not isinstance(each, Refusal) for each in many) <= 120
+
+
+def test_a_client_is_told_of_its_limits(make_gateway: MakeGateway) -> None:
+    """Over HTTP: headers with each answer, and a 429 in OpenAI's shape with Retry-After that no row is written for."""
+    rows = (key_row("alice", KEY, requests_per_minute=2, tokens_per_minute=100_000),)
+    gateway = make_gateway(key_rows=rows)
+    told = [gateway.post(chat()) for _ in range(3)]
+    assert [reply.status_code for reply in told] == [200, 200, 429]
+    assert told[0].headers["x-ratelimit-limit-requests"] == "2"
+    assert int(told[0].headers["x-ratelimit-remaining-tokens"]) <= 100_000
+    error = told[2].json()["error"]
+    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    assert 1 <= int(told[2].headers["retry-after"]) <= 60
+    assert told[2].headers["x-ratelimit-remaining-requests"] == "0"
+    gateway.usage.last(2)
+    assert len(gateway.usage.rows) == 2
+
+
+def test_an_expired_key_of_the_settings_is_out(make_gateway: MakeGateway) -> None:
+    """Keys of the settings end with their time too."""
+    rows = (key_row("alice", KEY, expires="2020-01-01T00:00:00Z"),)
+    assert make_gateway(key_rows=rows).post(chat()).status_code == 401
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1/1", "redis:///1", "redis://127.0.0.1/x", "redis://:sec@h:x"])
+def test_a_wrong_cache_url_is_refused_without_repeating_it(url: str) -> None:
+    """The URL may hold a password, so the error names the setting and an example."""
+    with pytest.raises(SettingsError, match="cache_url") as wrong:
+        cache_at(url, 0.02)
+    assert url not in str(wrong.value)
