@@ -10,6 +10,8 @@ from statistics import median
 from benchmarks.gateway.experiments import CLOSED, FIRST_EVENT, PACED, STREAMS
 from benchmarks.gateway.measure import Reading
 
+# A subject that uses less of its core is not what limits the rate.
+_BUSY = 0.85
 DIRECT, NGINX, ROUTER, LITELLM = "direct", "nginx", "vllm-router", "LiteLLM"
 
 
@@ -205,6 +207,20 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     if len(lines) == 2:
         return ""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def limits(readings: Readings) -> list[str]:
+    """Return one line for each subject that was not the limit under the load that should make it that."""
+    shares = {
+        name: figure(readings.of(name, CLOSED, lambda each: each.core_share).values())
+        for name in readings.subjects()
+        if name != DIRECT
+    }
+    return [
+        f"{name}: {share.middle:.0%} of its core used at most, so it could carry more requests/s than this client asks"
+        for name, share in shares.items()
+        if share.of and share.middle < _BUSY
+    ]
 
 
 def complaints(readings: Readings) -> list[str]:

@@ -11,19 +11,23 @@ from benchmarks.gateway.processes import cpu_s, memory_bytes
 from benchmarks.gateway.programs import Backend, Load, Programs, ask
 from benchmarks.gateway.subjects import Running
 
-# A reading begins when the subject has been idle: less than this share of a core for that long.
-_IDLE_SHARE, _IDLE_STEP_S, _IDLE_LIMIT_S = 0.1, 0.2, 5.0
+# A reading ends when the subject is at rest: it took less than this share of a core for that long.
+_IDLE_SHARE, _IDLE_STEP_S, _IDLE_LIMIT_S = 0.1, 0.2, 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`cpu_us` is of the subject's processes, a request or (of streams) an event. `errors` is the client's count."""
+    """`cpu_us` is of the subject's processes, a request or (of streams) an event, until it is at rest again.
+
+    What it puts off, as usage that goes to a database later, is thereby counted too. `core_share` is how much of its
+    core it took under the load; `errors` is the client's count.
+    """
 
     subject: str
     experiment: str
     round: int
     cpu_us: float
-    cpu_share: float
+    core_share: float
     requests_per_s: float
     events_per_s: float
     p50_us: float
@@ -47,19 +51,18 @@ class Bench:
         """Put `load` on a subject and return the reading. A latency is an event's delay where there are events."""
         self.backend.set(answer_bytes=load.answer_bytes, events=load.events or 1, gap_us=load.gap_us)
         load = replace(load, keys=running.keys)
-        if running.pid:
-            _wait_until_idle(running.pid)
-        sampled = (lambda: cpu_s(running.pid)) if running.pid else float
-        asked = ask(self.programs, running.port, load, self.folder, cores=self.client_cores, sampled=sampled)
-        seen = asked.seen
-        served = (seen.events_per_s if load.events else seen.requests_per_s) * load.seconds
+        before_s, began_s = _cpu_s(running), time.monotonic()
+        seen = ask(self.programs, running.port, load, self.folder, self.client_cores)
+        core_share = (_cpu_s(running) - before_s) / (time.monotonic() - began_s)
+        took_s = _cpu_s_at_rest(running) - before_s
+        served = seen.events if load.events else seen.requests
         times: Mapping[str, float] = seen.event_delay_us if load.events else seen.latency_us
         return Reading(
             subject=name,
             experiment=experiment,
             round=number,
-            cpu_us=asked.grown / served * 1e6 if served else float("nan"),
-            cpu_share=asked.grown / load.seconds,
+            cpu_us=took_s / served * 1e6 if served else float("nan"),
+            core_share=core_share,
             requests_per_s=seen.requests_per_s,
             events_per_s=seen.events_per_s,
             p50_us=times["p50"],
@@ -71,13 +74,18 @@ class Bench:
         )
 
 
-def _wait_until_idle(pid: int) -> None:
-    """Wait until the subject has put the last load behind it; one that never rests is measured all the same."""
+def _cpu_s(running: Running) -> float:
+    return cpu_s(running.pid) if running.pid else 0.0
+
+
+def _cpu_s_at_rest(running: Running) -> float:
+    """Return the CPU time that the subject has taken once it rests; of one that never does, what it has by then."""
     deadline_s = time.monotonic() + _IDLE_LIMIT_S
-    before = cpu_s(pid)
-    while time.monotonic() < deadline_s:
+    before = _cpu_s(running)
+    while running.pid and time.monotonic() < deadline_s:
         time.sleep(_IDLE_STEP_S)
-        now = cpu_s(pid)
+        now = _cpu_s(running)
         if now - before < _IDLE_SHARE * _IDLE_STEP_S:
-            return
+            return now
         before = now
+    return before

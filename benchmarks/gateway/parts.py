@@ -96,7 +96,14 @@ def _ours(room: Room, variants: Sequence[ours.Variant], taken: Mapping[str, Load
 
 
 def _part(tables: Sequence[str], readings: Readings, left_out: Sequence[str]) -> Part:
-    notes = [f"- {line}" for line in (*figures.complaints(readings), *(f"left out: {line}" for line in left_out))]
+    notes = [
+        f"- {line}"
+        for line in (
+            *figures.complaints(readings),
+            *figures.limits(readings),
+            *(f"left out: {line}" for line in left_out),
+        )
+    ]
     texts = [table for table in tables if table] + (["\n".join(notes)] if notes else [])
     return Part("\n\n".join(texts), list(readings.all), list(left_out))
 

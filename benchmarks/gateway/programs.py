@@ -8,8 +8,8 @@ import os
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,23 +137,7 @@ class Seen:
         return sum(self.errors.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the client saw, and by how much `sampled` grew during its measured seconds."""
-
-    seen: Seen
-    grown: float
-
-
-def ask(
-    programs: Programs,
-    port: int,
-    load: Load,
-    folder: Path,
-    *,
-    cores: frozenset[int] = frozenset(),
-    sampled: Callable[[], float] = float,
-) -> Asked:
+def ask(programs: Programs, port: int, load: Load, folder: Path, cores: frozenset[int] = frozenset()) -> Seen:
     """Send `load` to `port`. Raises CannotRun when the client cannot go on, with what it said."""
     (folder / "body").write_bytes(load.body())
     (folder / "keys").write_bytes(b"".join(key + b"\n" for key in load.keys))
@@ -170,23 +154,12 @@ def ask(
         **({"events": load.events} if load.events else {"answer-bytes": load.answer_bytes}),
     }
     argv = [str(programs.client), *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+    limit_s = load.warm_s + load.seconds + load.drain_s + _LATE_S
     with on_cores(cores):
-        client = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with client:
-        before = _after(client, load.warm_s, sampled)
-        grown = _after(client, load.seconds, sampled) - before
         try:
-            out, said = client.communicate(timeout=load.drain_s + _LATE_S)
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=limit_s, check=False)
         except subprocess.TimeoutExpired:
-            client.kill()
-            raise CannotRun("the client did not end") from None
-    if client.returncode != 0:
-        raise CannotRun(f"client: {said.strip()}")
-    return Asked(Seen(**json.loads(out), first_error=said.strip()), grown)
-
-
-def _after(client: subprocess.Popen[str], wait_s: float, sampled: Callable[[], float]) -> float:
-    """Sample when `wait_s` are over, or the client is."""
-    with suppress(subprocess.TimeoutExpired):
-        client.wait(wait_s)
-    return sampled()
+            raise CannotRun(f"the client did not end within {limit_s:g} s") from None
+    if done.returncode != 0:
+        raise CannotRun(f"client: {done.stderr.strip()}")
+    return Seen(**json.loads(done.stdout), first_error=done.stderr.strip())

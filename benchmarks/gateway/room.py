@@ -69,9 +69,8 @@ class Room:
         self.say(f"showing {len(running.keys):,} keys once")
         load = Load(connections=64, warm_s=0.0, seconds=_LONGEST_SHOW_S, requests=len(running.keys), keys=running.keys)
         self.bench.backend.set(answer_bytes=load.answer_bytes)
-        shown = ask(
-            self.bench.programs, running.port, load, self.bench.folder, cores=self.bench.client_cores
-        ).seen.requests
+        bench = self.bench
+        shown = ask(bench.programs, running.port, load, bench.folder, bench.client_cores).requests
         if shown < len(running.keys):
             self.left_out.append(
                 f"of {len(running.keys):,} keys {shown:,} were shown beforehand, in {_LONGEST_SHOW_S:g} s"

@@ -15,6 +15,7 @@ from benchmarks.gateway.figures import (
     cost_table,
     demands_table,
     figure,
+    limits,
 )
 from benchmarks.gateway.measure import Reading
 
@@ -23,7 +24,7 @@ _ONE = Reading(
     experiment=CLOSED,
     round=0,
     cpu_us=0.0,
-    cpu_share=0.0,
+    core_share=1.0,
     requests_per_s=90_000.0,
     events_per_s=0.0,
     p50_us=50.0,
@@ -96,6 +97,13 @@ def test_tables_have_a_line_for_each_subject() -> None:
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| direct", "| nginx", "| vllm-router", "| us"]
     assert lines[2].startswith("| direct |  | 90,000 (90,000 to 90,000) |  |")
     assert "| us | 30.0 (20.0 to 40.0) | 22.5 (15.0 to 30.0) | 80 (80 to 80) |" in cost_table(_readings(), "with")
+
+
+def test_a_subject_that_was_not_the_limit_is_told() -> None:
+    """Where the client was what could not do more, the figure of requests a second says so."""
+    idle = replace(_ONE, subject="us", core_share=0.5)
+    told = limits(Readings([_ONE, idle, replace(idle, subject="busy", core_share=0.95)]))
+    assert [line[:7] for line in told] == ["us: 50%"]
 
 
 def test_errors_are_told() -> None:

@@ -150,10 +150,10 @@ def test_client_and_backend_agree(programs: Programs, tmp_path: Path) -> None:
     with backend(programs) as served:
         for size in (0, 1, 1024, 200_000):
             served.set(answer_bytes=size)
-            seen = ask(programs, served.port, replace(_FEW, answer_bytes=size, body_bytes=100_000), tmp_path).seen
+            seen = ask(programs, served.port, replace(_FEW, answer_bytes=size, body_bytes=100_000), tmp_path)
             assert (seen.requests, seen.failed, seen.latency_us["count"]) == (4, 0, 4)
         served.set(events=50, gap_us=500)
-        seen = ask(programs, served.port, replace(_FEW, events=50), tmp_path).seen
+        seen = ask(programs, served.port, replace(_FEW, events=50), tmp_path)
     assert (seen.requests, seen.events, seen.failed, seen.first_error) == (4, 200, 0, "")
     assert (seen.first_event_us["count"], seen.event_delay_us["count"]) == (4, 200)
 
@@ -167,7 +167,7 @@ def test_client_reads_answers_split_anywhere(programs: Programs, tmp_path: Path,
         return [whole[at : at + step] for at in range(0, len(whole), step)]
 
     with _canned(cut) as port:
-        seen = ask(programs, port, replace(_FEW, events=3), tmp_path).seen
+        seen = ask(programs, port, replace(_FEW, events=3), tmp_path)
     assert (seen.requests, seen.events, seen.failed) == (4, 12, 0)
 
 
@@ -193,7 +193,7 @@ def test_client_sees_what_is_wrong(programs: Programs, tmp_path: Path, name: str
     """An answer that is not the right one is an error of its kind, is shown once, and counts as no request."""
     events, kind, parts = _WRONG[name]
     with _canned(lambda _count, _head: parts) as port:
-        seen = ask(programs, port, replace(_FEW, events=events, answer_bytes=3), tmp_path).seen
+        seen = ask(programs, port, replace(_FEW, events=events, answer_bytes=3), tmp_path)
     assert seen.errors == {**dict.fromkeys(seen.errors, 0), kind: 4}
     assert (seen.requests, seen.latency_us["count"]) == (0, 0)
     assert seen.first_error.startswith(f"client: first error, {kind}")
@@ -202,7 +202,7 @@ def test_client_sees_what_is_wrong(programs: Programs, tmp_path: Path, name: str
 def test_client_gives_up_on_what_never_answers(programs: Programs, tmp_path: Path) -> None:
     """Requests without an answer are counted as unfinished."""
     with _canned(lambda _count, _head: [b"HTTP/1.1 200 OK\r\n"]) as port:
-        seen = ask(programs, port, Load(connections=3, warm_s=0.0, seconds=0.1, drain_s=0.1), tmp_path).seen
+        seen = ask(programs, port, Load(connections=3, warm_s=0.0, seconds=0.1, drain_s=0.1), tmp_path)
     assert seen.errors["unfinished"] == 3
 
 
@@ -210,7 +210,7 @@ def test_client_goes_on_after_a_closed_idle_connection(programs: Programs, tmp_p
     """A server that closes behind each answer costs a new connection, not an error."""
     reply = _whole("@abc@").replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
     with _canned(lambda _count, _head: [reply, b""]) as port:
-        seen = ask(programs, port, replace(_FEW, answer_bytes=3), tmp_path).seen
+        seen = ask(programs, port, replace(_FEW, answer_bytes=3), tmp_path)
     assert (seen.requests, seen.failed) == (4, 0)
 
 
@@ -223,11 +223,11 @@ def test_rate_is_kept_and_latency_counts_from_when_it_was_due(programs: Programs
 
     with _canned(slow) as port:
         load = Load(connections=1, rate_rps=100, warm_s=0.0, seconds=1.0, requests=20, answer_bytes=3)
-        seen = ask(programs, port, load, tmp_path).seen
+        seen = ask(programs, port, load, tmp_path)
     assert (seen.requests, seen.failed) == (20, 0)
     assert seen.latency_us["max"] >= 19 * 10_000  # 20 ms a request, due every 10 ms
     with backend(programs) as served:
-        seen = ask(programs, served.port, Load(connections=8, rate_rps=500, warm_s=0.2, seconds=0.8), tmp_path).seen
+        seen = ask(programs, served.port, Load(connections=8, rate_rps=500, warm_s=0.2, seconds=0.8), tmp_path)
     assert seen.requests in range(499, 502)
     assert seen.latency_us["count"] == pytest.approx(400, abs=20)
 
