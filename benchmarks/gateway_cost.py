@@ -102,12 +102,13 @@ def listening() -> socket.socket:
     return sock
 
 
-def start_gateway(folder: Path, model_port: int, sock: socket.socket) -> subprocess.Popen[bytes]:
+def start_gateway(folder: Path, model_port: int, sock: socket.socket, *, hot_path: bool) -> subprocess.Popen[bytes]:
     (folder / "pepper").write_bytes(PEPPER)
     settings = {
         "upstreams": {"mixtral": {"base_url": f"http://127.0.0.1:{model_port}/v1"}},
         "keys": [{"id": "benchmark", "hash": digest_of(KEY, PEPPER).hex()}],
         "pepper_file": str(folder / "pepper"),
+        "hot_path": hot_path,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     argv = [sys.executable, "-m", "reference_stack", "serve", "api_gateway"]
@@ -121,6 +122,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--open", type=int, default=16)
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--fastapi", action="store_true", help="without the hot path")
     options = parser.parse_args()
     body = json.dumps(
         {
@@ -138,7 +140,7 @@ def main() -> int:
         model = os.fork()
         if model == 0:
             asyncio.run(serve_model(model_sock))
-        gateway = start_gateway(Path(folder), model_sock.getsockname()[1], sock)
+        gateway = start_gateway(Path(folder), model_sock.getsockname()[1], sock, hot_path=not options.fastapi)
         try:
             port = sock.getsockname()[1]
             asyncio.run(load(port, request, options.requests // 10, options.open))

@@ -12,7 +12,11 @@ _GRACE_S = 5  # for what is open when the server has stopped listening
 
 
 def uvicorn_config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE_S, backlog=4096)
+    """Return how `app` is served; where its `state.http_protocol` is set, that makes the connections' protocols."""
+    http = getattr(getattr(app, "state", None), "http_protocol", "auto")
+    return uvicorn.Config(
+        app, http=http, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE_S, backlog=4096
+    )
 
 
 class DrainingServer(uvicorn.Server):

@@ -58,12 +58,20 @@ class KeySettings(Settings):
 
 
 class LimitSettings(Settings):
-    """What one request, and all of them together, may cost the gateway."""
+    """What one request, and all of them together, may cost the gateway.
+
+    A head must come within `headers_s`, a body within `body_s` after it; a kept connection may be silent for `idle_s`,
+    and a client that is written to must take 48 KiB within `write_s`.
+    """
 
     body_bytes: _Positive = 4 * 1024 * 1024
     body_depth: _Positive = 32
     body_s: _Seconds = 30.0
+    headers_s: _Seconds = 10.0
+    idle_s: _Seconds = 5.0
+    write_s: _Seconds = 30.0
     header_bytes: _Positive = 32 * 1024
+    connections: _Positive = 10_000
     answer_bytes: _Positive = 64 * 1024 * 1024
     in_flight: _Positive = 4096
     messages: _Positive = 2048
@@ -94,8 +102,9 @@ class ApiGatewaySettings(Settings):
     end of its answer. `key_cache_s` is how long a key found in the database is trusted while the database tells of
     changes (half a second while it does not); `key_stale_s` is the same while it cannot be asked. `cache_url` is for
     what processes share, the limits of keys and kept answers; a call to it takes `cache_s` at most. While it is out,
-    or where there is none, each of `sharers` processes allows its part of each limit. One process serves one gateway;
-    more workers are more processes on the same listening socket.
+    or where there is none, each of `sharers` processes allows its part of each limit. With `hot_path` completions go
+    past FastAPI, to the same effect. One process serves one gateway; more
+    workers are more processes on the same listening socket.
     """
 
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,64}$")], UpstreamSettings] = Field(
@@ -115,6 +124,7 @@ class ApiGatewaySettings(Settings):
     key_stale_s: _Seconds = 300.0
     usage_rows_held: _Positive = 100_000
     open_docs: bool = False
+    hot_path: bool = True
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
 

@@ -19,6 +19,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
+from reference_stack.draining import uvicorn_config
 from reference_stack.schemas.api.keys import ApiKey, KeyRepository, digest_of
 from reference_stack.schemas.api.usage import UsageRepository, UsageRow
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
@@ -50,7 +51,9 @@ def serving(app: ASGIApp) -> Iterator[str]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen(256)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+        config = uvicorn_config(app)
+        config.timeout_graceful_shutdown = 2
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()
         try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.types import Lifespan
 
 from reference_stack.errors import SettingsError
 from reference_stack.face import add_face
@@ -22,6 +24,8 @@ from reference_stack.services.infrastructure.api_gateway.cache import cache_at
 from reference_stack.services.infrastructure.api_gateway.call import call_of
 from reference_stack.services.infrastructure.api_gateway.database import database_at
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
+from reference_stack.services.infrastructure.api_gateway.hot.door import Door
+from reference_stack.services.infrastructure.api_gateway.hot.protocol import GatewayProtocol
 from reference_stack.services.infrastructure.api_gateway.journal.journal import DiskJournal
 from reference_stack.services.infrastructure.api_gateway.keys.limits import LeasedLimits
 from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
@@ -102,17 +106,7 @@ def create_app(
             if database is not None:
                 await database.close()
 
-    app = FastAPI(
-        title="API gateway",
-        lifespan=lifespan,
-        docs_url="/docs" if settings.open_docs else None,
-        redoc_url=None,
-        openapi_url="/openapi.json" if settings.open_docs else None,
-        redirect_slashes=False,
-    )
-    app.include_router(_api(settings, story, Relayed(story, pool)))
-    app.add_exception_handler(HTTPException, _refuse_route)
-    app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, settlement=settlement)
+    app = _application(settings, story, pool, settlement, lifespan)
 
     async def check() -> Mapping[str, str]:
         found, out = await asyncio.gather(upstreams.health(), _nothing() if database is None else database.ping())
@@ -126,6 +120,26 @@ def create_app(
         return any(found[name] == "" for name in settings.upstreams) and not usage.problem
 
     add_face(app, "api_gateway", check, measures.registry, enough=one_model)
+    return app
+
+
+def _application(
+    settings: ApiGatewaySettings, story: Story, pool: Pool, settlement: Settlement, lifespan: Lifespan[FastAPI]
+) -> FastAPI:
+    """Return the routes for clients, and beside them the short way to the same story."""
+    app = FastAPI(
+        title="API gateway",
+        lifespan=lifespan,
+        docs_url="/docs" if settings.open_docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.open_docs else None,
+        redirect_slashes=False,
+    )
+    app.include_router(_api(settings, story, Relayed(story, pool)))
+    app.add_exception_handler(HTTPException, _refuse_route)
+    app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, settlement=settlement)
+    door = Door(story, pool, settlement, (CHAT, COMPLETIONS) if settings.hot_path else ())
+    app.state.http_protocol = partial(GatewayProtocol, door)
     return app
 
 

@@ -24,8 +24,8 @@ _OK = 200
 class Call:
     """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else "".
 
-    `headers` go with the answer, beside those of its kind. `stop_watching` is called before the last of an answer is
-    sent: from then on a client may go. `written` says that the request's end is in the journal.
+    `headers` go with the answer, beside those of its kind. `give_up` says that the server with the request is stuck:
+    another is asked, or the client told. `written` says that the request's end is in the journal.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Call:
     texts: int = 0
     written: bool = False
     headers: Sequence[tuple[bytes, bytes]] = ()
-    stop_watching: Callable[[], object] = lambda: None
+    give_up: Callable[[], object] = lambda: None
 
     @property
     def shown_id(self) -> str:
@@ -83,11 +83,15 @@ class Call:
         )
 
 
+def new_call(route: str, header: bytes | None) -> Call:
+    """Return the call of a request that begins; `header` is its X-Request-Id."""
+    sane = header is not None and _SANE_ID.fullmatch(header)
+    return Call(secrets.token_hex(16), header.decode() if header and sane else "", route)
+
+
 def begin(scope: Scope, route: str, header: bytes | None) -> Call:
     """Make the call of this request and leave it in its scope; `header` is its X-Request-Id."""
-    sane = header is not None and _SANE_ID.fullmatch(header)
-    call = Call(secrets.token_hex(16), header.decode() if header and sane else "", route)
-    scope[_SLOT] = call
+    call = scope[_SLOT] = new_call(route, header)
     return call
 
 

@@ -14,7 +14,7 @@ from reference_stack.services.infrastructure.api_gateway.mistake import log_mist
 from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
 
-_CLIENT_GONE = 499
+CLIENT_GONE = 499
 
 
 class Edge:
@@ -47,7 +47,7 @@ class Edge:
             check_head(headers, self._header_bytes)
             await self._app(scope, receive, send_marked)
         except (ClientGone, ClientDisconnect):
-            call.status = call.status or _CLIENT_GONE
+            call.status = call.status or CLIENT_GONE
             call.error = "client_gone"
         except Refusal as refusal:
             await _refuse(refusal, call, send_marked)

@@ -125,8 +125,9 @@ class Router(Protocol):
     async def pick(self, call: Call, asked: Asked, tried: Sequence[Backend]) -> Lease:
         """Lease a backend for `asked.model`; `tried` are those that failed this request, in order.
 
-        Does not suspend while one has room. May wait in a bounded queue until a deadline. Cancelled when the client
-        leaves. Raises Refusal 429 or 503 with Retry-After when there is none.
+        Does not suspend while one has room. May wait in a bounded queue until a deadline; cancelled when the client
+        leaves. `call.give_up()` takes the request away from a server that is stuck: it ends the lease, and another one
+        is asked for where nothing was passed on. Raises Refusal 429 or 503 with Retry-After when there is none.
         """
         ...
 

@@ -93,6 +93,7 @@ class Relay:
 
     def start(self) -> None:
         self._story.watch.add(self)
+        self._call.give_up = self.give_up
         self._drive(first=True)
 
     # What the client tells.
@@ -117,6 +118,11 @@ class Relay:
     def expire(self, _now_s: float) -> None:
         """The time is up."""
         self._fail(Ended.AFTER if self._status else Ended.BEFORE, upstream_timeout(), final=True)
+
+    def give_up(self) -> None:
+        """The server that has the request is stuck, as whoever watches it found."""
+        if not self._over and self._exchange is not None:
+            self._fail(Ended.AFTER if self._status else Ended.BEFORE, bad_upstream("the model's server is stuck"))
 
     # Up to the model.
 

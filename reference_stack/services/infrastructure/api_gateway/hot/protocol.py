@@ -1,0 +1,269 @@
+"""uvicorn's HTTP protocol with deadlines and bounds of ours, and a short way for plain completions.
+
+The deadlines and bounds hold for every request. A request takes the short way when it is a POST to a completion route
+over HTTP/1.1, whatever the framing of its body; all else goes to uvicorn and the application untouched. The parser,
+the order of answers and pipelining are uvicorn's own in both cases.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import IntEnum
+from typing import Any
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from reference_stack.services.infrastructure.api_gateway.call import new_call
+from reference_stack.services.infrastructure.api_gateway.hot.cycle import HotCycle, Way
+from reference_stack.services.infrastructure.api_gateway.hot.door import Door, lines
+from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal, overloaded
+from reference_stack.services.infrastructure.api_gateway.relay import LAST_WORD_S
+
+_NEVER = float("inf")
+# The application has its own deadline for the body, and says so; this one is for who reads no body.
+_BODY_GRACE_S = 1.0
+
+
+class _Stage(IntEnum):
+    """How far the last request on a connection has come in."""
+
+    NONE = 0
+    HEAD = 1
+    BODY = 2
+    WHOLE = 3
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One connection of a client."""
+
+    def __init__(self, door: Door, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self.due_s = _NEVER
+        self._door = door
+        self._limits = door.limits
+        self._stage = self._seen = _Stage.NONE
+        self._head_bytes = 0
+        self._read_due_s = self._write_due_s = _NEVER
+        self._ready: HotCycle | None = None
+        self._running: RequestResponseCycle | None = None
+        self._refusal: Refusal | None = None
+        self._over = False
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        door = self._door
+        door.connections += 1
+        self._over = door.connections > self._limits.connections
+        self._way = Way(door, transport, self.flow, lambda: self.server_state.default_headers)
+        self._read_within(self._limits.headers_s)
+        door.story.watch.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._door.connections -= 1
+        self._door.story.watch.discard(self)
+        super().connection_lost(exc)
+        running = self._running
+        if isinstance(running, HotCycle):
+            running.gone()
+        elif running is not None:  # uvicorn tells the last request alone, which may wait behind this one
+            running.disconnected = True
+            running.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+            return
+        ready, self._ready = self._ready, None
+        if ready is not None and not self.transport.is_closing():
+            ready.start()
+        if self._stage is not self._seen or self._stage is _Stage.HEAD:
+            self._advance(len(data))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_due_s = time.monotonic() + self._limits.write_s
+        self._set_due()
+        if isinstance(self._running, HotCycle) and self._running.relay is not None:
+            self._running.relay.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._write_due_s = _NEVER
+        self._set_due()
+        if isinstance(self._running, HotCycle) and self._running.relay is not None:
+            self._running.relay.resume()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self._stage = _Stage.HEAD
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        self._stage = _Stage.BODY
+        if self._over:
+            self._refusal = overloaded("the gateway has as many connections as it takes")
+            return
+        route = self._door.routes.get(self.url)
+        parser = self.parser
+        if (
+            route is None
+            or parser.get_method() != b"POST"
+            or parser.get_http_version() != "1.1"
+            or parser.should_upgrade()
+        ):
+            self._ordinary()
+            return
+        existing = self.cycle
+        given = next((value for name, value in self.headers if name == b"x-request-id"), None)
+        self.cycle = cycle = HotCycle(
+            self._way,
+            new_call(route, given),
+            self.headers,
+            keep_alive=parser.should_keep_alive(),
+            expect_100_continue=self.expect_100_continue,
+            on_response=self.on_response_complete,
+            on_broken=self._on_broken,
+        )
+        if existing is None or existing.response_complete:
+            self._running = self._ready = cycle
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _ordinary(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        if not isinstance(cycle, HotCycle):
+            if self._refusal is None:
+                super().on_body(body)
+        elif not cycle.response_complete:
+            if not cycle.body:
+                cycle.body = body  # type: ignore[assignment] # one piece is all there is, most often
+            else:
+                if isinstance(cycle.body, bytes):
+                    cycle.body = bytearray(cycle.body)
+                cycle.body += body
+                if len(cycle.body) > HIGH_WATER_LIMIT:
+                    self.flow.pause_reading()
+            cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        self._stage = _Stage.WHOLE
+        if self._refusal is None:
+            super().on_message_complete()
+
+    # What uvicorn calls of itself.
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        if isinstance(cycle, HotCycle):
+            self.loop.call_soon(cycle.start)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._running = None
+        if self.transport.is_closing():
+            self._write_within(self._limits.write_s)
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._stage is _Stage.WHOLE:
+            self._idle()
+
+    def send_400_response(self, msg: str) -> None:
+        del msg  # uvicorn's words; ours have the shape of all other errors
+        self._refuse(Refusal(400, "invalid_http", "this is no valid HTTP/1.1 request"))
+
+    # Deadlines.
+
+    def _advance(self, size: int) -> None:
+        """Set the deadline for what is to come of the request next."""
+        if self._stage is _Stage.HEAD:
+            self._head_bytes += size
+            if self._head_bytes > 2 * self._limits.header_bytes:
+                self._refuse(Refusal(431, "headers_too_large", "the request's head is too large"))
+            elif self._seen is not _Stage.HEAD:
+                self._read_within(self._limits.headers_s)
+        else:
+            self._head_bytes = 0
+            if self._stage is _Stage.BODY:
+                self._read_within(self._limits.body_s + _BODY_GRACE_S)
+            elif self.cycle is not None and self.cycle.response_complete and not self.pipeline:
+                self._idle()
+                return
+            else:
+                self._read_due_s = _NEVER
+                self._set_due()
+        self._seen = self._stage
+
+    def _idle(self) -> None:
+        self._stage = self._seen = _Stage.NONE
+        self._read_within(self._limits.idle_s)
+
+    def _read_within(self, seconds: float) -> None:
+        self._read_due_s = time.monotonic() + seconds
+        self._set_due()
+
+    def _write_within(self, seconds: float) -> None:
+        self._write_due_s = time.monotonic() + seconds
+        self._set_due()
+
+    def _set_due(self) -> None:
+        self.due_s = min(self._read_due_s, self._write_due_s)
+
+    def _on_broken(self) -> None:
+        if self.flow.write_paused:
+            self._write_within(LAST_WORD_S)
+
+    def expire(self, now_s: float) -> None:
+        """Close a connection whose client is too slow."""
+        if self._write_due_s <= now_s:
+            self._read_due_s = self._write_due_s = self.due_s = _NEVER
+            self.transport.abort()
+        elif self.flow.read_paused:  # it is us who do not read
+            self._read_within(self._limits.body_s)
+        elif self._stage is _Stage.HEAD:
+            self._refuse(Refusal(408, "head_timeout", "the request's head did not arrive in time"))
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._read_due_s = _NEVER
+        self._write_within(LAST_WORD_S)
+        self.transport.close()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what is no request for the application, and close; where an answer has begun, only close."""
+        if self.transport.is_closing():
+            return
+        if self._running is None or not self._running.response_started:
+            call = new_call("other", None)
+            call.status, call.error = refusal.status, refusal.code
+            body = refusal.body(call.shown_id)
+            headers = [
+                *self.server_state.default_headers,
+                (b"content-type", JSON),
+                (b"content-length", b"%d" % len(body)),
+                *refusal.headers().items(),
+                (b"x-request-id", call.shown_id.encode()),
+                (b"connection", b"close"),
+            ]
+            self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[refusal.status], lines(headers), body))
+            self._door.settlement.settle(call)
+        self._close()
