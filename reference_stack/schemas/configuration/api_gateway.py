@@ -6,28 +6,15 @@ import os
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, Field, HttpUrl, field_validator, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeptAnswers, KeyLimits
 from reference_stack.schemas.configuration.base import Secret, Settings
+from reference_stack.schemas.configuration.upstream import RoutingSettings, UpstreamSettings
 
 _Positive = Annotated[int, Field(gt=0)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
 _LEAST_PEPPER_BYTES = 16
-
-
-class UpstreamSettings(Settings):
-    """A model's OpenAI-compatible server; `base_url` ends in /v1. `api_key` is what the gateway shows it."""
-
-    base_url: HttpUrl
-    api_key: Secret | None = None
-
-    @field_validator("base_url")
-    @classmethod
-    def _ends_in_v1(cls, url: HttpUrl) -> HttpUrl:
-        if not (url.path or "").rstrip("/").endswith("/v1") or url.query or url.fragment:
-            raise ValueError("must end in /v1, for example http://127.0.0.1:11400/v1")
-        return url
 
 
 _Limit = Annotated[int, Field(ge=0, le=10**12)]
@@ -126,6 +113,7 @@ class ApiGatewaySettings(Settings):
     open_docs: bool = False
     hot_path: bool = True
     limits: LimitSettings = LimitSettings()
+    routing: RoutingSettings = RoutingSettings()
     journal: JournalSettings = JournalSettings()
 
     @model_validator(mode="after")

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from reference_stack.schemas.api.keys import ApiKey
-from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings, UpstreamSettings
+from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
+from reference_stack.schemas.configuration.upstream import BackendSettings
 from reference_stack.services.infrastructure.api_gateway.app import create_app
 from reference_stack.services.infrastructure.api_gateway.asked import Asked
 from reference_stack.services.infrastructure.api_gateway.backend import Backend as Where
@@ -98,7 +99,14 @@ class Leased:
     def heard(self) -> None:
         pass
 
-    def end(self, how: Ended, status: int = 0) -> None:
+    def held(self) -> None:
+        pass
+
+    def released(self) -> None:
+        pass
+
+    def end(self, how: Ended, status: int = 0, rest_s: float = 0.0) -> None:
+        del rest_s  # tested with the router
         self.record.told.append((how, status))
 
 
@@ -119,7 +127,7 @@ def told(backend: Backend, tmp_path: Path) -> Iterator[Told]:
         settings = ApiGatewaySettings.model_validate(
             {"upstreams": upstreams, "keys": ALICE, "pepper_file": str(tmp_path / "pepper")}
         )
-        places = [backend_of(UpstreamSettings.model_validate({"base_url": each.url})) for each in (backend, second)]
+        places = [backend_of(BackendSettings.model_validate({"base_url": each.url})) for each in (backend, second)]
         record = Record(places)
         headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
         app = create_app(settings, ports=Ports(record, record, record, record))

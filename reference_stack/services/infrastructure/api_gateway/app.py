@@ -30,9 +30,12 @@ from reference_stack.services.infrastructure.api_gateway.journal.journal import 
 from reference_stack.services.infrastructure.api_gateway.keys.limits import LeasedLimits
 from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
-from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers, OneBackend
+from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers
 from reference_stack.services.infrastructure.api_gateway.ports import Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
+from reference_stack.services.infrastructure.api_gateway.routing.measures import RoutingCollector
+from reference_stack.services.infrastructure.api_gateway.routing.router import Router
+from reference_stack.services.infrastructure.api_gateway.routing.watch import keep_watch
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
 from reference_stack.services.infrastructure.api_gateway.story import Story
 from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams
@@ -75,7 +78,8 @@ def create_app(
 
     cache = None if settings.cache_url is None else cache_at(settings.cache_url.get_secret_value(), settings.cache_s)
     limits = LeasedLimits(cache, None if database is None else database.spend, sharers=settings.sharers)
-    ports = ports or Ports(usage, limits, OneBackend(upstreams.by_model), NoAnswers())
+    router = _router(settings, upstreams, measures)
+    ports = ports or Ports(usage, limits, router, NoAnswers())
     story = Story(settings, ring, ports, measures)
     settlement = Settlement(measures, ports.journal)
     pool = Pool(story.watch, settings.connect_s)
@@ -87,7 +91,7 @@ def create_app(
         usage.start()
         if cache is not None:
             await cache.ping()  # so that the first request finds a connection
-        beside = [asyncio.ensure_future(usage.run()), asyncio.ensure_future(limits.run())]
+        beside = [asyncio.ensure_future(each) for each in (usage.run(), limits.run(), keep_watch(router, settings))]
         if key_feed is not None:
             beside.append(asyncio.ensure_future(key_feed.follow(ring)))
         try:
@@ -145,6 +149,12 @@ def _application(
 
 async def _nothing() -> str:
     return ""
+
+
+def _router(settings: ApiGatewaySettings, upstreams: Upstreams, measures: Measures) -> Router:
+    router = Router(settings, upstreams.by_model)
+    measures.registry.register(RoutingCollector(router.pools))
+    return router
 
 
 def _journal(

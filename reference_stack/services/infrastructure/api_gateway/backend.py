@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from yarl import URL
 
-from reference_stack.schemas.configuration.api_gateway import UpstreamSettings
+from reference_stack.schemas.configuration.upstream import BackendSettings, UpstreamSettings
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
 
 _ROUTES = (CHAT, COMPLETIONS)
@@ -24,19 +24,34 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """`heads` has for each of our routes the head of a request, all but the values of its last two headers."""
+    """`heads` has for each of our routes the head of a request, all but the values of its last two headers.
 
+    `name` is host and port, as logs and labels show it. `question` is where the gateway asks on its own account.
+    """
+
+    name: str
     address: Address
     heads: Mapping[str, bytes]
     health: URL
     headers: Mapping[str, str]
+    question: URL
 
     def request(self, route: str, body: bytes, request_id: str) -> bytes:
         """Return the whole request as it goes over the wire."""
         return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (self.heads[route], request_id.encode(), len(body), body)
 
 
-def backend_of(settings: UpstreamSettings) -> Backend:
+def backends_of(settings: UpstreamSettings) -> tuple[Backend, ...]:
+    """Return the model's backends; of two at the same host and port, the names end in #1 and #2."""
+    places = [URL(str(each.base_url)).host_port_subcomponent or "" for each in settings.servers]
+    names = [
+        place if places.count(place) == 1 else f"{place}#{places[:number].count(place) + 1}"
+        for number, place in enumerate(places)
+    ]
+    return tuple(backend_of(each, name) for each, name in zip(settings.servers, names, strict=True))
+
+
+def backend_of(settings: BackendSettings, name: str = "") -> Backend:
     """Return the backend at `settings.base_url`."""
     base = URL(str(settings.base_url).rstrip("/"))
     assert base.host is not None  # noqa: S101 - the settings saw to it
@@ -45,10 +60,12 @@ def backend_of(settings: UpstreamSettings) -> Backend:
     if settings.api_key is not None:
         headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
     return Backend(
+        name,
         Address(base.host, base.port, base.scheme == "https"),
         {route: _head(base, base.raw_path + route.removeprefix("/v1"), headers) for route in _ROUTES},
         base.with_path(base.path.removesuffix("/v1") + "/health"),
         headers,
+        base.with_path(base.path + "/completions"),
     )
 
 

@@ -26,6 +26,7 @@ class Call:
 
     `headers` go with the answer, beside those of its kind. `give_up` says that the server with the request is stuck:
     another is asked, or the client told. `written` says that the request's end is in the journal.
+    `session` is what the client says binds this request to others, where the settings name a header for it.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Call:
     began_s: float = field(default_factory=time.perf_counter)
     accepted_at_s: float = field(default_factory=time.time)
     key: ApiKey | None = None
+    session: str = ""
     model: str = ""
     stream: bool = False
     status: int = 0

@@ -98,8 +98,10 @@ class Ended(Enum):
     """How the use of a backend ended, as far as its health is concerned."""
 
     OK = "ok"  # answered to the end
-    BEFORE = "failed before the first byte"  # refused or broken connection, or what came was not HTTP
-    AFTER = "failed after the first byte"  # broke off, stalled beyond the deadline, or said nonsense
+    UNREACHED = "could not be reached"  # no connection, so nothing of the request was sent
+    BEFORE = "failed before the first byte"  # broken connection, silence to the deadline, or what came was not HTTP
+    AFTER = "failed after the first byte"  # broke off, or said nonsense
+    LATE = "not done by the deadline"  # but answering
     REFUSED = "refused by status"  # answered, with a status other than 200
     CANCELLED = "cancelled"  # the client left, or the gateway stopped: says nothing of the backend
 
@@ -114,8 +116,19 @@ class Lease(Protocol):
         """Hear that bytes of the answer came: once for each read, so no more than a time stamp."""
         ...
 
-    def end(self, how: Ended, status: int = 0) -> None:
-        """Give the backend back; `status` is what it answered, 0 for nothing. Called exactly once. Never waits."""
+    def held(self) -> None:
+        """Hear that the client takes no bytes for now, so that the backend's silence is not its fault."""
+        ...
+
+    def released(self) -> None:
+        """Hear that the client takes bytes again. Called once for each `held`."""
+        ...
+
+    def end(self, how: Ended, status: int = 0, rest_s: float = 0.0) -> None:
+        """Give the backend back; `status` is what it answered, 0 for nothing. Called exactly once. Never waits.
+
+        `rest_s` is how long a backend that is overloaded asked to be left alone.
+        """
         ...
 
 
@@ -134,7 +147,8 @@ class Router(Protocol):
     def again(self, call: Call, asked: Asked, tried: Sequence[Backend], how: Ended, status: int) -> bool:
         """Return whether another backend is to be asked, the last of `tried` having ended so.
 
-        Asked only while nothing of an answer was passed on, after the lease was ended, with `how` BEFORE or REFUSED.
+        Asked only while nothing of an answer was passed on, after the lease was ended, with `how` UNREACHED, BEFORE or
+        REFUSED. `pick` follows at once, with nothing in between that suspends.
         """
         ...
 

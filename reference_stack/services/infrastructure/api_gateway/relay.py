@@ -107,22 +107,27 @@ class Relay:
 
     def pause(self) -> None:
         self._paused = True
+        if self._lease is not None:
+            self._lease.held()
         if self._exchange is not None:
             self._exchange.pause()
 
     def resume(self) -> None:
         self._paused = False
+        if self._lease is not None:
+            self._lease.released()
         if self._exchange is not None:
             self._exchange.resume()
 
     def expire(self, _now_s: float) -> None:
         """The time is up."""
-        self._fail(Ended.AFTER if self._status else Ended.BEFORE, upstream_timeout(), final=True)
+        self._fail(Ended.LATE if self._status else Ended.BEFORE, upstream_timeout(), final=True)
 
     def give_up(self) -> None:
         """The server that has the request is stuck, as whoever watches it found."""
         if not self._over and self._exchange is not None:
-            self._fail(Ended.AFTER if self._status else Ended.BEFORE, bad_upstream("the model's server is stuck"))
+            # Headers that came long before the first token are no part of an answer yet.
+            self._fail(Ended.AFTER if self._begun else Ended.BEFORE, bad_upstream("the model's server is stuck"))
 
     # Up to the model.
 
@@ -156,6 +161,7 @@ class Relay:
         self._task = None
         self._exchange = self._pool.send(lease.backend, self._call.route, self._asked.body, self._call.id, self)
         if self._paused:
+            lease.held()
             self._exchange.pause()
 
     # What the model's server says.
@@ -192,9 +198,10 @@ class Relay:
         else:
             self._answer(b"".join(self._parts))
 
-    def lost(self, why: str) -> None:
+    def lost(self, why: str, *, reached: bool = True) -> None:
         log.info("request %s: model %s: %s", self._call.id, self._call.model, why)
-        self._fail(Ended.AFTER if self._status else Ended.BEFORE, bad_upstream())
+        before = Ended.BEFORE if reached else Ended.UNREACHED
+        self._fail(Ended.AFTER if self._status else before, bad_upstream())
 
     def _heard(self) -> None:
         assert self._lease is not None  # noqa: S101 - a server was asked
@@ -268,7 +275,7 @@ class Relay:
         errand = self._errand
         self._drop()
         if errand is not None:
-            errand.ended(how, self._status)
+            errand.ended(how, self._status, refusal.retry_after_s or 0.0)
             if not final and not self._begun and errand.again(how, self._status):
                 self._drive(first=False)
                 return

@@ -7,7 +7,7 @@ then with the body `read`, and `accept`, which makes the errand that sees to the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.asked import Asked, Reader
@@ -19,6 +19,9 @@ from reference_stack.services.infrastructure.api_gateway.measures import Measure
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Grant, Lease, Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import overloaded
 from reference_stack.services.infrastructure.api_gateway.wire.watch import Watch
+
+_UNSEEN = (Ended.UNREACHED, Ended.BEFORE)
+_REPEATABLE = (Ended.UNREACHED, Ended.BEFORE, Ended.REFUSED)
 
 
 class Story:
@@ -33,11 +36,14 @@ class Story:
         self._ring = ring
         self._ports = ports
         self._measures = measures
+        self._session_header = (settings.routing.session_header or "").encode()
         self._in_flight = 0
         self._keeping: set[asyncio.Task[None]] = set()
 
-    async def admit(self, call: Call, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    async def admit(self, call: Call, headers: Collection[tuple[bytes, bytes]]) -> None:
         """Let the request in by its key. Raises Refusal 401, or 503 when keys cannot be checked."""
+        if self._session_header:
+            call.session = next((v.decode("latin-1") for n, v in headers if n == self._session_header), "")
         call.key = await self._ring.admit([value for name, value in headers if name == b"authorization"])
 
     def enter(self) -> None:
@@ -122,16 +128,16 @@ class Errand:
         self._tried.append(lease.backend)
         return lease
 
-    def ended(self, how: Ended, status: int = 0) -> None:
+    def ended(self, how: Ended, status: int = 0, rest_s: float = 0.0) -> None:
         """Give the leased backend back, if that was not done yet."""
         lease, self._lease = self._lease, None
         if lease is not None:
-            self._seen = self._seen or how is not Ended.BEFORE
-            lease.end(how, status)
+            self._seen = self._seen or how not in _UNSEEN
+            lease.end(how, status, rest_s)
 
     def again(self, how: Ended, status: int = 0) -> bool:
         """Return whether to ask another backend; the lease was given back."""
-        if self.call.started or how not in (Ended.BEFORE, Ended.REFUSED):
+        if self.call.started or how not in _REPEATABLE:
             return False
         return self._ports.router.again(self.call, self.asked, self._tried, how, status)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
-from reference_stack.services.infrastructure.api_gateway.backend import Backend, backend_of
+from reference_stack.services.infrastructure.api_gateway.backend import Backend, backends_of
 
 _HEALTH_REMEMBERED_S = 1.0
 
@@ -18,7 +18,7 @@ class Upstreams:
     """Open between `start` and `close`."""
 
     def __init__(self, settings: ApiGatewaySettings) -> None:
-        self.by_model = {name: backend_of(each) for name, each in settings.upstreams.items()}
+        self.by_model = {name: backends_of(each) for name, each in settings.upstreams.items()}
         self._health_s = settings.health_s
         self._session: aiohttp.ClientSession | None = None
         self._found: tuple[Mapping[str, str], float] = ({}, float("-inf"))
@@ -47,9 +47,16 @@ class Upstreams:
         if time.monotonic() - at < _HEALTH_REMEMBERED_S:
             return found
         names = list(self.by_model)
-        answers = await asyncio.gather(*(self._ask(self.by_model[name]) for name in names))
+        answers = await asyncio.gather(*(self._ask_all(self.by_model[name]) for name in names))
         self._found = (dict(zip(names, answers, strict=True)), time.monotonic())
         return self._found[0]
+
+    async def _ask_all(self, backends: Sequence[Backend]) -> str:
+        """Return "" when one of them serves, else why the first does not."""
+        problems = await asyncio.gather(*map(self._ask, backends))
+        if "" in problems:
+            return ""
+        return problems[0] if len(problems) == 1 else f"none of its {len(problems)} servers: {problems[0]}"
 
     async def _ask(self, backend: Backend) -> str:
         try:

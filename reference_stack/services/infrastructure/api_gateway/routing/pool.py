@@ -12,6 +12,8 @@ from reference_stack.services.infrastructure.api_gateway.routing.budget import B
 from reference_stack.services.infrastructure.api_gateway.routing.choice import bounded, least_loaded
 from reference_stack.services.infrastructure.api_gateway.routing.server import Out, Rules, Server, Sign
 
+_REPEATABLE = frozenset({Sign.UNREACHED, Sign.LOST, Sign.ERRED, Sign.BUSY, Sign.STALLED})
+
 
 class Shed(StrEnum):
     """Why a request was turned away."""
@@ -87,27 +89,36 @@ class Pool:
         """Return a place for a request that came in, why there is none, or None: it may wait in line."""
         self._budget.request()
         if self.open + len(self._line) >= self._bounds.most:
-            return self._shed(Shed.SHARE)
+            return self.shed(Shed.SHARE)
         found = None if self._line else self._find(key, now_s, stream=stream)
         if found is None and len(self._line) >= self._bounds.line:
-            return self._shed(Shed.LINE)
+            return self.shed(Shed.LINE)
         return found
 
-    def again(self, tried: Sequence[Place], key: int, now_s: float) -> Place | None:
-        """Return a place for a request whose attempts so far ended before the first byte of an answer, or None.
+    def may_again(self, tried: Sequence[Server], sign: Sign, now_s: float) -> bool:
+        """Return whether a request may be sent once more whose last attempt ended with `sign`; it costs budget.
 
-        Another server is tried first, the same one only where it lost the connection and there is no other. A server
+        Another server is asked first, the same one only where it lost the connection and there is no other. A server
         that was not reached costs no budget: it got nothing, and each server is tried once.
         """
-        last = tried[-1]
-        before = {place.server for place in tried}
-        others = [each for each in self.servers if each not in before and each.out(now_s) is None and not each.full]
-        if not others and last.ended is Sign.LOST and len(tried) == 1 and len(self.servers) == 1:
-            others = [each for each in before if each.trusted(now_s)]
-        if not others or self._line or (last.ended is not Sign.UNREACHED and not self._budget.spend()):
-            return None
+        if self._line or sign not in _REPEATABLE or not self._untried(tried, now_s):
+            return False
+        if len(self.servers) == 1 and (sign is not Sign.LOST or len(tried) > 1):
+            return False
+        if sign is not Sign.UNREACHED and not self._budget.spend():
+            return False
         self.counts.retries += 1
-        return self._give(self._choose(others, key, now_s), now_s, stream=last.stream)
+        return True
+
+    def another(self, tried: Sequence[Server], key: int, now_s: float, *, stream: bool) -> Place | None:
+        """Return the place that `may_again` promised a moment ago."""
+        others = self._untried(tried, now_s)
+        return self._give(self._choose(others, key, now_s), now_s, stream=stream) if others else None
+
+    def _untried(self, tried: Sequence[Server], now_s: float) -> list[Server]:
+        if len(self.servers) == 1:
+            return [each for each in self.servers if each.standing is None and not each.full]
+        return [each for each in self.servers if each not in tried and each.out(now_s) is None and not each.full]
 
     def end(self, place: Place, ended: Sign, now_s: float, *, rest_s: float = 0.0) -> None:
         """Take a place back; a second time does nothing."""
@@ -131,12 +142,10 @@ class Pool:
     def wait(self, waiter: Waiter) -> None:
         self._line.append(waiter)
 
-    def leave(self, waiter: Waiter, *, waited: bool) -> None:
-        """Take a waiter out of the line, if it is there: its time is up when `waited`, else its client went."""
+    def leave(self, waiter: Waiter) -> None:
+        """Take a waiter out of the line, if it is there."""
         with suppress(ValueError):
             self._line.remove(waiter)
-        if waited:
-            self._shed(Shed.WAITED)
 
     def pump(self, now_s: float) -> None:
         """Give places to those in line, in order, as far as there are any."""
@@ -176,7 +185,7 @@ class Pool:
             # The set is never empty: with none to trust, each is tried by as many as a breaker lets through.
             usable = [each for each in self.servers if each.breaker.trial_free]
             if not usable:
-                return self._shed(Shed.OUT)
+                return self.shed(Shed.OUT)
         free = [each for each in usable if not each.full]
         return self._give(self._choose(free, key, now_s), now_s, stream=stream) if free else None
 
@@ -187,17 +196,18 @@ class Pool:
         return bounded(rested, key, self._bounds.affinity) if key else least_loaded(rested)
 
     def _give(self, server: Server, now_s: float, *, stream: bool) -> Place:
-        place = Place(server, stream, not server.trusted(now_s), now_s)
+        place = Place(server, stream, server.standing is not None, now_s)
         if place.trial:
             server.breaker.begin_trial()
         self._turn += 1
         server.turn = self._turn
-        server.begin(now_s, stream=stream)
+        server.begin(stream=stream)
         self.open += 1
         self._places[server].add(place)
         return place
 
-    def _shed(self, why: Shed) -> Shed:
+    def shed(self, why: Shed) -> Shed:
+        """Count a request that was turned away."""
         self.counts.shed[why] = self.counts.shed.get(why, 0) + 1
         return why
 

@@ -33,7 +33,11 @@ class Out(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for each of a model's servers; `stalled_s` is for streams, `whole_stalled_s` for other answers."""
+    """What holds for each of a model's servers; `stalled_s` is for streams, `whole_stalled_s` for other answers.
+
+    Of the time between two ticks no more than `longest_step_s` counts as silence: a gateway that was itself held up
+    heard nothing from anybody.
+    """
 
     failures: int
     of: int
@@ -41,6 +45,7 @@ class Rules:
     trials: int
     stalled_s: float
     whole_stalled_s: float
+    longest_step_s: float
     bad_probes: int
     longest_rest_s: float
 
@@ -75,10 +80,10 @@ class Server:
         self.waiting_for_client = 0  # of the streams
         self.heard = False  # a byte came since the last tick
         self.stalled = False
-        self.stalls = 0
         self.rests_until_s = now_s
         self._rules = rules
-        self._heard_s = self._busy_s = self._streaming_s = now_s
+        self._silent_s = 0.0
+        self._ticked_s = now_s
         self._bad_probes = 0
 
     @property
@@ -89,27 +94,26 @@ class Server:
     def unhealthy(self) -> bool:
         return self._bad_probes >= self._rules.bad_probes
 
-    def out(self, now_s: float) -> Out | None:
-        """Return why the server gets no request, or None: half open with a trial free it does."""
+    @property
+    def standing(self) -> Out | None:
+        """Why the server is out, a half-open breaker included: it is not in before it has proved itself."""
         if self.stalled:
             return Out.STALLED
         if self.unhealthy:
             return Out.UNHEALTHY
-        breaker = self.breaker
-        if breaker.closed or (breaker.half_open(now_s) and breaker.trial_free):
+        return None if self.breaker.closed else Out.FAILING
+
+    def out(self, now_s: float) -> Out | None:
+        """Return why the server gets no request, or None: half open with a trial free it does."""
+        standing = self.standing
+        if standing is Out.FAILING and self.breaker.half_open(now_s) and self.breaker.trial_free:
             return None
-        return Out.FAILING
+        return standing
 
-    def trusted(self, now_s: float) -> bool:
-        """Whether it is in without reserve."""
-        return self.breaker.closed and self.out(now_s) is None
-
-    def begin(self, now_s: float, *, stream: bool) -> None:
+    def begin(self, *, stream: bool) -> None:
         """Count a request that goes to it."""
-        if self.in_flight == 0:
-            self._busy_s = now_s
-        if stream and self.streams == self.waiting_for_client:
-            self._streaming_s = now_s
+        if self.in_flight == 0 or (stream and self.streams == self.waiting_for_client):
+            self._silent_s = 0.0
         self.in_flight += 1
         self.streams += stream
 
@@ -120,20 +124,20 @@ class Server:
         if ended is Sign.BUSY:
             self.rests_until_s = max(self.rests_until_s, now_s + min(rest_s, self._rules.longest_rest_s))
         if ended in (Sign.OK, Sign.REFUSED, Sign.BUSY):
-            self._hear(now_s)
+            self._hear()
         failed = _JUDGED.get(ended)
         if failed is not None:
             self.breaker.judge(failed=failed, trial=trial, now_s=now_s)
 
-    def go_on(self, now_s: float) -> None:
+    def go_on(self) -> None:
         """A stream's client takes bytes again: from now on silence counts."""
         if self.streams == self.waiting_for_client:
-            self._streaming_s = now_s
+            self._silent_s = 0.0
         self.waiting_for_client -= 1
 
-    def answered(self, now_s: float, *, well: bool) -> None:
+    def answered(self, *, well: bool) -> None:
         """It answered a request that the gateway made on its own account; `well` is with status 200."""
-        self._hear(now_s)
+        self._hear()
         if well:
             self.breaker.close()
 
@@ -143,23 +147,21 @@ class Server:
 
     def tick(self, now_s: float) -> bool:
         """Bring its silence up to date; return whether it has just stalled."""
+        step_s, self._ticked_s = min(now_s - self._ticked_s, self._rules.longest_step_s), now_s
         if self.heard:
-            self._hear(now_s)
+            self._hear()
             return False
-        if self.stalled or not self._silent(now_s):
+        streaming = self.streams > self.waiting_for_client
+        if not streaming and self.in_flight == self.streams:
+            self._silent_s = 0.0
+            return False
+        self._silent_s += step_s
+        if self.stalled or self._silent_s <= (self._rules.stalled_s if streaming else self._rules.whole_stalled_s):
             return False
         self.stalled = True
-        self.stalls += 1
         return True
 
-    def _silent(self, now_s: float) -> bool:
-        rules = self._rules
-        if self.streams > self.waiting_for_client:
-            return now_s - max(self._heard_s, self._streaming_s) > rules.stalled_s
-        whole = self.in_flight - self.streams
-        return whole > 0 and now_s - max(self._heard_s, self._busy_s) > rules.whole_stalled_s
-
-    def _hear(self, now_s: float) -> None:
+    def _hear(self) -> None:
         self.heard = False
         self.stalled = False
-        self._heard_s = now_s
+        self._silent_s = 0.0

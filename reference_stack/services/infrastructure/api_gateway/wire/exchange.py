@@ -24,8 +24,8 @@ class Listener(Protocol):
 
     def end(self) -> None: ...
 
-    def lost(self, why: str) -> None:
-        """Hear that no more will come: no connection, or it broke, or what came is no HTTP."""
+    def lost(self, why: str, *, reached: bool = True) -> None:
+        """Hear that no more will come: it broke, or what came is no HTTP; or, not `reached`, there is no connection."""
         ...
 
 

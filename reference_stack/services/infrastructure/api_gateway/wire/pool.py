@@ -90,7 +90,7 @@ class Pool:
         except OSError as error:  # TimeoutError and ssl's errors among them
             listener, exchange.listener = exchange.listener, None
             if listener is not None:
-                listener.lost(f"no connection: {type(error).__name__}")
+                listener.lost(f"no connection: {type(error).__name__}", reached=False)
             return
         finally:
             exchange.connecting = None
