@@ -18,7 +18,7 @@ class UsageRow:
     `request_id` is the gateway's own and unique; `client_request_id` is what the client called it, or "".
     `prompt_tokens` is None where the model never said. `output_tokens` is the model's figure when `exact`, else the
     number of events with text that were relayed, a lower bound. Times are wall-clock seconds since 1970; `took_s` is
-    measured on the monotonic clock.
+    measured on the monotonic clock. `cached`: no model was asked; the tokens are those of the answer that was kept.
     """
 
     request_id: str
@@ -35,6 +35,7 @@ class UsageRow:
     exact: bool
     accepted_at_s: float
     took_s: float
+    cached: bool = False
 
 
 class UsageRepository(Protocol):

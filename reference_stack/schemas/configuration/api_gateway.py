@@ -81,6 +81,13 @@ class JournalSettings(Settings):
     most_bytes: _Positive = 1024 * 1024 * 1024
 
 
+class AnswerSettings(Settings):
+    """Answers kept in the cache for keys that opted in: for how long, and how large one may be."""
+
+    ttl_s: _Seconds = 300.0
+    most_bytes: _Positive = 256 * 1024
+
+
 class ApiGatewaySettings(Settings):
     """The gateway's upstreams by public model name, who may come in, and its limits.
 
@@ -114,6 +121,7 @@ class ApiGatewaySettings(Settings):
     hot_path: bool = True
     limits: LimitSettings = LimitSettings()
     routing: RoutingSettings = RoutingSettings()
+    answers: AnswerSettings = AnswerSettings()
     journal: JournalSettings = JournalSettings()
 
     @model_validator(mode="after")

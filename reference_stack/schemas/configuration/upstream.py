@@ -32,11 +32,16 @@ class BackendSettings(Settings):
 
 
 class UpstreamSettings(Settings):
-    """A model's servers: one by its `base_url`, or several as `backends`."""
+    """A model's servers: one by its `base_url`, or several as `backends`.
+
+    With `cache_salt` each tenant's requests carry a salt of their own, so that vLLM's prefix cache does not tell one
+    tenant by its speed what another asked; a server that refuses unknown parameters needs it off.
+    """
 
     base_url: HttpUrl | None = None
     api_key: Secret | None = None
     max_in_flight: _Positive | None = None
+    cache_salt: bool = True
     backends: tuple[BackendSettings, ...] = ()
 
     @model_validator(mode="after")

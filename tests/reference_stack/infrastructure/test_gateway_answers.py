@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.reference_stack.infrastructure.conftest import (
@@ -31,11 +33,13 @@ def test_a_whole_answer_comes_back_as_the_model_sent_it(gateway: Gateway) -> Non
 
 
 def test_the_model_gets_the_clients_own_bytes(gateway: Gateway) -> None:
-    """A body that needs no change reaches the model unchanged, spaces and escapes included."""
+    """The client's bytes reach the model unchanged, spaces and escapes included; the tenant's salt is behind them."""
     body = b'{ "model":"mixtral",\n "messages":[{"role":"user","content":"gr\\u00fc\xc3\x9fe"}], "temperature": 0.10 }'
 
     assert gateway.post(body).status_code == 200
-    assert gateway.backend.asked[0].body == body
+    sent = gateway.backend.asked[0].body
+    assert sent.startswith(body[:-1])
+    assert re.fullmatch(rb',"cache_salt":"[0-9a-f]{32}"}', sent.removeprefix(body[:-1]))
     assert gateway.backend.asked[0].path == "/v1/chat/completions"
 
 

@@ -236,6 +236,8 @@ async def test_totals_are_per_key_and_model_and_time(database: Database) -> None
         UsageTotal("k1", "mixtral", 1, 10, 5),
         UsageTotal("k1", "phi3", 1, 0, 5),
     ]
+    assert await database.usage.key_totals("k0", *DAY) == [UsageTotal("k0", "mixtral", 1, 10, 5)]
+    assert await database.usage.key_totals("k2", *DAY) == []
 
 
 @pytest.mark.parametrize(
@@ -426,7 +428,7 @@ async def test_migrations_are_applied_once_and_never_changed(postgres: DatabaseS
     connection = await asyncpg.connect(postgres.dsn)
     try:
         await connection.execute("CREATE SCHEMA IF NOT EXISTS scratch; SET search_path TO scratch")
-        assert await migrate(connection) == [1, 2, 3, 4]
+        assert await migrate(connection) == [1, 2, 3, 4, 5]
         assert await migrate(connection) == []
         first, *others = read()
         with pytest.raises(MigrationChanged, match=r"0001 \(keys\)"):

@@ -87,6 +87,7 @@ async def test_a_hundred_thousand_rows(emptied: asyncpg.Connection[asyncpg.Recor
         (postgres_keys.FIND_KEY, (bytes(32),)),
         (statements._IDS, HOUR),
         (statements._TOTALS, HOUR),
+        (statements._KEY_TOTALS, (*HOUR, "k7")),
         (postgres_runs.FIND, ("run-7",)),
         (postgres_runs.RECENT, (50,)),
         (postgres_runs.RECENT_OF, (50, "s7")),

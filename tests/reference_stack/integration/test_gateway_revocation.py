@@ -1,4 +1,4 @@
-"""A key that is revoked, changed or made is so within a second, on real PostgreSQL."""
+"""Keys on real PostgreSQL: revoked, changed or made within a second, and told what they used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import asyncpg
 import httpx
 import pytest
 
-from reference_stack.schemas.api.keys import ApiKey, StoredKey, digest_of
+from reference_stack.schemas.api.keys import ApiKey, KeyLimits, StoredKey, digest_of
+from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.infrastructure.api_gateway.app import create_app
+from reference_stack.services.infrastructure.api_gateway.keys.usage import usage_of
+from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
+from reference_stack.services.integration.database.memory import MemoryDatabase
 from reference_stack.services.integration.database.postgres import PostgresDatabase
 from tests.reference_stack.infrastructure.conftest import PEPPER, eventually, serving
 
@@ -28,7 +32,7 @@ async def database(postgres: DatabaseSettings) -> PostgresDatabase:
     store = PostgresDatabase(postgres)
     assert await store.ping() == ""
     connection = await asyncpg.connect(postgres.dsn)
-    await connection.execute("TRUNCATE api_key, key_spend")
+    await connection.execute("TRUNCATE api_key, key_spend, usage")
     await connection.close()
     return store
 
@@ -65,3 +69,39 @@ async def test_two_gateways_obey_within_a_second(
         await database.keys.revoke("carol")
         assert took_s(all_see(401)) < 1.0
     await database.close()
+
+
+async def test_a_key_is_told_what_it_used_and_may_use(
+    database: PostgresDatabase, postgres: DatabaseSettings, tmp_path: Path
+) -> None:
+    """Its own totals by model over the time asked for, its limits and what is taken of its budget; nobody else's."""
+    pepper = tmp_path / "pepper"
+    pepper.write_text(PEPPER)
+    said = {"pepper_file": str(pepper), "database_dsn": postgres.dsn}
+    await database.keys.add(StoredKey(replace(CAROL, limits=KeyLimits(60, budget_tokens=1000))))
+    await database.spend.set_spent("carol", 40)
+    row = UsageRow("u1", "", "carol", "red", "phi3", "chat", "complete", 200, False, 3, 4, True, time.time() - 60, 0.1)
+    await database.usage.add([row, replace(row, request_id="u2", key_id="dave")])
+    who = {"authorization": f"Bearer {SECRET}"}
+    with serving(create_app(ApiGatewaySettings.model_validate(said))) as url:
+        http = httpx.AsyncClient(base_url=url, headers=who)
+        told = (await http.get("/v1/usage")).json()
+        assert told["data"] == [{"model": "phi3", "requests": 1, "prompt_tokens": 3, "output_tokens": 4}]
+        assert told["limits"]["requests_per_minute"] == 60
+        assert (told["limits"]["budget_tokens"], told["limits"]["budget_taken"]) == (1000, 40)
+        assert (await http.get("/v1/usage", params={"until": "2020-01-01T00:00:00Z"})).json()["data"] == []
+        for wrong in ("yesterday", "2020-01-01T00:00:00"):
+            reply = await http.get("/v1/usage", params={"since": wrong})
+            assert (reply.status_code, reply.json()["error"]["param"]) == (400, "since")
+        await http.aclose()
+    await database.close()
+
+
+async def test_usage_that_cannot_be_read_is_a_503() -> None:
+    """Without a database, and with one that is out, a key is told so and nothing else."""
+    out = MemoryDatabase()
+    out.outage = True
+    for store in (None, out):
+        with pytest.raises(Refusal) as refused:
+            await usage_of(CAROL, store, {})
+        assert (refused.value.status, refused.value.code) == (503, "usage_unavailable")

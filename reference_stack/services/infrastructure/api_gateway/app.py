@@ -27,11 +27,13 @@ from reference_stack.services.infrastructure.api_gateway.edge import Edge
 from reference_stack.services.infrastructure.api_gateway.hot.door import Door
 from reference_stack.services.infrastructure.api_gateway.hot.protocol import GatewayProtocol
 from reference_stack.services.infrastructure.api_gateway.journal.journal import DiskJournal
+from reference_stack.services.infrastructure.api_gateway.keys.answers import SharedAnswers
 from reference_stack.services.infrastructure.api_gateway.keys.limits import LeasedLimits
 from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
+from reference_stack.services.infrastructure.api_gateway.keys.usage import usage_of
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers
-from reference_stack.services.infrastructure.api_gateway.ports import Ports
+from reference_stack.services.infrastructure.api_gateway.ports import Answers, Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from reference_stack.services.infrastructure.api_gateway.routing.measures import RoutingCollector
 from reference_stack.services.infrastructure.api_gateway.routing.router import Router
@@ -41,9 +43,23 @@ from reference_stack.services.infrastructure.api_gateway.story import Story
 from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
+from reference_stack.services.integration.cache.port import Cache
+from reference_stack.services.integration.cache.responses import ResponseCache
+from reference_stack.services.integration.database.port import Database
 
 _MODELS = "/v1/models"
-_ROUTES = (CHAT, COMPLETIONS, _MODELS, "/health", "/health/startup", "/health/live", "/health/ready", "/metrics")
+_USAGE = "/v1/usage"
+_ROUTES = (
+    CHAT,
+    COMPLETIONS,
+    _MODELS,
+    _USAGE,
+    "/health",
+    "/health/startup",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+)
 
 
 def create_app(
@@ -79,7 +95,7 @@ def create_app(
     cache = None if settings.cache_url is None else cache_at(settings.cache_url.get_secret_value(), settings.cache_s)
     limits = LeasedLimits(cache, None if database is None else database.spend, sharers=settings.sharers)
     router = _router(settings, upstreams, measures)
-    ports = ports or Ports(usage, limits, router, NoAnswers())
+    ports = ports or Ports(usage, limits, router, _answers(settings, cache))
     story = Story(settings, ring, ports, measures)
     settlement = Settlement(measures, ports.journal)
     pool = Pool(story.watch, settings.connect_s)
@@ -110,7 +126,7 @@ def create_app(
             if database is not None:
                 await database.close()
 
-    app = _application(settings, story, pool, settlement, lifespan)
+    app = _application(settings, database, story, pool, settlement, lifespan)
 
     async def check() -> Mapping[str, str]:
         found, out = await asyncio.gather(upstreams.health(), _nothing() if database is None else database.ping())
@@ -128,7 +144,12 @@ def create_app(
 
 
 def _application(
-    settings: ApiGatewaySettings, story: Story, pool: Pool, settlement: Settlement, lifespan: Lifespan[FastAPI]
+    settings: ApiGatewaySettings,
+    database: Database | None,
+    story: Story,
+    pool: Pool,
+    settlement: Settlement,
+    lifespan: Lifespan[FastAPI],
 ) -> FastAPI:
     """Return the routes for clients, and beside them the short way to the same story."""
     app = FastAPI(
@@ -139,12 +160,18 @@ def _application(
         openapi_url="/openapi.json" if settings.open_docs else None,
         redirect_slashes=False,
     )
-    app.include_router(_api(settings, story, Relayed(story, pool)))
+    app.include_router(_api(settings, database, story, Relayed(story, pool)))
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, settlement=settlement)
     door = Door(story, pool, settlement, (CHAT, COMPLETIONS) if settings.hot_path else ())
     app.state.http_protocol = partial(GatewayProtocol, door)
     return app
+
+
+def _answers(settings: ApiGatewaySettings, cache: Cache | None) -> Answers:
+    if cache is None:
+        return NoAnswers()
+    return SharedAnswers(ResponseCache(cache, settings.answers.ttl_s, settings.answers.most_bytes))
 
 
 async def _nothing() -> str:
@@ -188,7 +215,7 @@ def _guarded(story: Story) -> type[APIRoute]:
     return Guarded
 
 
-def _api(settings: ApiGatewaySettings, story: Story, relayed: Relayed) -> APIRouter:
+def _api(settings: ApiGatewaySettings, database: Database | None, story: Story, relayed: Relayed) -> APIRouter:
     api = APIRouter(route_class=_guarded(story))
 
     @api.post(CHAT, tags=["completions"])
@@ -205,6 +232,12 @@ def _api(settings: ApiGatewaySettings, story: Story, relayed: Relayed) -> APIRou
         visible = [name for name in settings.upstreams if key is not None and key.may_use(name)]
         rows = [{"id": name, "object": "model", "created": 0, "owned_by": "hxp"} for name in visible]
         return JSONResponse({"object": "list", "data": rows})
+
+    @api.get(_USAGE, tags=["usage"])
+    async def usage(request: Request) -> JSONResponse:
+        key = call_of(request.scope).key
+        assert key is not None  # noqa: S101 - the route is behind authentication
+        return JSONResponse(await usage_of(key, database, request.query_params))
 
     return api
 

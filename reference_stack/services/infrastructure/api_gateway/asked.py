@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reference_stack.schemas.api.keys import ApiKey
@@ -47,12 +47,17 @@ class Asked:
         return self.estimated_prompt_tokens + most * choices
 
 
+Salt = Callable[[ApiKey, str], bytes]
+
+
 class Reader:
     """Knows the parameters of each route."""
 
-    def __init__(self, limits: LimitSettings, models: frozenset[str]) -> None:
+    def __init__(self, limits: LimitSettings, models: frozenset[str], salt: Salt | None = None) -> None:
+        """`salt` gives the `cache_salt` of a key's requests to a model, b"" for none."""
         self._limits = limits
         self._models = models
+        self._salt = salt
         self._rules = {
             CHAT: (parameters.chat_parameters(limits), ("model", "messages")),
             COMPLETIONS: (parameters.completion_parameters(limits), ("model", "prompt")),
@@ -71,7 +76,11 @@ class Reader:
         stream = request.get("stream") is True
         options = request.get("stream_options")
         strip = stream and not (isinstance(options, dict) and options.get("include_usage"))
-        return Asked(model, stream, strip, _with_usage(body, request) if strip else body, request)
+        sent = _with_usage(body, request) if strip else body
+        salt = b"" if self._salt is None else self._salt(key, model)
+        if salt:
+            sent = sent.rstrip()[:-1] + b',"cache_salt":"' + salt + b'"}'
+        return Asked(model, stream, strip, sent, request)
 
 
 def _with_usage(body: bytes, request: Mapping[str, object]) -> bytes:

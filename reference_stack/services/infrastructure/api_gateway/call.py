@@ -24,9 +24,10 @@ _OK = 200
 class Call:
     """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else "".
 
-    `headers` go with the answer, beside those of its kind. `give_up` says that the server with the request is stuck:
-    another is asked, or the client told. `written` says that the request's end is in the journal.
-    `session` is what the client says binds this request to others, where the settings name a header for it.
+    `headers` go with the answer, beside those of its kind; `cached` says that it is one that was kept. `give_up` says
+    that the server with the request is stuck: another is asked, or the client told. `written` says that the request's
+    end is in the journal. `session` is what the client says binds this request to others, where the settings name a
+    header for it.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Call:
     outcome: Outcome | None = None
     usage: Usage | None = None
     texts: int = 0
+    cached: bool = False
     written: bool = False
     headers: Sequence[tuple[bytes, bytes]] = ()
     give_up: Callable[[], object] = lambda: None
@@ -82,6 +84,7 @@ class Call:
             exact=self.usage is not None,
             accepted_at_s=self.accepted_at_s,
             took_s=time.perf_counter() - self.began_s,
+            cached=self.cached,
         )
 
 

@@ -161,7 +161,10 @@ class Answers(Protocol):
         ...
 
     async def find(self, call: Call, asked: Asked) -> bytes | None:
-        """Return the kept answer, or None. Asked only where `wants`. Bounded in time: a slow cache is a miss."""
+        """Return the kept answer, or None. Asked only where `wants`. Bounded in time: a slow cache is a miss.
+
+        Sets `call.usage` where it knows the answer's: a stream as it was passed on need not tell.
+        """
         ...
 
     async def keep(self, call: Call, asked: Asked, answer: bytes) -> None:

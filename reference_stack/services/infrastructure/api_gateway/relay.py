@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 LAST_WORD_S = 0.5
 _JSON: Headers = ((b"content-type", JSON),)
 _EVENT_STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
-_HIT = (b"x-hxp-cache", b"hit")
 
 
 class Client(Protocol):
@@ -219,17 +218,18 @@ class Relay:
         self._client.whole(_JSON, body)
 
     def _answer_kept(self, answer: bytes) -> None:
-        """Send what the cache had, marked as such; its tokens are those of the answer."""
+        """Send what the cache had; its tokens are those of the answer."""
         if self._asked.stream:
-            passage = Passage(strip_usage=False, most_held_bytes=len(answer))
+            passage, told = Passage(strip_usage=False, most_held_bytes=len(answer)), self._call.usage
             passage.feed(answer)
             self._count(passage)
+            self._call.usage = told or self._call.usage
             headers = _EVENT_STREAM
         else:
             self._call.usage = read_answer(answer)
             headers = _JSON
         self._complete(Ended.CANCELLED, None)
-        self._client.whole((*headers, _HIT), answer)
+        self._client.whole(headers, answer)
 
     def _pass_on(self, passage: Passage, data: bytes) -> None:
         self._count(passage)

@@ -15,6 +15,7 @@ from reference_stack.services.infrastructure.api_gateway.backend import Backend
 from reference_stack.services.infrastructure.api_gateway.body import refuse_type
 from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
+from reference_stack.services.infrastructure.api_gateway.keys.salt import Salts
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Grant, Lease, Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import overloaded
@@ -22,6 +23,7 @@ from reference_stack.services.infrastructure.api_gateway.wire.watch import Watch
 
 _UNSEEN = (Ended.UNREACHED, Ended.BEFORE)
 _REPEATABLE = (Ended.UNREACHED, Ended.BEFORE, Ended.REFUSED)
+_HIT, _MISS = (b"x-hxp-cache", b"hit"), (b"x-hxp-cache", b"miss")
 
 
 class Story:
@@ -32,7 +34,9 @@ class Story:
         self.timeout_s = settings.timeout_s
         self.journal = ports.journal
         self.watch = Watch()
-        self._reader = Reader(settings.limits, frozenset(settings.upstreams))
+        salted = frozenset(name for name, upstream in settings.upstreams.items() if upstream.cache_salt)
+        salts = Salts(settings.pepper(), salted)
+        self._reader = Reader(settings.limits, frozenset(settings.upstreams), salts)
         self._ring = ring
         self._ports = ports
         self._measures = measures
@@ -120,7 +124,12 @@ class Errand:
 
     async def find(self) -> bytes | None:
         """Return the kept answer where the request may have one."""
-        return await self._ports.answers.find(self.call, self.asked) if self.cached else None
+        if not self.cached:
+            return None
+        found = await self._ports.answers.find(self.call, self.asked)
+        self.call.cached = found is not None
+        self.call.headers = (*self.call.headers, _MISS if found is None else _HIT)
+        return found
 
     async def lease(self) -> Lease:
         """Lease the next backend. Raises Refusal when none is to be had."""

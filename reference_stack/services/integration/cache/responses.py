@@ -28,14 +28,21 @@ class ResponseCache:
         self, tenant: str, request: Mapping[str, object], make: Callable[[], Awaitable[bytes]]
     ) -> tuple[bytes, bool]:
         """Return the answer of `tenant` to `request`, and whether it was kept from before; `make` makes one."""
-        mark = _mark(tenant, request)
-        kept = await self._get(mark)
+        kept = await self.find(tenant, request)
         if kept is not None:
             return kept, True
         made = await make()
-        if len(made) <= self._most_bytes:
-            await self._put(mark, made)
+        await self.keep(tenant, request, made)
         return made, False
+
+    async def find(self, tenant: str, request: Mapping[str, object]) -> bytes | None:
+        """Return the answer of `tenant` to `request` that was kept, None where there is none."""
+        return await self._get(_mark(tenant, request))
+
+    async def keep(self, tenant: str, request: Mapping[str, object], answer: bytes) -> None:
+        """Keep an answer, unless it is too large."""
+        if len(answer) <= self._most_bytes:
+            await self._put(_mark(tenant, request), answer)
 
     async def _get(self, mark: bytes) -> bytes | None:
         try:

@@ -107,6 +107,9 @@ class MemoryUsage:
             for group, rows in sorted(groups.items())
         ]
 
+    async def key_totals(self, key_id: str, since: datetime, until: datetime) -> list[UsageTotal]:
+        return [total for total in await self.totals(since, until) if total.key_id == key_id]
+
     def _between(self, since: datetime, until: datetime) -> list[UsageRow]:
         self._database.check()
         chosen = [row for row in self._rows.values() if since.timestamp() <= row.accepted_at_s < until.timestamp()]

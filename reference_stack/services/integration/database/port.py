@@ -120,6 +120,10 @@ class UsageStore(UsageRepository, Protocol):
         """Return the sums per key and model over [since, until), in the order of key and model."""
         ...
 
+    async def key_totals(self, key_id: str, since: datetime, until: datetime) -> list[UsageTotal]:
+        """Return the sums of one key, in the order of its models."""
+        ...
+
 
 class RunStore(Protocol):
     """Performance runs and the history of their verdicts."""

@@ -28,15 +28,17 @@ from reference_stack.services.integration.database.postgres_runs import Postgres
 _BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, OverflowError)
 _ADD_ROWS = """
 INSERT INTO usage (request_id, client_request_id, key_id, tenant, model, route, outcome, status, stream, prompt_tokens,
-    output_tokens, exact, accepted, took_s)
+    output_tokens, exact, accepted, took_s, cached)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
-    $9::bool[], $10::bigint[], $11::bigint[], $12::bool[], $13::timestamptz[], $14::float8[])
+    $9::bool[], $10::bigint[], $11::bigint[], $12::bool[], $13::timestamptz[], $14::float8[], $15::bool[])
 ON CONFLICT (request_id) DO NOTHING"""
 _IDS = "SELECT request_id FROM usage WHERE accepted >= $1 AND accepted < $2 ORDER BY accepted, request_id"
-_TOTALS = """
+_SUMS = """
 SELECT key_id, model, count(*) AS requests, coalesce(sum(prompt_tokens), 0) AS prompt_tokens,
     sum(output_tokens) AS output_tokens
-FROM usage WHERE accepted >= $1 AND accepted < $2 GROUP BY key_id, model ORDER BY key_id, model"""
+FROM usage WHERE accepted >= $1 AND accepted < $2"""
+_TOTALS = f"{_SUMS} GROUP BY key_id, model ORDER BY key_id, model"
+_KEY_TOTALS = f"{_SUMS} AND key_id = $3 GROUP BY key_id, model ORDER BY model"
 
 
 class PostgresDatabase:
@@ -102,7 +104,13 @@ class PostgresUsage:
         return [row["request_id"] for row in rows]
 
     async def totals(self, since: datetime, until: datetime) -> list[UsageTotal]:
-        rows = await self._pool.run(lambda connection: connection.fetch(_TOTALS, since, until))
+        return await self._sums(_TOTALS, since, until)
+
+    async def key_totals(self, key_id: str, since: datetime, until: datetime) -> list[UsageTotal]:
+        return await self._sums(_KEY_TOTALS, since, until, key_id)
+
+    async def _sums(self, statement: str, *values: object) -> list[UsageTotal]:
+        rows = await self._pool.run(lambda connection: connection.fetch(statement, *values))
         return [
             UsageTotal(
                 row["key_id"], row["model"], row["requests"], int(row["prompt_tokens"]), int(row["output_tokens"])
@@ -128,4 +136,5 @@ def _values(row: UsageRow) -> tuple[object, ...]:
         row.exact,
         accepted,
         row.took_s,
+        row.cached,
     )

@@ -57,6 +57,7 @@ class Final(msgspec.Struct, frozen=True, array_like=True, tag="final"):
     exact: bool
     accepted_at_s: float
     took_s: float
+    cached: bool = False
 
     def row(self) -> UsageRow:
         return UsageRow(*msgspec.structs.astuple(self))
