@@ -127,6 +127,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def gateway_process(session: nox.Session) -> None:
+    """Restart, kill and drain the gateway's workers under load, longer than the tests do."""
+    install(session, "dev")
+    session.env["GATEWAY_PROCESS_SIZE"] = "nightly"
+    session.run("pytest", "tests/reference_stack/infrastructure/test_gateway_process.py", *session.posargs)
+
+
+@nox.session
 def selfcheck(session: nox.Session) -> None:
     """Try the verdict on virtual servers whose truth is known; -- --full makes the table of the docs."""
     install(session, "run")

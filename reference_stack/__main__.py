@@ -42,6 +42,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         "storage": _storage,
         "metrics": _metrics,
         "history": _history,
+        "gateway": _gateway,
         "down": _down,
         "status": _status,
     }
@@ -58,6 +59,12 @@ def _history(options: argparse.Namespace) -> int:
         raise SettingsError("a search needs a text, and a list takes none", hint=hint)
     told = (options.runs, options.folder, options.question, options.service, options.verdict)
     return history(Asked(*told, options.limit, options.json))
+
+
+def _gateway(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.commanding import run
+
+    return run(options.action, options.folder, options.control, as_json=options.json)
 
 
 def _down(options: argparse.Namespace) -> int:
@@ -200,8 +207,7 @@ def _serve(options: argparse.Namespace) -> int:
     from reference_stack.serve import serve_file
 
     where = {"host": options.host, "port": options.port, "fd": options.fd}
-    serve_file(options.name, options.settings, tuple(options.assignments), **where)
-    return 0
+    return serve_file(options.name, options.settings, tuple(options.assignments), **where)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,15 @@ def parser() -> argparse.ArgumentParser:
     _add_storage(commands.add_parser("storage", help="bring in, verify, keep, export and clear artefacts"))
     _add_config(commands.add_parser("config", help="show, check and compare what the services are set to"))
     _add_history(commands.add_parser("history", help="list past runs, or search them in plain words"))
+    gateway = commands.add_parser("gateway", help="renew, reload, drain or show the workers of a running gateway")
+    gateway.add_argument("action", choices=("status", "restart", "reload", "drain"))
+    gateway.add_argument("--control", type=Path, metavar="FILE", help="its process.control, if no stack started it")
+    gateway.add_argument("--json", action="store_true", help="with status: one line of JSON instead of a table")
     down = commands.add_parser("down", help="stop the stack")
     status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
     status.add_argument("--watch", action="store_true", help="again every second, with health and alerts, until Ctrl-C")
     status.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
-    for command in (down, status):
+    for command in (down, status, gateway):
         command.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
     serve = commands.add_parser("serve", help="run one service in the foreground")
     serve.add_argument("name", help="mixtral ... metrics")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 # dependency name -> "" when it serves, else why not
 Check = Callable[[], Awaitable[Mapping[str, str]]]
+# the Prometheus text of a registry
+Page = Callable[[CollectorRegistry], bytes]
 # whether a service can serve, given what its check found
 Enough = Callable[[Mapping[str, str]], bool]
 
@@ -19,13 +21,27 @@ def every_one(found: Mapping[str, str]) -> bool:
     return not any(found.values())
 
 
-def add_face(app: FastAPI, name: str, check: Check, registry: CollectorRegistry, *, enough: Enough = every_one) -> None:
+def _anybody() -> None:
+    """Let everybody read the metrics."""
+
+
+def add_face(
+    app: FastAPI,
+    name: str,
+    check: Check,
+    registry: CollectorRegistry,
+    *,
+    enough: Enough = every_one,
+    page: Page = generate_latest,
+    admit: Callable[..., None] = _anybody,
+) -> None:
     """Add the common routes to `app`.
 
     /health/live is 200 while the process answers; a dependency that is out never makes it fail. /health/startup is 503
     until the service was ready for the first time, and 200 from then on. /health/ready and
     /health are 200 when what `check` found is `enough` ("degraded" when some dependency is out none the less), else
-    503; all three say `{"service", "status", "dependencies"}`. /metrics is the Prometheus text of `registry`.
+    503; all three say `{"service", "status", "dependencies"}`. /metrics is the Prometheus text of `registry`, as `page`
+    makes it, for whom `admit`, a dependency of the route, lets in.
     """
 
     @app.get("/health/live", tags=["health"])
@@ -53,6 +69,6 @@ def add_face(app: FastAPI, name: str, check: Check, registry: CollectorRegistry,
     app.get("/health/ready", tags=["health"])(ready)
     app.get("/health", tags=["health"])(ready)
 
-    @app.get("/metrics", tags=["health"], response_class=Response)
+    @app.get("/metrics", tags=["health"], response_class=Response, dependencies=[Depends(admit)])
     async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(page(registry), media_type=CONTENT_TYPE_LATEST)

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,14 @@ _SERVICES = "reference_stack.services"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a service's settings class and its `create_app(settings) -> ASGI application` are ("module:name")."""
+    """Where a service's settings class and its `create_app(settings) -> ASGI application` are ("module:name").
+
+    One with `workers` is served by several processes, and its `create_app` takes `place` as well.
+    """
 
     settings: str
     app: str
+    workers: bool = False
 
 
 _MODEL = Entry(f"{_CONFIGURATION}.model:ModelSettings", f"{_SERVICES}.ai_models.sim_server:create_app")
@@ -39,7 +43,9 @@ ENTRIES: Mapping[str, Entry] = {
     "openchat": _MODEL,
     "phi3": _MODEL,
     "api_gateway": Entry(
-        f"{_CONFIGURATION}.api_gateway:ApiGatewaySettings", f"{_SERVICES}.infrastructure.api_gateway.app:create_app"
+        f"{_CONFIGURATION}.api_gateway:ApiGatewaySettings",
+        f"{_SERVICES}.infrastructure.api_gateway.app:create_app",
+        workers=True,
     ),
     "monitoring": Entry(
         f"{_CONFIGURATION}.monitoring:MonitoringSettings", f"{_SERVICES}.infrastructure.monitoring.app:create_app"
@@ -108,8 +114,11 @@ def _read_mapping(file: Path) -> tuple[dict[str, Any], Mapping[str, int]]:
     return marked.tree, marked.lines
 
 
-def serve(name: str, settings: Any, *, host: str, port: int, fd: int | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. With `fd`, on that listening socket; `port` 0 takes a free one.
+def serve(
+    name: str, settings: Any, *, host: str, port: int, fd: int | None = None, read: Callable[[], Any] | None = None
+) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. With `fd`, on that listening socket; `port` 0 takes a free
+    one. `read` gives the settings as they are written down now, where they can be read again.
 
     Raises NotReady when the port is taken.
     """
@@ -118,22 +127,38 @@ def serve(name: str, settings: Any, *, host: str, port: int, fd: int | None = No
     # uvicorn raises the signal again when it has stopped: that is an orderly end, as is one before it serves.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    app = load(ENTRIES[name].app)(settings)
+    create = load(ENTRIES[name].app)
     sock = socket.socket(fileno=fd) if fd is not None else _listen(name, host, port)
     with sock:
-        DrainingServer(uvicorn_config(app)).run(sockets=[sock])
+        if ENTRIES[name].workers:
+            from reference_stack.workers.run import run
+            from reference_stack.workers.worker import Service
+
+            def made(told: Any, place: Any) -> Any:
+                return create(told, place=place)
+
+            return run(Service(name, read or (lambda: settings), made, uvicorn_config), settings, sock)
+        DrainingServer(uvicorn_config(create(settings))).run(sockets=[sock])
+    return 0
 
 
 def _leave(*_: object) -> None:
     raise SystemExit(0)
 
 
-def serve_file(name: str, file: Path | None, assignments: tuple[str, ...] = (), **where: Any) -> None:
+def serve_file(name: str, file: Path | None, assignments: tuple[str, ...] = (), **where: Any) -> int:
     """Serve `name` with the settings in `file`; `where` is as in `serve`, the port being the documented one."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = read_settings(name, file, assignments)
     host, port = where.get("host", "127.0.0.1"), where.get("port")
-    serve(name, settings, host=host, port=load_catalogue()[name].port if port is None else port, fd=where.get("fd"))
+    return serve(
+        name,
+        settings,
+        host=host,
+        port=load_catalogue()[name].port if port is None else port,
+        fd=where.get("fd"),
+        read=lambda: read_settings(name, file, assignments),
+    )
 
 
 def _listen(name: str, host: str, port: int) -> socket.socket:

@@ -78,6 +78,7 @@ async def _serve(room: Room, plan: Plan, mine: states.StackState, stop: asyncio.
         if state is State.READY and after_s:
             print(f"{name} ready after {after_s:.1f} s", file=sys.stderr, flush=True)
 
+    mine.down_s += max((unit.grace_s for unit in plan.units), default=0.0)
     mine.units = {unit.name: State.WAITING.value for unit in plan.units}
     supervisor = Supervisor(plan.units, room.logs, watch)
     starting = asyncio.create_task(supervisor.start())

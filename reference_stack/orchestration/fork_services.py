@@ -23,8 +23,7 @@ def serve(wanted: dict[str, Any], descriptors: Sequence[int]) -> int:
     from reference_stack.serve import serve_file
 
     try:
-        serve_file(wanted["name"], Path(wanted["settings"]), fd=descriptors[0])
+        return serve_file(wanted["name"], Path(wanted["settings"]), fd=descriptors[0])
     except StackError as error:
         print(f"hxp-stack: {error}", file=sys.stderr)
         return error.exit_code
-    return 0

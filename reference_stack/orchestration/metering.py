@@ -11,6 +11,8 @@ from pathlib import Path
 
 from reference_stack.catalogue import load_catalogue
 from reference_stack.errors import SettingsError
+from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
+from reference_stack.schemas.configuration.base import Settings
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
 from reference_stack.schemas.configuration.environments import find_environment
 from reference_stack.schemas.configuration.metrics import MetricsSettings
@@ -30,13 +32,17 @@ class Asked:
     assignments: tuple[str, ...] = ()
 
     def settings(self) -> MetricsSettings:
+        found = self.all_settings()["metrics"]
+        assert isinstance(found, MetricsSettings)  # noqa: S101 - a mistake of ours, not of a caller
+        return found
+
+    def all_settings(self) -> Mapping[str, Settings]:
+        """Return the settings of every service."""
         from reference_stack.services.infrastructure.configured import load
 
         file = None if self.environment is None else find_environment(self.environment)
         asked = ConfigurationSettings(environment_file=file, assignments=self.assignments)
-        found = load(asked, os.environ).effective.services["metrics"]
-        assert isinstance(found, MetricsSettings)  # noqa: S101 - a mistake of ours, not of a caller
-        return found
+        return load(asked, os.environ).effective.services
 
 
 def run(asked: Asked) -> int:
@@ -55,6 +61,9 @@ def _scrape(asked: Asked) -> None:
     from reference_stack.services.integration.metrics.embedded import configuration
 
     ports = {name: spec.port for name, spec in load_catalogue().items()}
+    gateway = asked.all_settings()["api_gateway"]
+    if isinstance(gateway, ApiGatewaySettings) and gateway.metrics.port is not None:
+        ports["api_gateway"] = gateway.metrics.port
     interval_s = asked.settings().collection_interval_s
     _write(asked, "prometheus.json", configuration(ports, interval_s=interval_s, host=asked.host, rules=RULES_FILE))
 

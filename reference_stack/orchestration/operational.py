@@ -93,7 +93,7 @@ def down(folder: Path) -> int:
     with contextlib.suppress(psutil.NoSuchProcess):
         supervisor = psutil.Process(state.pid)
         supervisor.send_signal(signal.SIGTERM)
-        if not _ended(state, _DOWN_S):
+        if not _ended(state, state.down_s):
             supervisor.kill()  # its children are set to die with it
             _ended(state, _DOWN_S)
     states.forget(folder)
@@ -103,10 +103,14 @@ def down(folder: Path) -> int:
 
 def _ended(state: states.StackState, within_s: float) -> bool:
     """Wait for the supervisor to end. One that nobody has reaped yet has ended: its new parent may take seconds."""
-    deadline = time.monotonic() + within_s
+    began = told_s = time.monotonic()
     while state.alive:
-        if time.monotonic() > deadline:
+        now_s = time.monotonic()
+        if now_s > began + within_s:
             return False
+        if now_s > told_s + _QUIET_S:
+            told_s = now_s
+            print(f"{now_s - began:3.0f} s: waiting for open requests to end", file=sys.stderr, flush=True)
         time.sleep(_POLL_S)  # a process that is not our child can only be looked at
     return True
 

@@ -19,6 +19,7 @@ class StackState:
 
     `phase` is starting, ready, stopping or failed; `units` maps each process to its state, `services` each service to
     what it offers; `said` is what was done before the first process started, `notes` what a person should know.
+    `down_s` is how long its stop may take.
     """
 
     pid: int
@@ -30,6 +31,7 @@ class StackState:
     error: str = ""
     hint: str = ""
     said: tuple[str, ...] = ()
+    down_s: float = 10.0
 
     @property
     def alive(self) -> bool:

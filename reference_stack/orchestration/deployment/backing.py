@@ -6,12 +6,14 @@ from reference_stack.errors import NotReady
 from reference_stack.orchestration import readiness
 from reference_stack.orchestration.deployment.room import HOST, Room
 from reference_stack.orchestration.supervisor import Unit
+from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.schemas.configuration.metrics import MetricsSettings
 from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
 
 POSTGRES, VALKEY, PROMETHEUS = "postgres", "valkey", "prometheus"
+_GATEWAY = "api_gateway"
 _BACKEND_GRACE_S = 5.0
 _FETCH_S = 20.0
 
@@ -94,6 +96,17 @@ def vector_database(room: Room) -> list[Unit]:
     return [room.service("vector_database", settings)]
 
 
+def has_metrics_door(room: Room) -> bool:
+    """Whether the gateway's metrics have a port of their own."""
+    return room.settings(_GATEWAY, ApiGatewaySettings).metrics.port is not None
+
+
+def gateway_metrics_port(room: Room) -> int:
+    """Return the port on which the gateway's metrics are: beside its API unless they have one of their own."""
+    wanted = room.settings(_GATEWAY, ApiGatewaySettings).metrics.port
+    return room.face_port(_GATEWAY) if wanted is None else room.port(f"{_GATEWAY} metrics", wanted)
+
+
 def metrics(room: Room) -> list[Unit]:
     """Prometheus where there is one, then the service that asks it."""
     from reference_stack.services.integration.metrics.embedded import EmbeddedPrometheus, fetch, find
@@ -109,6 +122,8 @@ def metrics(room: Room) -> list[Unit]:
         return [room.service("metrics", {"absent": f"no Prometheus: {error.message}"})]
     port = room.port(PROMETHEUS, 9090)
     scraped = {name: room.face_port(name) for name in room.want.names}
+    if _GATEWAY in scraped:
+        scraped[_GATEWAY] = gateway_metrics_port(room)
     program = EmbeddedPrometheus(binary, room.data).prepare(
         port, scraped, interval_s=room.settings("metrics", MetricsSettings).collection_interval_s
     )

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from reference_stack.catalogue import load_catalogue
 from reference_stack.orchestration import state as states
 from reference_stack.orchestration.deployment import backing
 from reference_stack.orchestration.deployment.offer import Offer
-from reference_stack.orchestration.deployment.room import Room
+from reference_stack.orchestration.deployment.room import HOST, Room
 from reference_stack.orchestration.deployment.want import MODELS
 from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.api.keys import digest_of
+from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 
 GATEWAY = "api_gateway"
 JOURNAL = "journal"  # in the stack's folder
+_MARGIN_S = 5.0  # what the gateway may take to end, beyond its time to drain
 
 
 def api_gateway(room: Room) -> list[Unit]:
@@ -32,7 +37,22 @@ def api_gateway(room: Room) -> list[Unit]:
         settings["database_dsn"] = backing.database_settings(room).dsn
         settings["cache_url"] = backing.cache_settings(room).url
         settings["journal"] = {"directory": str(room.want.folder / JOURNAL)}
-    return [room.service(GATEWAY, settings)]
+    said = room.configured.said[GATEWAY]
+    settings["process"] = {**_part(said, "process"), "control": str(control_path(room.want.folder))}
+    if backing.has_metrics_door(room):
+        settings["metrics"] = {**_part(said, "metrics"), "port": backing.gateway_metrics_port(room)}
+    grace_s = room.settings(GATEWAY, ApiGatewaySettings).process.drain_s + _MARGIN_S
+    return [replace(room.service(GATEWAY, settings), grace_s=grace_s)]
+
+
+def _part(said: Mapping[str, object], name: str) -> dict[str, object]:
+    part = said.get(name, {})
+    return dict(part) if isinstance(part, Mapping) else {}
+
+
+def control_path(folder: Path) -> Path:
+    """Return where the gateway of the stack in `folder` takes commands."""
+    return folder.absolute() / "gateway.sock"
 
 
 def _key(room: Room) -> str:
@@ -78,7 +98,7 @@ def offer(room: Room, name: str) -> Offer:
     if name == GATEWAY:
         return Offer(
             health_url=f"{url}/health",
-            metrics_url=f"{url}/metrics",
+            metrics_url=f"http://{HOST}:{backing.gateway_metrics_port(room)}/metrics",
             base_url=f"{url}/v1",
             api_model=room.models[0] if room.models else "mixtral",
             api_key=_key(room),

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeptAnswers, KeyLimits
 from reference_stack.schemas.configuration.base import Secret, Settings
+from reference_stack.schemas.configuration.process import MetricsDoorSettings, ProcessSettings
 from reference_stack.schemas.configuration.upstream import RoutingSettings, UpstreamSettings
 
 _Positive = Annotated[int, Field(gt=0)]
@@ -95,10 +96,10 @@ class ApiGatewaySettings(Settings):
     hashed, in a file or an environment variable, never here. `timeout_s` bounds a request from its acceptance to the
     end of its answer. `key_cache_s` is how long a key found in the database is trusted while the database tells of
     changes (half a second while it does not); `key_stale_s` is the same while it cannot be asked. `cache_url` is for
-    what processes share, the limits of keys and kept answers; a call to it takes `cache_s` at most. While it is out,
-    or where there is none, each of `sharers` processes allows its part of each limit. With `hot_path` completions go
-    past FastAPI, to the same effect. One process serves one gateway; more
-    workers are more processes on the same listening socket.
+    what processes share, the limits of keys and kept answers; a call to it takes `cache_s` at most. `workers` is how
+    many processes serve on the one listening socket; their parent is one more. While the cache is out, or where there
+    is none, each worker of each of `sharers` gateways allows its part of each limit. With `hot_path` completions go
+    past FastAPI, to the same effect.
     """
 
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,64}$")], UpstreamSettings] = Field(
@@ -123,6 +124,9 @@ class ApiGatewaySettings(Settings):
     routing: RoutingSettings = RoutingSettings()
     answers: AnswerSettings = AnswerSettings()
     journal: JournalSettings = JournalSettings()
+    workers: int = Field(default=1, ge=1, le=64)
+    process: ProcessSettings = ProcessSettings()
+    metrics: MetricsDoorSettings = MetricsDoorSettings()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

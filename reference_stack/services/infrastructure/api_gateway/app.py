@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Lifespan
 
 from reference_stack.errors import SettingsError
-from reference_stack.face import add_face
+from reference_stack.place import Place
 from reference_stack.schemas.api.keys import KeyFeed, KeyRepository
 from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
@@ -39,6 +39,7 @@ from reference_stack.services.infrastructure.api_gateway.routing.measures import
 from reference_stack.services.infrastructure.api_gateway.routing.router import Router
 from reference_stack.services.infrastructure.api_gateway.routing.watch import keep_watch
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
+from reference_stack.services.infrastructure.api_gateway.shown import Around, show
 from reference_stack.services.infrastructure.api_gateway.story import Story
 from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
@@ -69,13 +70,15 @@ def create_app(
     key_feed: KeyFeed | None = None,
     usage_repository: UsageRepository | None = None,
     ports: Ports | None = None,
+    place: Place | None = None,
 ) -> FastAPI:
     """Return the gateway. The repositories are those of the database at `database_dsn` unless given.
 
-    `ports` are made from the settings unless given.
+    `ports` are made from the settings unless given; `place` is where it runs, alone unless given.
 
     Raises SettingsError when that is no URL of a database.
     """
+    place = place or Place()
     measures = Measures(settings.upstreams)
     upstreams = Upstreams(settings)
     database = None if settings.database_dsn is None else database_at(settings.database_dsn.get_secret_value())
@@ -93,11 +96,13 @@ def create_app(
     )
 
     cache = None if settings.cache_url is None else cache_at(settings.cache_url.get_secret_value(), settings.cache_s)
-    limits = LeasedLimits(cache, None if database is None else database.spend, sharers=settings.sharers)
+    sharers = settings.sharers * settings.workers
+    limits = LeasedLimits(cache, None if database is None else database.spend, sharers=sharers)
     router = _router(settings, upstreams, measures)
     ports = ports or Ports(usage, limits, router, _answers(settings, cache))
     story = Story(settings, ring, ports, measures)
-    settlement = Settlement(measures, ports.journal)
+    place.on_cut.append(story.cut)
+    settlement = Settlement(measures, ports.journal, place.line)
     pool = Pool(story.watch, settings.connect_s)
 
     @asynccontextmanager
@@ -127,19 +132,7 @@ def create_app(
                 await database.close()
 
     app = _application(settings, database, story, pool, settlement, lifespan)
-
-    async def check() -> Mapping[str, str]:
-        found, out = await asyncio.gather(upstreams.health(), _nothing() if database is None else database.ping())
-        measures.healthy(found)
-        around = {"journal": usage.problem} if isinstance(usage, DiskJournal) else {}
-        around |= {} if database is None else {"database": out}
-        return {**(found or {"upstreams": "none is configured"}), **around}
-
-    def one_model(found: Mapping[str, str]) -> bool:
-        # One model out of four, or the database, is no reason to take the others away; a full disk is.
-        return any(found[name] == "" for name in settings.upstreams) and not usage.problem
-
-    add_face(app, "api_gateway", check, measures.registry, enough=one_model)
+    show(app, settings, place, measures, Around(upstreams, usage, database))
     return app
 
 
@@ -172,10 +165,6 @@ def _answers(settings: ApiGatewaySettings, cache: Cache | None) -> Answers:
     if cache is None:
         return NoAnswers()
     return SharedAnswers(ResponseCache(cache, settings.answers.ttl_s, settings.answers.most_bytes))
-
-
-async def _nothing() -> str:
-    return ""
 
 
 def _router(settings: ApiGatewaySettings, upstreams: Upstreams, measures: Measures) -> Router:

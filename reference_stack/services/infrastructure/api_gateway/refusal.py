@@ -91,6 +91,11 @@ def bad_request(code: str, message: str, param: str | None = None) -> Refusal:
     return Refusal(400, code, message, param=param)
 
 
+def stopping() -> Refusal:
+    """Return what a request is told whose gateway ends."""
+    return Refusal(503, "shutting_down", "the gateway is being stopped", retry_after_s=1)
+
+
 def overloaded(message: str) -> Refusal:
     return Refusal(503, "overloaded", message, retry_after_s=1)
 

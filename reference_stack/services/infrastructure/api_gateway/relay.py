@@ -14,7 +14,13 @@ from reference_stack.services.infrastructure.api_gateway.events import read_answ
 from reference_stack.services.infrastructure.api_gateway.mistake import log_mistake, our_mistake
 from reference_stack.services.infrastructure.api_gateway.passage import Passage, State
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Lease
-from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal, bad_upstream, upstream_timeout
+from reference_stack.services.infrastructure.api_gateway.refusal import (
+    JSON,
+    Refusal,
+    bad_upstream,
+    stopping,
+    upstream_timeout,
+)
 from reference_stack.services.infrastructure.api_gateway.said import LONGEST_WORDS_BYTES, header, refusal_from
 from reference_stack.services.infrastructure.api_gateway.story import Errand, Story
 from reference_stack.services.infrastructure.api_gateway.wire.drive import drive
@@ -127,6 +133,10 @@ class Relay:
         if not self._over and self._exchange is not None:
             # Headers that came long before the first token are no part of an answer yet.
             self._fail(Ended.AFTER if self._begun else Ended.BEFORE, bad_upstream("the model's server is stuck"))
+
+    def cut(self) -> None:
+        """The gateway ends, and cannot wait."""
+        self._fail(Ended.CANCELLED, stopping(), final=True)
 
     # Up to the model.
 

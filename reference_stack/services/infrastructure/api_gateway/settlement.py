@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -19,27 +21,35 @@ _QUIET = ("/health", "/metrics")
 class Settlement:
     """Settles each call once."""
 
-    def __init__(self, measures: Measures, journal: Journal) -> None:
+    def __init__(self, measures: Measures, journal: Journal, line: Callable[[str], None] | None = None) -> None:
+        """`line` takes the lines of the log; without it the logging module does."""
         self._measures = measures
         self._journal = journal
+        self._line = line or _log_info
+        self._pid = os.getpid()
 
     def settle(self, call: Call) -> None:
         took_s = time.perf_counter() - call.began_s
         self._measures.done(call, took_s)
         if call.outcome is not None and not call.written:
             self._journal.final(call)
-        level = logging.DEBUG if call.route.startswith(_QUIET) else logging.INFO
-        if log.isEnabledFor(level):
-            log.log(level, "%s", _line(call, took_s))
+        if log.isEnabledFor(logging.DEBUG if call.route.startswith(_QUIET) else logging.INFO):
+            self._line(_line(call, took_s, self._pid))
 
 
-def _line(call: Call, took_s: float) -> str:
+def _log_info(line: str) -> None:
+    log.info("%s", line)
+
+
+def _line(call: Call, took_s: float, pid: int) -> str:
     """Return the one line that is logged of a request; it holds no prompt, key or token text."""
     usage = call.usage
     first_byte_s = None if call.first_byte_s is None else round(call.first_byte_s, 6)
     return msgspec.json.encode(
         {
             "event": "request",
+            "ts": round(call.accepted_at_s + took_s, 6),
+            "pid": pid,
             "id": call.id,
             "client_id": call.client_id,
             "route": call.route,

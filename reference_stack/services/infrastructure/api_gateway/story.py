@@ -18,7 +18,7 @@ from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRin
 from reference_stack.services.infrastructure.api_gateway.keys.salt import Salts
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Grant, Lease, Ports
-from reference_stack.services.infrastructure.api_gateway.refusal import overloaded
+from reference_stack.services.infrastructure.api_gateway.refusal import overloaded, stopping
 from reference_stack.services.infrastructure.api_gateway.wire.watch import Watch
 
 _UNSEEN = (Ended.UNREACHED, Ended.BEFORE)
@@ -42,6 +42,7 @@ class Story:
         self._measures = measures
         self._session_header = (settings.routing.session_header or "").encode()
         self._in_flight = 0
+        self._cut = False
         self._keeping: set[asyncio.Task[None]] = set()
 
     async def admit(self, call: Call, headers: Collection[tuple[bytes, bytes]]) -> None:
@@ -52,10 +53,17 @@ class Story:
 
     def enter(self) -> None:
         """Take a place among the requests in flight. Raises Refusal 503 when there is none."""
+        if self._cut:
+            raise stopping()
         if self._in_flight >= self.limits.in_flight:
             raise overloaded("the gateway has as many requests in flight as it takes")
         self._in_flight += 1
         self._measures.in_flight.set(self._in_flight)
+
+    def cut(self) -> None:
+        """End every open request at once: the gateway is being stopped, and they have had their time."""
+        self._cut = True
+        self.watch.cut()
 
     def leave(self) -> None:
         """Give the place back."""

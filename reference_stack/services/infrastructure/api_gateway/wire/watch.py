@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 # How late a deadline may be noticed.
 TICK_S = 0.05
@@ -18,6 +18,13 @@ class Watched(Protocol):
     def expire(self, now_s: float) -> None:
         """Do what is due. What stays watched must move its `due_s`."""
         ...
+
+
+@runtime_checkable
+class Cuttable(Protocol):
+    """Something watched that can be ended before it is due."""
+
+    def cut(self) -> None: ...
 
 
 class Watch:
@@ -37,6 +44,12 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def cut(self) -> None:
+        """End at once what can be cut."""
+        for each in list(self._watched):
+            if isinstance(each, Cuttable):
+                each.cut()
 
     def _look(self) -> None:
         self.start()

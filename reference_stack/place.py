@@ -1,0 +1,27 @@
+"""Where an application runs: alone in its process, or as one of several workers behind one socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+# The name under which a request's scope says at which other door than the API's it came in.
+DOOR = "hxp.door"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What an application needs to know of it.
+
+    `page` is the Prometheus text of a registry, of all workers where there are several; `stopping` says whether the
+    whole service is being stopped, and not only this worker replaced; `line` takes one canonical line of the log, or is
+    None where the logging module takes it. What is in `on_cut` is called when requests that are still open have had
+    their time.
+    """
+
+    page: Callable[[CollectorRegistry], bytes] = generate_latest
+    stopping: Callable[[], bool] = lambda: False
+    line: Callable[[str], None] | None = None
+    on_cut: list[Callable[[], None]] = field(default_factory=list)
