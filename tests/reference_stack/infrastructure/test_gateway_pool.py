@@ -88,7 +88,7 @@ def test_servers_share_the_load_and_give_it_back() -> None:
 
     assert [each.in_flight for each in found.servers] == [0, 0]
     assert found.open == 0
-    assert sum(found.counts.ended.values()) == 10
+    assert [each.served for each in found.servers] == [5, 5]
 
 
 def test_refusals_and_load_open_no_breaker() -> None:
@@ -471,6 +471,7 @@ class Machine(RuleBasedStateMachine):
         trials = Counter(each.server.name for each in self.held if each.trial)
         assert [each.breaker.trials_out for each in self.pool.servers] == [trials[e.name] for e in self.pool.servers]
         assert self.pool.open == len(self.held)
+        assert [each.well for each in self.pool.servers] == [each.standing is None for each in self.pool.servers]
 
     @invariant()
     def bounds_hold(self) -> None:

@@ -11,14 +11,14 @@ class Breaker:
     and not seconds, so that a busy server with a rare failure never comes near and an idle one is not forgotten.
     """
 
-    __slots__ = ("_failures", "_full", "_open_s", "_trials", "_window", "opened", "trials_out", "until_s")
+    __slots__ = ("_failures", "_full", "_open_s", "_trials", "opened", "trials_out", "until_s", "window")
 
     def __init__(self, *, failures: int, of: int, open_s: float, trials: int) -> None:
         self._failures = failures
         self._full = (1 << of) - 1
         self._open_s = open_s
         self._trials = trials
-        self._window = 0  # one bit an answer, the latest lowest; 1 is a failure
+        self.window = 0  # one bit an answer, the latest lowest; 1 is a failure
         self.until_s: float | None = None  # of an open breaker; None is closed
         self.trials_out = 0
         self.opened = 0  # how often, since the start
@@ -44,8 +44,8 @@ class Breaker:
     def judge(self, *, failed: bool, trial: bool, now_s: float) -> None:
         """Take one answer into account."""
         if self.until_s is None:
-            self._window = (self._window << 1 | failed) & self._full
-            if failed and self._window.bit_count() >= self._failures:
+            self.window = (self.window << 1 | failed) & self._full
+            if failed and self.window.bit_count() >= self._failures:
                 self._open(now_s)
         elif trial and failed:
             self._open(now_s)
@@ -55,10 +55,10 @@ class Breaker:
     def close(self) -> None:
         """Trust the server again, with nothing held against it."""
         self.until_s = None
-        self._window = 0
+        self.window = 0
 
     def _open(self, now_s: float) -> None:
         if self.until_s is None:
             self.opened += 1
         self.until_s = now_s + self._open_s
-        self._window = 0
+        self.window = 0

@@ -43,14 +43,18 @@ def bounded(servers: Sequence[L], key: int, bound: float) -> L:
     (Mirrokni, Thorup and Zadimoghaddam 2018): no server takes more than `bound` (>= 1) times its share of the requests
     in flight, this one included. The bounds add up to more than the requests, so one server is always below its own.
     """
-    share = bound * (sum(each.in_flight for each in servers) + 1) / sum(each.weight for each in servers)
-    free = [each for each in servers if each.in_flight < math.ceil(share * each.weight)]
-    return max(free, key=lambda each: _score(each, key))
+    in_flight, weights = 1, 0.0
+    for each in servers:
+        in_flight += each.in_flight
+        weights += each.weight
+    share = bound * in_flight / weights
+    # Whole numbers, so that "below its share, rounded up" is "below its share".
+    free = [each for each in servers if each.in_flight < share * each.weight]
+    return max(free, key=lambda each: _score(each, key)) if len(free) > 1 else free[0]
 
 
 def _score(server: Loaded, key: int) -> float:
     mixed = (key ^ server.seed) * 0x9E3779B97F4A7C15 & _MASK
     mixed = (mixed ^ mixed >> 32) * 0xD6E8FEB86659FD93 & _MASK
-    mixed ^= mixed >> 32
-    unit = ((mixed >> 12) + 0.5) / (1 << 52)  # in (0, 1), neither end included
+    unit = (((mixed ^ mixed >> 32) >> 12) + 0.5) / (1 << 52)  # in (0, 1), neither end included
     return -server.weight / math.log(unit)

@@ -41,8 +41,10 @@ class RoutingCollector(Collector):
                 place = (model, server.name)
                 in_flight.add_metric(place, server.in_flight)
                 trusted.add_metric(place, float(server.standing is None))
+                ended.add_metric((*place, Sign.OK), server.served)
                 for sign in Sign:
-                    ended.add_metric((*place, sign), counts.ended.get((server.name, sign), 0))
+                    if sign is not Sign.OK:
+                        ended.add_metric((*place, sign), counts.ended.get((server.name, sign), 0))
                 for out in Out:
                     ejected.add_metric((*place, out), counts.ejected.get((server.name, out), 0))
         yield from (in_flight, trusted, ended, ejected, waiting, retries, shed)

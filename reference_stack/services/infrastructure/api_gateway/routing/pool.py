@@ -56,7 +56,7 @@ class Waiter:
 
 @dataclass(slots=True)
 class Counts:
-    """What happened since the start."""
+    """What happened since the start; that attempts ended well is counted by the servers."""
 
     ended: dict[tuple[str, Sign], int] = field(default_factory=dict)
     retries: int = 0
@@ -79,6 +79,7 @@ class Pool:
         self._budget = budget
         self._line: deque[Waiter] = deque()
         self._places: dict[Server, set[Place]] = {each: set() for each in self.servers}
+        self._only = self.servers[0] if len(self.servers) == 1 else None
         self._turn = 0
 
     @property
@@ -90,6 +91,9 @@ class Pool:
         self._budget.request()
         if self.open + len(self._line) >= self._bounds.most:
             return self.shed(Shed.SHARE)
+        only = self._only
+        if only is not None and only.well and not self._line and not only.full:
+            return self._give(only, now_s, stream=stream)
         found = None if self._line else self._find(key, now_s, stream=stream)
         if found is None and len(self._line) >= self._bounds.line:
             return self.shed(Shed.LINE)
@@ -124,20 +128,25 @@ class Pool:
         """Take a place back; a second time does nothing."""
         if place.ended is None:
             self._give_back(place, ended, now_s, rest_s)
-            self.pump(now_s)
+            if self._line:
+                self.pump(now_s)
 
     def _give_back(self, place: Place, ended: Sign, now_s: float, rest_s: float) -> None:
         place.ended = ended
         server = place.server
         self.open -= 1
         self._places[server].discard(place)
+        if ended is Sign.OK and not place.trial:
+            server.end(ended, now_s, stream=place.stream, trial=False)
+            return
         opened = server.breaker.opened
         server.end(ended, now_s, stream=place.stream, trial=place.trial, rest_s=rest_s)
         if place.trial:
             server.breaker.end_trial()
         if server.breaker.opened > opened:
             self._ejected(server, Out.FAILING)
-        self.counts.ended[server.name, ended] = self.counts.ended.get((server.name, ended), 0) + 1
+        if ended is not Sign.OK:
+            self.counts.ended[server.name, ended] = self.counts.ended.get((server.name, ended), 0) + 1
 
     def wait(self, waiter: Waiter) -> None:
         self._line.append(waiter)
@@ -180,13 +189,13 @@ class Pool:
 
     def _find(self, key: int, now_s: float, *, stream: bool) -> Place | Shed | None:
         """Return a place, Shed.OUT, or None while every server that can be trusted is full."""
-        usable = [each for each in self.servers if each.out(now_s) is None]
+        usable = [each for each in self.servers if each.well or each.out(now_s) is None]
         if not usable:
             # The set is never empty: with none to trust, each is tried by as many as a breaker lets through.
             usable = [each for each in self.servers if each.breaker.trial_free]
             if not usable:
                 return self.shed(Shed.OUT)
-        free = [each for each in usable if not each.full]
+        free = [each for each in usable if each.max_in_flight is None or not each.full]
         return self._give(self._choose(free, key, now_s), now_s, stream=stream) if free else None
 
     def _choose(self, free: Sequence[Server], key: int, now_s: float) -> Server:
@@ -196,7 +205,7 @@ class Pool:
         return bounded(rested, key, self._bounds.affinity) if key else least_loaded(rested)
 
     def _give(self, server: Server, now_s: float, *, stream: bool) -> Place:
-        place = Place(server, stream, server.standing is not None, now_s)
+        place = Place(server, stream, not server.well, now_s)
         if place.trial:
             server.breaker.begin_trial()
         self._turn += 1

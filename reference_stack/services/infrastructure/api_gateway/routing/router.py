@@ -78,8 +78,9 @@ class Held:
             self._place.server.go_on()
 
     def end(self, how: Ended, status: int = 0, rest_s: float = 0.0) -> None:
-        self.released()
-        sign = Sign.STALLED if self._silent else sign_of(how, status)
+        if self._holding:
+            self.released()
+        sign = Sign.STALLED if self._silent else Sign.OK if how is Ended.OK else sign_of(how, status)
         self._pool.end(self._place, sign, self._clock(), rest_s=rest_s)
 
 

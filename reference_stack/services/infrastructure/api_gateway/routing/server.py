@@ -80,6 +80,8 @@ class Server:
         self.waiting_for_client = 0  # of the streams
         self.heard = False  # a byte came since the last tick
         self.stalled = False
+        self.well = True  # whether it is in: `standing` is None
+        self.served = 0
         self.rests_until_s = now_s
         self._rules = rules
         self._silent_s = 0.0
@@ -121,6 +123,11 @@ class Server:
         """Take back what `begin` counted; a server that is busy rests for `rest_s`, within a bound."""
         self.in_flight -= 1
         self.streams -= stream
+        if ended is Sign.OK:
+            self.served += 1
+            if self.well and not self.breaker.window:  # as nearly always: there is nothing to forgive
+                self.heard = True
+                return
         if ended is Sign.BUSY:
             self.rests_until_s = max(self.rests_until_s, now_s + min(rest_s, self._rules.longest_rest_s))
         if ended in (Sign.OK, Sign.REFUSED, Sign.BUSY):
@@ -128,6 +135,7 @@ class Server:
         failed = _JUDGED.get(ended)
         if failed is not None:
             self.breaker.judge(failed=failed, trial=trial, now_s=now_s)
+        self._settle()
 
     def go_on(self) -> None:
         """A stream's client takes bytes again: from now on silence counts."""
@@ -140,16 +148,19 @@ class Server:
         self._hear()
         if well:
             self.breaker.close()
+        self._settle()
 
     def probed(self, *, well: bool) -> None:
         """Take one answer of its /health into account."""
         self._bad_probes = 0 if well else self._bad_probes + 1
+        self._settle()
 
     def tick(self, now_s: float) -> bool:
         """Bring its silence up to date; return whether it has just stalled."""
         step_s, self._ticked_s = min(now_s - self._ticked_s, self._rules.longest_step_s), now_s
         if self.heard:
             self._hear()
+            self._settle()
             return False
         streaming = self.streams > self.waiting_for_client
         if not streaming and self.in_flight == self.streams:
@@ -159,7 +170,11 @@ class Server:
         if self.stalled or self._silent_s <= (self._rules.stalled_s if streaming else self._rules.whole_stalled_s):
             return False
         self.stalled = True
+        self._settle()
         return True
+
+    def _settle(self) -> None:
+        self.well = self.standing is None
 
     def _hear(self) -> None:
         self.heard = False
