@@ -81,6 +81,12 @@ class JournalSettings(Settings):
     segment_bytes: Annotated[int, Field(ge=4096)] = 8 * 1024 * 1024
     most_bytes: _Positive = 1024 * 1024 * 1024
 
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.most_bytes < 2 * self.segment_bytes:
+            raise ValueError("journal.most_bytes must hold two segments: the one being written stays")
+        return self
+
 
 class AnswerSettings(Settings):
     """Answers kept in the cache for keys that opted in: for how long, and how large one may be."""

@@ -245,6 +245,39 @@ def test_a_full_disk_refuses_and_heals(tmp_path: Path, caplog: pytest.LogCapture
     assert sum("written down again" in line for line in caplog.messages) == 1 + 1
 
 
+def test_a_disk_that_is_full_of_the_journal_itself_heals(tmp_path: Path) -> None:
+    """When all that fills the disk is stored it goes, what ended meanwhile included, and with it the 503."""
+    rows = Rows(out=True)
+
+    async def story() -> None:
+        journal = DiskJournal(JournalSettings(directory=tmp_path), rows, Measures(()), most_open=8)
+        journal.start()
+        running = asyncio.ensure_future(journal.run())
+        first, second = accepted_call(), accepted_call("id-2")
+        journal.accept(first)
+        journal.accept(second)
+        with limited_files(1):
+            journal.final(ended(first))
+            assert journal.full
+            rows.out = False
+            await until(lambda: len(rows.rows) == 1)
+            assert left(tmp_path) != []  # the other is open
+            journal.final(ended(second))
+            await until(lambda: left(tmp_path) == [])
+            assert journal.full  # not even the first line of a segment finds room
+        await until(lambda: not journal.full)
+        journal.accept(third := accepted_call("id-3"))
+        journal.final(ended(third))
+        await until(lambda: len(rows.rows) == 3)
+        running.cancel()
+        await asyncio.wait([running])
+        await journal.close()
+
+    asyncio.run(story())
+    assert [row.request_id for row in rows.rows] == ["id-1", "id-2", "id-3"]
+    assert left(tmp_path) == []
+
+
 def test_an_acceptance_that_finds_no_room_is_undone(tmp_path: Path) -> None:
     """The request is refused, its mark is free again, and the gateway is full until there is room."""
     book = Book(tmp_path, JournalSettings(directory=tmp_path), most_open=1)

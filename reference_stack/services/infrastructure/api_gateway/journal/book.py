@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
+from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.api_gateway import JournalSettings
 from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.journal.lane import Lane, claim
@@ -32,7 +34,7 @@ class Book:
         self._settings = settings
         self._most_open = most_open
         self._held: dict[str, Mark] = {}
-        self._owed: deque[tuple[bytes, Mark]] = deque()
+        self._owed: deque[tuple[UsageRow, Mark]] = deque()
         self._lane: Lane | None = None
         self._said = False
         self.problem = _NOT_OPEN
@@ -85,17 +87,16 @@ class Book:
     def final(self, call: Call) -> None:
         """Write how `call` ended, now or as soon as the disk takes it."""
         mark = self._held.pop(call.id)
-        line = _final_line(call)
+        row = call.row()
+        assert row is not None  # noqa: S101 - what was accepted has a key, and an outcome in the end
         if self._owed:
-            self._owed.append((line, mark))
+            self._owed.append((row, mark))
             return
         try:
-            self._writer.append(line)
+            self._write(row, mark)
         except OSError as error:
-            self._owed.append((line, mark))
+            self._owed.append((row, mark))
             self._fail(error)
-            return
-        self._wrote(line, mark)
 
     async def synced(self) -> None:
         """Return when what was written is on the disk. Raises Refusal 503 when it cannot be."""
@@ -114,10 +115,8 @@ class Book:
             else:
                 self._writer.rotate()
             while self._owed:
-                line, mark = self._owed[0]
-                self._writer.append(line)
+                self._write(*self._owed[0])
                 self._owed.popleft()
-                self._wrote(line, mark)
         except OSError as error:
             self._fail(error)
             return False
@@ -125,6 +124,17 @@ class Book:
             log.info("usage is written down again")
         self.problem, self._said = "", False
         return True
+
+    @property
+    def owed(self) -> list[UsageRow]:
+        """The rows of requests that ended while the disk refused."""
+        return [row for row, _ in self._owed]
+
+    def settled(self, rows: Sequence[UsageRow]) -> None:
+        """Hear that `rows`, which were owed, were stored without the disk."""
+        stored = {row.request_id for row in rows}
+        while self._owed and self._owed[0][0].request_id in stored:  # the first may have been written meanwhile
+            self._marks.give_back(self._owed.popleft()[1])
 
     def removed(self, size_bytes: int) -> None:
         """Hear that a segment was removed."""
@@ -165,7 +175,9 @@ class Book:
             raise
         self._lane, self._marks, self._syncer = lane, marks, syncer
 
-    def _wrote(self, line: bytes, mark: Mark) -> None:
+    def _write(self, row: UsageRow, mark: Mark) -> None:
+        line = _final_line(row)
+        self._writer.append(line)
         self.bytes += len(line)
         self.ended += 1
         self._marks.give_back(mark)
@@ -181,9 +193,7 @@ class Book:
             log.error("usage cannot be written down in %s (%s); requests are refused", self._directory, self.problem)
 
 
-def _final_line(call: Call) -> bytes:
-    row = call.row()
-    assert row is not None  # noqa: S101 - what was accepted has a key, and an outcome in the end
+def _final_line(row: UsageRow) -> bytes:
     return line_of(
         Final(
             row.request_id,

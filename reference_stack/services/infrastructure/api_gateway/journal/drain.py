@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,6 +57,29 @@ class Drain:
         self.done += len(self._rows)
         self._rows = []
         self._remove_settled()
+        return True
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that the lane holds was read and is stored."""
+        if self._rows or self._file is None:
+            return False
+        number, path = segments(self._folder)[-1]
+        return number == self._number and self._file.tell() == path.stat().st_size
+
+    def settled(self, rows: Sequence[UsageRow]) -> None:
+        """Hear that `rows` were stored although their ends are not in the lane; their acceptance was read."""
+        self._fold.settled(rows)
+
+    def clear(self) -> bool:
+        """Remove all segments, the one being written included, to make room; return whether nothing needs them.
+
+        For a writer that finds no room; what it writes next it writes into a new segment.
+        """
+        if not self.caught_up or self._fold.open:
+            return False
+        for _, path in segments(self._folder):
+            self._remove(path)
         return True
 
     async def finish(self) -> bool:

@@ -55,6 +55,13 @@ class Fold:
             if segment is not None:
                 self._unsettled[segment] -= 1
 
+    def settled(self, rows: Iterable[UsageRow]) -> None:
+        """Note that `rows` were stored although their ends were never read."""
+        for row in rows:
+            found = self.open.pop(row.request_id, None)
+            if found is not None:
+                self._unsettled[found[1]] -= 1
+
     def needs(self, segment: int) -> bool:
         """Whether a request that was accepted in this segment is open or not stored."""
         return self._unsettled[segment] > 0

@@ -98,6 +98,21 @@ class DiskJournal:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S) if drain is not None and drain.behind else _IDLE_S
             await asyncio.sleep(pause_s)
 
+    async def _make_room(self, drain: Drain) -> None:
+        """Where the disk is full of this very journal: once all of it is stored, begin anew.
+
+        Requests that ended meanwhile are stored from memory, for their ends find no room.
+        """
+        if not drain.caught_up:
+            return
+        owed = self._book.owed
+        if owed and not await self._store.add(owed):
+            return
+        self._book.settled(owed)
+        drain.settled(owed)
+        if drain.clear():
+            self._book.recover()
+
     async def _adopt(self) -> None:
         while True:
             try:
@@ -110,10 +125,13 @@ class DiskJournal:
 
     async def _step(self, drain: Drain) -> bool:
         try:
-            return await drain.step()
+            more = await drain.step()
+            if not more and self._book.problem:
+                await self._make_room(drain)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, shipping goes on when it is right again
             self._note(error)
             return False
+        return more
 
     def _follow(self) -> Drain | None:
         """Return what ships this process's own lane, None while there is no lane."""

@@ -25,6 +25,7 @@ class SegmentWriter:
         self._segment_bytes = segment_bytes
         self._descriptor = -1
         self._size = 0
+        self._number = 0
         self.rotate()
 
     def append(self, line: bytes) -> None:
@@ -41,7 +42,8 @@ class SegmentWriter:
 
     def rotate(self) -> None:
         """End the segment and begin the next. Raises OSError; nothing is appended then."""
-        number = max((number for number, _ in segments(self._folder)), default=0) + 1
+        number = max((number for number, _ in segments(self._folder)), default=0)
+        number = max(number, self._number) + 1  # never one that was there: who reads has passed it
         path = segment_path(self._folder, number)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
@@ -55,7 +57,7 @@ class SegmentWriter:
                 path.unlink()
             raise
         self.close()
-        self._descriptor, self._size = descriptor, len(head)
+        self._descriptor, self._number, self._size = descriptor, number, len(head)
         self._syncer.follow(descriptor)
 
     def close(self) -> None:
