@@ -102,6 +102,13 @@ def healthy(ask: Ask, *, model: str = "", usage_tokens: int | None = None, wait_
     yield Act(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
 
 
+def paced(ask: Ask) -> Iterator[Act]:
+    """Answer as it should be, but a tick late and a tick after each token."""
+    yield Act(pause_s=ask.tick_s)
+    for act in healthy(ask):
+        yield act._replace(pause_s=ask.tick_s if act.tokens and ask.stream else 0.0)
+
+
 def broken(ask: Ask, *, then: str, after: int = 2, tail: bytes = b"") -> Iterator[Act]:
     """Send `after` tokens, or half a body without streaming, then `tail`, then stop as `then` says."""
     if not ask.stream:
@@ -194,6 +201,7 @@ def _object(ask: Ask, kind: str, model: str) -> dict[str, object]:
 
 BEHAVIOURS: Mapping[str, Behaviour] = {
     "healthy": healthy,
+    "paced": paced,
     "slow_start": partial(healthy, wait_ticks=1),
     "killed_before_first_byte": partial(broken, then="reset", after=0),
     "closed_before_first_byte": partial(broken, then="close", after=0),

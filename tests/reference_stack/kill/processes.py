@@ -1,0 +1,178 @@
+"""What a campaign kills: PostgreSQL, and gateway processes that share one listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import asyncpg
+import psutil
+
+from reference_stack.orchestration import ports, readiness
+from reference_stack.orchestration.process import bound
+from reference_stack.schemas.api.keys import digest_of
+from reference_stack.schemas.configuration.database import DatabaseSettings
+from reference_stack.services.infrastructure.api_gateway.journal.lane import is_held, lanes, segments
+from reference_stack.services.integration.database.embedded import EmbeddedPostgres
+
+CACHE = Path(__file__).parents[3] / ".hxp" / "cache"
+KEY = "key-of-the-campaign"
+PEPPER = "a pepper for tests alone"
+_START_S = 60.0
+
+
+async def until(true: Callable[[], bool], what: str, within_s: float = _START_S) -> None:
+    """Wait until it is `true`, or fail with `what`."""
+    ends = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < ends, what
+        await asyncio.sleep(0.01)
+
+
+class Postgres:
+    """A PostgreSQL that keeps what it acknowledged through a crash (`fsync` is on)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._reservation = ports.reserve()
+        self.settings = DatabaseSettings(port=self._reservation.port)
+        self._program = EmbeddedPostgres(self.settings, folder, CACHE).prepare()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.crashes = 0
+
+    async def start(self) -> None:
+        self._begin()
+        where = self.settings
+        ends = time.monotonic() + _START_S
+        while reason := await readiness.postgres(where.host, where.port, where.user, where.database)():
+            assert time.monotonic() < ends, reason
+            await asyncio.sleep(0.02)
+
+    def _begin(self) -> None:
+        with (self._folder / "postgres.log").open("ab") as log:
+            argv = bound((*self._program.argv, "-c", "fsync=on"), os.getpid())
+            self._process = subprocess.Popen(argv, stdout=log, stderr=log, user=self._program.user_id)
+
+    async def stop(self, number: int = signal.SIGINT) -> None:
+        """End it as `number` does; SIGQUIT is what `pg_ctl -m immediate` sends."""
+        if self._process is None:
+            return
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.send_signal(number)
+        await asyncio.to_thread(self._process.wait, 30)
+        await asyncio.to_thread(psutil.wait_procs, family, 30)
+        self._process = None
+
+    async def crash(self) -> None:
+        self.crashes += 1
+        await self.stop(signal.SIGQUIT)
+        await self.start()
+
+    async def rows(self) -> list[asyncpg.Record]:
+        """Return what the usage log says; nothing while it has no table."""
+        connection = await asyncpg.connect(self.settings.dsn)
+        try:
+            statement = "SELECT request_id, client_request_id, outcome, status, output_tokens FROM usage"
+            return list(await connection.fetch(statement))
+        finally:
+            await connection.close()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._reservation.close()
+
+
+class Worker:
+    """One gateway process."""
+
+    def __init__(self, argv: Sequence[str], fd: int, log: Path) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                bound(argv, os.getpid()), stdout=output, stderr=output, pass_fds=(fd,), env=_environment()
+            )
+
+    @property
+    def serves(self) -> bool:
+        return self.process.poll() is None and b"Application startup complete" in self._log.read_bytes()
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
+class Gateway:
+    """Worker processes on one socket that outlives them, as a gateway's parent has it."""
+
+    def __init__(self, folder: Path, base_url: str, dsn: str, *, workers: int, **journal: object) -> None:
+        self.folder = folder
+        self.directory = folder / "journal"
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.port = int(self._socket.getsockname()[1])
+        (folder / "pepper").write_text(PEPPER)
+        settings = {
+            "upstreams": {"scripted": {"base_url": base_url}},
+            "keys": [{"id": "campaign", "hash": digest_of(KEY.encode(), PEPPER.encode()).hex(), "tenant": "red"}],
+            "pepper_file": str(folder / "pepper"),
+            "database_dsn": dsn,
+            "journal": {"directory": str(self.directory), "segment_bytes": 65536, **journal},
+        }
+        (folder / "settings.json").write_text(json.dumps(settings))
+        self._count = workers
+        self._started = 0
+        self.workers: list[Worker] = []
+        self.kills = 0
+
+    def __enter__(self) -> Self:
+        self.workers = [self.start() for _ in range(self._count)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.process.kill()
+            worker.process.wait()
+        self._socket.close()
+
+    def start(self, *before: str) -> Worker:
+        """Start one more process; `before` are words before its command line."""
+        self._started += 1
+        serve = (sys.executable, "-m", "reference_stack", "serve", "api_gateway")
+        told = ("--settings", str(self.folder / "settings.json"), "--fd", str(self._socket.fileno()))
+        return Worker((*before, *serve, *told), self._socket.fileno(), self.folder / f"gateway-{self._started}.log")
+
+    async def kill(self, victims: Sequence[int]) -> None:
+        """SIGKILL these workers once they serve, and put new ones in their places."""
+        await until(lambda: all(self.workers[victim].serves for victim in victims), "a worker does not start")
+        for victim in victims:
+            self.workers[victim].process.kill()
+            self.kills += 1
+        for victim in victims:
+            self.workers[victim].process.wait()
+            self.workers[victim] = self.start()
+
+    async def stop(self) -> None:
+        """Wait until the living have adopted what the dead left, then stop them in good order."""
+        await until(lambda: all(worker.serves for worker in self.workers), "a worker does not start")
+        await until(lambda: not self.left(), f"nobody adopted {self.left()}")
+        for worker in self.workers:
+            worker.process.send_signal(signal.SIGTERM)
+        for worker in self.workers:
+            assert await asyncio.to_thread(worker.process.wait, 30) == 0, worker.log()
+
+    def left(self) -> list[Path]:
+        """The lanes of the dead in which something is."""
+        return [lane for lane in lanes(self.directory) if segments(lane) and not is_held(lane)]
