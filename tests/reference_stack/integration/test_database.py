@@ -23,6 +23,7 @@ from reference_stack.services.integration.database.port import (
     Drawn,
     RowsRefused,
     Unavailable,
+    UsageSum,
     UsageTotal,
 )
 from reference_stack.services.integration.database.postgres import PostgresDatabase
@@ -238,6 +239,29 @@ async def test_totals_are_per_key_and_model_and_time(database: Database) -> None
     ]
     assert await database.usage.key_totals("k0", *DAY) == [UsageTotal("k0", "mixtral", 1, 10, 5)]
     assert await database.usage.key_totals("k2", *DAY) == []
+
+
+async def test_sums_tell_how_requests_ended(database: Database) -> None:
+    """What was used is told by key, tenant and model, with how it ended and how much of it the model reported."""
+    rows = [
+        row(1),
+        row(2, outcome="interrupted", exact=False, prompt_tokens=None),
+        row(3, outcome="cancelled"),
+        row(4, outcome="failed", tenant="other"),
+        row(90_000),
+    ]
+    await database.usage.add(rows)
+    assert await database.usage.sums(*DAY) == [
+        UsageSum("k1", "acme", "mixtral", 3, 1, 1, 1, 0, 1, 20, 15),
+        UsageSum("k1", "other", "mixtral", 1, 0, 0, 0, 1, 0, 10, 5),
+    ]
+
+
+async def test_what_is_stored_is_known(database: Database) -> None:
+    """Of ids those are told that have a row."""
+    await database.usage.add([row(1), row(2)])
+    assert await database.usage.known([row(2).request_id, "nobody's"]) == {row(2).request_id}
+    assert await database.usage.known([]) == set()
 
 
 @pytest.mark.parametrize(

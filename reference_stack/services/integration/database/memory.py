@@ -16,7 +16,9 @@ from reference_stack.services.integration.database.port import (
     SpendStore,
     Unavailable,
     UsageStore,
+    UsageSum,
     UsageTotal,
+    summed,
 )
 
 _MOST = 2**63 - 1
@@ -92,6 +94,13 @@ class MemoryUsage:
 
     async def request_ids(self, since: datetime, until: datetime) -> list[str]:
         return [row.request_id for row in self._between(since, until)]
+
+    async def sums(self, since: datetime, until: datetime) -> list[UsageSum]:
+        return summed(self._between(since, until))
+
+    async def known(self, request_ids: Sequence[str]) -> set[str]:
+        self._database.check()
+        return set(request_ids) & set(self._rows)
 
     async def totals(self, since: datetime, until: datetime) -> list[UsageTotal]:
         groups: dict[tuple[str, str], list[UsageRow]] = {}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, get_args
 
 from reference_stack.errors import StackError
 from reference_stack.schemas.api.keys import Alter, KeyFeed, KeyRepository, StoredKey
 from reference_stack.schemas.api.runs import JudgedRun, RunVerdict
-from reference_stack.schemas.api.usage import UsageRepository, UsageRow
+from reference_stack.schemas.api.usage import Outcome, UsageRepository, UsageRow
 
 _SHARES = 16
 
@@ -38,6 +38,44 @@ class UsageTotal:
     requests: int
     prompt_tokens: int
     output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSum:
+    """What one key of one tenant used of one model, and how its requests ended.
+
+    `inexact` are those whose tokens the model did not report: they count what was relayed.
+    """
+
+    key_id: str
+    tenant: str
+    model: str
+    requests: int
+    complete: int
+    interrupted: int
+    cancelled: int
+    failed: int
+    inexact: int
+    prompt_tokens: int
+    output_tokens: int
+
+
+def summed(rows: Iterable[UsageRow]) -> list[UsageSum]:
+    """Return the sums of `rows`."""
+    groups: dict[tuple[str, str, str], list[UsageRow]] = {}
+    for row in rows:
+        groups.setdefault((row.key_id, row.tenant, row.model), []).append(row)
+    return [
+        UsageSum(
+            *group,
+            requests=len(found),
+            **{outcome: sum(row.outcome == outcome for row in found) for outcome in get_args(Outcome)},
+            inexact=sum(not row.exact for row in found),
+            prompt_tokens=sum(row.prompt_tokens or 0 for row in found),
+            output_tokens=sum(row.output_tokens for row in found),
+        )
+        for group, found in sorted(groups.items())
+    ]
 
 
 class KeyStore(KeyRepository, Protocol):
@@ -122,6 +160,14 @@ class UsageStore(UsageRepository, Protocol):
 
     async def key_totals(self, key_id: str, since: datetime, until: datetime) -> list[UsageTotal]:
         """Return the sums of one key, in the order of its models."""
+        ...
+
+    async def sums(self, since: datetime, until: datetime) -> list[UsageSum]:
+        """Return what was used over [since, until), by key, tenant and model and in that order."""
+        ...
+
+    async def known(self, request_ids: Sequence[str]) -> set[str]:
+        """Return those of `request_ids` that are here."""
         ...
 
 

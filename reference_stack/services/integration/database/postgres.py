@@ -18,6 +18,7 @@ from reference_stack.services.integration.database.port import (
     RunStore,
     SpendStore,
     UsageStore,
+    UsageSum,
     UsageTotal,
 )
 from reference_stack.services.integration.database.postgres_feed import PostgresFeed
@@ -33,6 +34,14 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
     $9::bool[], $10::bigint[], $11::bigint[], $12::bool[], $13::timestamptz[], $14::float8[], $15::bool[])
 ON CONFLICT (request_id) DO NOTHING"""
 _IDS = "SELECT request_id FROM usage WHERE accepted >= $1 AND accepted < $2 ORDER BY accepted, request_id"
+_KNOWN = "SELECT request_id FROM usage WHERE request_id = ANY($1)"
+_USED = """
+SELECT key_id, tenant, model, count(*) AS requests, count(*) FILTER (WHERE outcome = 'complete') AS complete,
+    count(*) FILTER (WHERE outcome = 'interrupted') AS interrupted,
+    count(*) FILTER (WHERE outcome = 'cancelled') AS cancelled, count(*) FILTER (WHERE outcome = 'failed') AS failed,
+    count(*) FILTER (WHERE NOT exact) AS inexact, coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
+    sum(output_tokens)::bigint AS output_tokens
+FROM usage WHERE accepted >= $1 AND accepted < $2 GROUP BY key_id, tenant, model"""
 _SUMS = """
 SELECT key_id, model, count(*) AS requests, coalesce(sum(prompt_tokens), 0) AS prompt_tokens,
     sum(output_tokens) AS output_tokens
@@ -102,6 +111,15 @@ class PostgresUsage:
     async def request_ids(self, since: datetime, until: datetime) -> list[str]:
         rows = await self._pool.run(lambda connection: connection.fetch(_IDS, since, until))
         return [row["request_id"] for row in rows]
+
+    async def sums(self, since: datetime, until: datetime) -> list[UsageSum]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_USED, since, until))
+        found = [UsageSum(**{name: row[name] for name in row.keys()}) for row in rows]  # noqa: SIM118 - a Record is no dict
+        return sorted(found, key=lambda each: (each.key_id, each.tenant, each.model))
+
+    async def known(self, request_ids: Sequence[str]) -> set[str]:
+        rows = await self._pool.run(lambda connection: connection.fetch(_KNOWN, list(request_ids)))
+        return {row["request_id"] for row in rows}
 
     async def totals(self, since: datetime, until: datetime) -> list[UsageTotal]:
         return await self._sums(_TOTALS, since, until)
