@@ -106,6 +106,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def gateway_kill(session: nox.Session) -> None:
+    """60 SIGKILLs of the gateway and 24 crashes of PostgreSQL under load: no usage row is lost, doubled or wrong."""
+    install(session, "dev")
+    session.run("pytest", "-s", "tests/reference_stack/kill", *session.posargs, env={"HXP_KILL_SIZE": "night"})
+
+
+@nox.session
 def perf(session: nox.Session) -> None:
     """Run one performance profile and judge it: nox -s perf -- --model mixtral"""
     install(session, "run")

@@ -43,6 +43,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         "metrics": _metrics,
         "history": _history,
         "gateway": _gateway,
+        "usage": _usage,
         "down": _down,
         "status": _status,
     }
@@ -65,6 +66,13 @@ def _gateway(options: argparse.Namespace) -> int:
     from reference_stack.orchestration.commanding import run
 
     return run(options.action, options.folder, options.control, as_json=options.json)
+
+
+def _usage(options: argparse.Namespace) -> int:
+    from reference_stack.usage.command import Asked, usage
+
+    by = tuple(name for name in ("key", "tenant", "model") if name in options.by or not options.by)
+    return usage(Asked(options.folder, options.settings, by, options.since, options.until, options.json))
 
 
 def _down(options: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     gateway.add_argument("action", choices=("status", "restart", "reload", "drain"))
     gateway.add_argument("--control", type=Path, metavar="FILE", help="its process.control, if no stack started it")
     gateway.add_argument("--json", action="store_true", help="with status: one line of JSON instead of a table")
+    _add_usage(commands.add_parser("usage", help="what was used, by key, tenant and model"))
     down = commands.add_parser("down", help="stop the stack")
     status = commands.add_parser("status", help="show what runs; exit 5 if something is down")
     status.add_argument("--watch", action="store_true", help="again every second, with health and alerts, until Ctrl-C")
@@ -117,6 +118,17 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
     calibrate.add_argument("--folder", type=Path, default=Path("reports/calibration"), help="where measured runs go")
     calibrate.add_argument("--out", type=Path, metavar="FILE", help="write the calibrated device here (YAML)")
     calibrate.add_argument("--evaluations", type=int, default=200, metavar="N", help="tries of the fit at most")
+
+
+def _add_usage(usage: argparse.ArgumentParser) -> None:
+    usage.add_argument("--since", default="", metavar="TIME", help="a date, a date and time (UTC), or 24h, 7d ago")
+    usage.add_argument("--until", default="", metavar="TIME", help="the same; the time itself is not in it")
+    usage.add_argument(
+        "--by", action="append", default=[], choices=("key", "tenant", "model"), help="sum by this; repeatable"
+    )
+    usage.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
+    usage.add_argument("--settings", type=Path, metavar="FILE", help="those of a gateway that this stack did not start")
+    usage.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
 
 
 def _add_history(history: argparse.ArgumentParser) -> None:

@@ -1,0 +1,1 @@
+"""What was used, by whom and of what: the command `hxp-stack usage`."""
