@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -46,6 +46,7 @@ finals = st.builds(
     st.booleans(),
     seconds,
     seconds,
+    st.booleans(),
 )
 records: st.SearchStrategy[Record] = st.just(Opened(FORMAT)) | accepted | finals
 
@@ -102,6 +103,11 @@ def test_a_row_comes_back_as_it_was(final: Final) -> None:
     """A usage row survives its way through a line."""
     assert final_of(final.row()) == final
     assert scan(line_of(final)).records == [final]
+
+
+def test_a_record_has_every_column_of_a_row() -> None:
+    """A column that rows gain is written down too."""
+    assert Final.__struct_fields__ == tuple(field.name for field in fields(UsageRow))
 
 
 def test_half_a_character_does_not_cost_the_row() -> None:

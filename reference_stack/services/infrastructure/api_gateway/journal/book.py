@@ -12,7 +12,7 @@ from reference_stack.schemas.configuration.api_gateway import JournalSettings
 from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.journal.lane import Lane, claim
 from reference_stack.services.infrastructure.api_gateway.journal.marks import Mark, Marks
-from reference_stack.services.infrastructure.api_gateway.journal.record import Accepted, Final, line_of
+from reference_stack.services.infrastructure.api_gateway.journal.record import Accepted, final_of, line_of
 from reference_stack.services.infrastructure.api_gateway.journal.segment import SegmentWriter
 from reference_stack.services.infrastructure.api_gateway.journal.sync import Syncer
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, overloaded
@@ -176,7 +176,7 @@ class Book:
         self._lane, self._marks, self._syncer = lane, marks, syncer
 
     def _write(self, row: UsageRow, mark: Mark) -> None:
-        line = _final_line(row)
+        line = line_of(final_of(row))
         self._writer.append(line)
         self.bytes += len(line)
         self.ended += 1
@@ -191,27 +191,6 @@ class Book:
         if not self._said:
             self._said = True
             log.error("usage cannot be written down in %s (%s); requests are refused", self._directory, self.problem)
-
-
-def _final_line(row: UsageRow) -> bytes:
-    return line_of(
-        Final(
-            row.request_id,
-            row.client_request_id,
-            row.key_id,
-            row.tenant,
-            row.model,
-            row.route,
-            row.outcome,
-            row.status,
-            row.stream,
-            row.prompt_tokens,
-            row.output_tokens,
-            row.exact,
-            row.accepted_at_s,
-            row.took_s,
-        )
-    )
 
 
 def _refusal() -> Refusal:

@@ -8,7 +8,7 @@ tells what was changed since.
 from __future__ import annotations
 
 import zlib
-from dataclasses import astuple
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -64,6 +64,7 @@ class Final(msgspec.Struct, frozen=True, array_like=True, tag="final"):
 
 
 Record = Opened | Accepted | Final
+_fields_of = attrgetter(*Final.__struct_fields__)
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
@@ -88,7 +89,7 @@ def line_of(record: Record) -> bytes:
 
 
 def final_of(row: UsageRow) -> Final:
-    return Final(*astuple(row))
+    return Final(*_fields_of(row))
 
 
 def scan(data: bytes) -> Scan:
