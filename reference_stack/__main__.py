@@ -44,6 +44,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         "history": _history,
         "gateway": _gateway,
         "usage": _usage,
+        "keys": _keys,
         "down": _down,
         "status": _status,
     }
@@ -73,6 +74,13 @@ def _usage(options: argparse.Namespace) -> int:
 
     by = tuple(name for name in ("key", "tenant", "model") if name in options.by or not options.by)
     return usage(Asked(options.folder, options.settings, by, options.since, options.until, options.json))
+
+
+def _keys(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.keying import Asked, run
+
+    given = vars(options)
+    return run(Asked(**{name: given[name] for name in Asked.__dataclass_fields__}))
 
 
 def _down(options: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     _add_metrics(commands.add_parser("metrics", help="what Prometheus and Grafana are given"))
     _add_storage(commands.add_parser("storage", help="bring in, verify, keep, export and clear artefacts"))
     _add_config(commands.add_parser("config", help="show, check and compare what the services are set to"))
+    _add_keys(commands.add_parser("keys", help="make, show, limit, rotate and revoke the gateway's keys"))
     _add_history(commands.add_parser("history", help="list past runs, or search them in plain words"))
     gateway = commands.add_parser("gateway", help="renew, reload, drain or show the workers of a running gateway")
     gateway.add_argument("action", choices=("status", "restart", "reload", "drain"))
@@ -129,6 +130,25 @@ def _add_usage(usage: argparse.ArgumentParser) -> None:
     usage.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     usage.add_argument("--settings", type=Path, metavar="FILE", help="those of a gateway that this stack did not start")
     usage.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
+
+
+def _add_keys(keys: argparse.ArgumentParser) -> None:
+    keys.add_argument("action", choices=("create", "list", "show", "limit", "rotate", "revoke"))
+    keys.add_argument("name", nargs="?", default="", metavar="ID", help="the key's id; made up with create")
+    keys.add_argument("--label", metavar="TEXT", help="what the key is for")
+    keys.add_argument("--tenant", metavar="NAME", help="whose it is; with list: only these")
+    keys.add_argument("--model", action="append", metavar="NAME", help="what it may use: all unless given; repeatable")
+    keys.add_argument("--rpm", metavar="N", help="requests a minute; none: no limit")
+    keys.add_argument("--tpm", metavar="N", help="tokens a minute, prompt and output; none: no limit")
+    keys.add_argument("--concurrent", metavar="N", help="requests at a time; none: no limit")
+    keys.add_argument("--budget", metavar="N", help="tokens for the key's whole life; none: no limit")
+    keys.add_argument("--taken", metavar="N", help="with limit: so many tokens of the budget are taken")
+    keys.add_argument("--answers", choices=("off", "exact", "sampled"), help="which answers may be kept ones")
+    keys.add_argument("--expires", metavar="WHEN", help="30d, 12h, 2027-01-31, a time with its zone, or never")
+    keys.add_argument("--grace", default="0s", metavar="TIME", help="with rotate: the secret before lives on, 1h or 7d")
+    keys.add_argument("--settings", type=Path, metavar="FILE", help="the gateway's settings; else those of --folder")
+    keys.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
+    keys.add_argument("--json", action="store_true", help="JSON: one line a key")
 
 
 def _add_history(history: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, Field, model_validator
 
 from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeptAnswers, KeyLimits
+from reference_stack.schemas.configuration.admin import AdminSettings
 from reference_stack.schemas.configuration.base import Secret, Settings
 from reference_stack.schemas.configuration.process import MetricsDoorSettings, ProcessSettings
 from reference_stack.schemas.configuration.upstream import RoutingSettings, UpstreamSettings
@@ -129,6 +130,7 @@ class ApiGatewaySettings(Settings):
     limits: LimitSettings = LimitSettings()
     routing: RoutingSettings = RoutingSettings()
     answers: AnswerSettings = AnswerSettings()
+    admin: AdminSettings | None = None
     journal: JournalSettings = JournalSettings()
     workers: int = Field(default=1, ge=1, le=64)
     process: ProcessSettings = ProcessSettings()
@@ -140,6 +142,8 @@ class ApiGatewaySettings(Settings):
             raise ValueError("give pepper_file or pepper_env, not both")
         if (self.keys or self.database_dsn) and self.pepper_file is None and self.pepper_env is None:
             raise ValueError("keys need a pepper: give pepper_file or pepper_env")
+        if self.admin is not None and self.database_dsn is None:
+            raise ValueError("admin needs a database: give database_dsn")
         for what, names in (("id", [key.id for key in self.keys]), ("hash", [key.hash for key in self.keys])):
             if len(set(names)) < len(names):
                 raise ValueError(f"two keys have the same {what}")

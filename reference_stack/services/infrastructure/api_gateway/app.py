@@ -18,6 +18,8 @@ from reference_stack.place import Place
 from reference_stack.schemas.api.keys import KeyFeed, KeyRepository
 from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
+from reference_stack.services.infrastructure.api_gateway.admin.door import admin_router
+from reference_stack.services.infrastructure.api_gateway.admin.keys import add_keys
 from reference_stack.services.infrastructure.api_gateway.asgi import Relayed
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
 from reference_stack.services.infrastructure.api_gateway.cache import cache_at
@@ -28,6 +30,7 @@ from reference_stack.services.infrastructure.api_gateway.hot.door import Door
 from reference_stack.services.infrastructure.api_gateway.hot.protocol import GatewayProtocol
 from reference_stack.services.infrastructure.api_gateway.journal.journal import DiskJournal
 from reference_stack.services.infrastructure.api_gateway.keys.answers import SharedAnswers
+from reference_stack.services.infrastructure.api_gateway.keys.keeper import Keeper
 from reference_stack.services.infrastructure.api_gateway.keys.limits import LeasedLimits
 from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
 from reference_stack.services.infrastructure.api_gateway.keys.usage import usage_of
@@ -154,6 +157,10 @@ def _application(
         redirect_slashes=False,
     )
     app.include_router(_api(settings, database, story, Relayed(story, pool)))
+    if settings.admin is not None and database is not None:
+        admin = admin_router(settings.admin)
+        add_keys(admin, Keeper(database.keys, database.spend, settings.pepper()), database.usage, settings.limits)
+        app.include_router(admin)
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, settlement=settlement)
     door = Door(story, pool, settlement, (CHAT, COMPLETIONS) if settings.hot_path else ())

@@ -18,8 +18,7 @@ async def usage_of(key: ApiKey, database: Database | None, asked: Mapping[str, s
 
     Raises Refusal 400 for what is no time, 503 when usage cannot be read.
     """
-    until = _time(asked, "until") or datetime.now(UTC)
-    since = _time(asked, "since") or until - _LATELY
+    since, until = span(asked)
     if database is None:
         raise Refusal(503, "usage_unavailable", "usage is not stored here", retry_after_s=60)
     try:
@@ -38,6 +37,12 @@ async def usage_of(key: ApiKey, database: Database | None, asked: Mapping[str, s
         "answers": key.answers,
         "expires": None if key.expires is None else key.expires.isoformat(),
     }
+
+
+def span(asked: Mapping[str, str]) -> tuple[datetime, datetime]:
+    """Return `since` and `until` as `asked`, else the last thirty days. Raises Refusal 400 for what is no time."""
+    until = _time(asked, "until") or datetime.now(UTC)
+    return _time(asked, "since") or until - _LATELY, until
 
 
 def _time(asked: Mapping[str, str], name: str) -> datetime | None:

@@ -1,0 +1,1 @@
+"""The admin API: a door of its own, closed unless the settings give it a token."""
