@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, HttpUrl, field_validator, model_validator
 
@@ -31,9 +31,37 @@ class BackendSettings(Settings):
         return url
 
 
-class UpstreamSettings(Settings):
-    """A model's servers: one by its `base_url`, or several as `backends`.
+class ParameterSettings(Settings):
+    """What values a parameter may have that the gateway does not know of itself; it is passed on as it is.
 
+    `low` and `high` bound numbers, both included; `longest` bounds texts, in characters; `words` are all that `one_of`
+    takes; `object` is bounded by the body alone.
+    """
+
+    kind: Literal["boolean", "integer", "number", "text", "one_of", "object"]
+    low: float = -(2.0**31)
+    high: float = 2.0**31 - 1
+    longest: Annotated[int, Field(ge=1, le=2**20)] = 1024
+    words: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("no number lies between low and high: low is the larger")
+        if (self.kind == "one_of") is not bool(self.words):
+            raise ValueError("words belong to the kind one_of, which needs them")
+        return self
+
+
+Route = Literal["chat", "completions", "embeddings"]
+# What the gateway itself reads or writes of a request.
+_ITS_OWN = frozenset({"cache_salt", "input", "messages", "model", "prompt", "stream", "stream_options"})
+
+
+class UpstreamSettings(Settings):
+    """A model's servers: one by its `base_url`, or several as `backends`; what they serve and take.
+
+    `parameters` are those that its requests may carry beside the ones that the gateway knows, or with another range.
     With `cache_salt` each tenant's requests carry a salt of their own, so that vLLM's prefix cache does not tell one
     tenant by its speed what another asked; a server that refuses unknown parameters needs it off.
     """
@@ -43,6 +71,18 @@ class UpstreamSettings(Settings):
     max_in_flight: _Positive | None = None
     cache_salt: bool = True
     backends: tuple[BackendSettings, ...] = ()
+    routes: Annotated[frozenset[Route], Field(min_length=1)] = frozenset({"chat", "completions"})
+    parameters: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")], ParameterSettings] = Field(
+        default_factory=dict
+    )
+
+    @field_validator("parameters")
+    @classmethod
+    def _not_its_own(cls, named: dict[str, ParameterSettings]) -> dict[str, ParameterSettings]:
+        taken = sorted(_ITS_OWN & named.keys())
+        if taken:
+            raise ValueError(f"the gateway itself sees to {', '.join(taken)}")
+        return named
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

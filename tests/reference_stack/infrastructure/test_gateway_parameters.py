@@ -10,21 +10,24 @@ from hypothesis import strategies as st
 
 from reference_stack.schemas.api.keys import ApiKey
 from reference_stack.schemas.configuration.api_gateway import LimitSettings
-from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS, Asked, Reader
+from reference_stack.schemas.configuration.upstream import UpstreamSettings
+from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS, EMBEDDINGS, Asked, Reader
 from reference_stack.services.infrastructure.api_gateway.parameters import chat_parameters, completion_parameters
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from tests.reference_stack.infrastructure.conftest import Gateway, chat
 
 LIMITS = LimitSettings()
 RULES = {**chat_parameters(LIMITS), **completion_parameters(LIMITS)}
-READER = Reader(LIMITS, frozenset({"mixtral"}))
+MODEL = {"base_url": "http://127.0.0.1:1/v1"}
+READER = Reader(LIMITS, {"mixtral": UpstreamSettings.model_validate(MODEL)})
+EVERYBODY = ApiKey("a", b"", frozenset("*"))
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "p", "schema": {"type": "object"}}}
 
 
 def read(body: dict[str, object], route: str = CHAT) -> Asked:
-    return READER.read(route, json.dumps(body).encode(), ApiKey("a", b"", frozenset("*")))
+    return READER.read(route, json.dumps(body).encode(), EVERYBODY)
 
 
 GOOD: list[dict[str, object]] = [
@@ -191,3 +194,111 @@ def test_no_value_breaks_a_rule(name: str, value: object) -> None:
 
     assert isinstance(problem, str)
     assert len(problem) < 1000
+
+
+OWN = {
+    "parameters": {
+        "top_a": {"kind": "number", "low": 0, "high": 1},
+        "lanes": {"kind": "integer", "low": 1, "high": 4},
+        "fast": {"kind": "boolean"},
+        "mode": {"kind": "one_of", "words": ["thrifty", "eager"]},
+        "note": {"kind": "text", "longest": 5},
+        "extra": {"kind": "object"},
+        "temperature": {"kind": "number", "low": 0, "high": 1},
+    }
+}
+OWN_READER = Reader(
+    LIMITS,
+    {"mixtral": UpstreamSettings.model_validate(MODEL | OWN), "phi3": UpstreamSettings.model_validate(MODEL)},
+)
+FURTHER: list[tuple[str, object, object]] = [
+    ("top_a", 0.5, 1.5),
+    ("lanes", 4, 5),
+    ("lanes", 1, 1.5),
+    ("fast", True, "yes"),
+    ("mode", "eager", "lazy"),
+    ("note", "12345", "123456"),
+    ("extra", {"a": [1]}, [1]),
+    ("temperature", 1, 1.5),
+]
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), FURTHER, ids=str)
+def test_a_model_may_take_parameters_of_its_own(name: str, good: object, bad: object) -> None:
+    """What the settings name is passed on as it is within its range, and refused by name beyond."""
+    body = json.dumps(chat(**{name: good})).encode()
+    assert OWN_READER.read(CHAT, body, EVERYBODY).body == body
+    with pytest.raises(Refusal) as refused:
+        OWN_READER.read(CHAT, json.dumps(chat(**{name: bad})).encode(), EVERYBODY)
+    assert (refused.value.code, refused.value.param) == ("invalid_value", name)
+
+
+@pytest.mark.parametrize("key", [ApiKey("a", b"", frozenset({"phi3"})), ApiKey("a", b"", frozenset("*"))])
+def test_only_that_model_takes_them(key: ApiKey) -> None:
+    """Another model refuses them, and a key that may not use the model learns nothing of what it takes."""
+    model = "mixtral" if key.models == {"phi3"} else "phi3"
+    with pytest.raises(Refusal) as refused:
+        OWN_READER.read(CHAT, json.dumps(chat(model=model, top_a=0.5)).encode(), key)
+    assert (refused.value.code, refused.value.param) == ("unknown_parameter", "top_a")
+
+
+EMBEDDER = Reader(LIMITS, {"mixtral": UpstreamSettings.model_validate(MODEL | {"routes": ["embeddings"]})})
+
+
+def embed(**more: object) -> dict[str, object]:
+    return {"model": "mixtral", "input": "some words", **more}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"input": ["a", "b"]},
+        {"input": [1, 2]},
+        {"input": [[1], [2, 3]]},
+        {"encoding_format": "base64", "dimensions": 8, "user": "u"},
+    ],
+    ids=str,
+)
+def test_embeddings_are_taken(more: dict[str, object]) -> None:
+    """Each form of input passes unchanged, and counts no output."""
+    body = json.dumps(embed(**more)).encode()
+    asked = EMBEDDER.read(EMBEDDINGS, body, EVERYBODY)
+    assert (asked.body, asked.stream) == (body, False)
+    assert asked.estimated_tokens == asked.estimated_prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("input", ""),
+        ("input", []),
+        ("input", [[]]),
+        ("input", ["a", 1]),
+        ("input", [""]),
+        ("input", [-1]),
+        ("encoding_format", "bytes"),
+        ("dimensions", 0),
+    ],
+)
+def test_bad_embeddings_are_refused(name: str, value: object) -> None:
+    """What vLLM refuses, and what is no JSON in the answer, stops here."""
+    with pytest.raises(Refusal) as refused:
+        EMBEDDER.read(EMBEDDINGS, json.dumps(embed(**{name: value})).encode(), EVERYBODY)
+    assert (refused.value.code, refused.value.param) == ("invalid_value", name)
+
+
+@pytest.mark.parametrize("name", ["stream", "messages", "max_tokens", "cache_salt"])
+def test_what_is_no_parameter_of_embeddings_is_unknown(name: str) -> None:
+    """Parameters of the other routes are refused by name."""
+    with pytest.raises(Refusal) as refused:
+        EMBEDDER.read(EMBEDDINGS, json.dumps(embed(**{name: True})).encode(), EVERYBODY)
+    assert (refused.value.code, refused.value.param) == ("unknown_parameter", name)
+
+
+def test_a_route_that_a_model_does_not_have() -> None:
+    """A model serves the routes that its settings name, and says so of the others."""
+    for reader, route, body in ((READER, EMBEDDINGS, embed()), (EMBEDDER, CHAT, chat())):
+        with pytest.raises(Refusal) as refused:
+            reader.read(route, json.dumps(body).encode(), EVERYBODY)
+        assert (refused.value.status, refused.value.code) == (404, "route_not_served")

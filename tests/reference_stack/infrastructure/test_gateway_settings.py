@@ -14,6 +14,10 @@ URL = "http://127.0.0.1:1/v1"
 UPSTREAMS = {"mixtral": {"base_url": URL}, "phi3": {"base_url": URL}}
 
 
+def parameter(name: str, **said: object) -> dict[str, object]:
+    return {"upstreams": {"mixtral": {"base_url": URL, "parameters": {name: said}}}}
+
+
 @pytest.mark.parametrize(
     ("said", "match"),
     [
@@ -21,6 +25,20 @@ UPSTREAMS = {"mixtral": {"base_url": URL}, "phi3": {"base_url": URL}}
         ({"upstreams": {"mixtral": {"base_url": URL + "?x=1"}}}, "must end in /v1"),
         ({"upstreams": {"mixtral": {"base_url": "file:///v1"}}}, "URL scheme"),
         ({"upstreams": {"a b": {"base_url": URL}}}, "String should match"),
+        ({"upstreams": {"mixtral": {}}}, "give base_url, or backends"),
+        ({"upstreams": {"mixtral": {"base_url": URL, "backends": [{"base_url": URL}]}}}, "give base_url, or backends"),
+        ({"upstreams": {"mixtral": {"api_key": "k", "backends": [{"base_url": URL}]}}}, "belong to each of them"),
+        ({"upstreams": {"mixtral": {"max_in_flight": 1, "backends": [{"base_url": URL}]}}}, "belong to each of them"),
+        ({"upstreams": {"mixtral": {"backends": [{"base_url": URL, "weight": 0}]}}}, "greater than or equal to 0.01"),
+        ({"upstreams": {"mixtral": {"base_url": URL, "routes": []}}}, "at least 1 item"),
+        ({"upstreams": {"mixtral": {"base_url": URL, "routes": ["rerank"]}}}, "'chat', 'completions' or 'embeddings'"),
+        (parameter("stream", kind="boolean"), "the gateway itself sees to stream"),
+        (parameter("a b", kind="boolean"), "String should match"),
+        (parameter("top_a", kind="number", low=2, high=1), "low is the larger"),
+        (parameter("mode", kind="one_of"), "needs them"),
+        (parameter("mode", kind="text", words=["a"]), "needs them"),
+        ({"routing": {"breaker_failures": 21}}, "the first cannot be the larger"),
+        ({"routing": {"retry_share": 0.2}}, "less than or equal to 0.1"),
         ({"keys": ALICE}, "keys need a pepper"),
         ({"database_dsn": "postgresql://a@b/c"}, "keys need a pepper"),
         ({"pepper_file": "pepper", "pepper_env": "PEPPER"}, "not both"),

@@ -21,7 +21,7 @@ from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.admin.door import admin_router
 from reference_stack.services.infrastructure.api_gateway.admin.keys import add_keys
 from reference_stack.services.infrastructure.api_gateway.asgi import Relayed
-from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
+from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS, EMBEDDINGS, RELAYED
 from reference_stack.services.infrastructure.api_gateway.cache import cache_at
 from reference_stack.services.infrastructure.api_gateway.call import call_of
 from reference_stack.services.infrastructure.api_gateway.database import database_at
@@ -54,8 +54,7 @@ from reference_stack.services.integration.database.port import Database
 _MODELS = "/v1/models"
 _USAGE = "/v1/usage"
 _ROUTES = (
-    CHAT,
-    COMPLETIONS,
+    *RELAYED,
     _MODELS,
     _USAGE,
     "/health",
@@ -163,7 +162,7 @@ def _application(
         app.include_router(admin)
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, settlement=settlement)
-    door = Door(story, pool, settlement, (CHAT, COMPLETIONS) if settings.hot_path else ())
+    door = Door(story, pool, settlement, tuple(RELAYED) if settings.hot_path else ())
     app.state.http_protocol = partial(GatewayProtocol, door)
     return app
 
@@ -220,6 +219,10 @@ def _api(settings: ApiGatewaySettings, database: Database | None, story: Story, 
 
     @api.post(COMPLETIONS, tags=["completions"])
     async def completions() -> Response:
+        return relayed
+
+    @api.post(EMBEDDINGS, tags=["embeddings"])
+    async def embeddings() -> Response:
         return relayed
 
     @api.get(_MODELS, tags=["models"])

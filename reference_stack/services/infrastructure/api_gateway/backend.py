@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 from yarl import URL
 
-from reference_stack.schemas.configuration.upstream import BackendSettings, UpstreamSettings
-from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
+from reference_stack.schemas.configuration.upstream import BackendSettings, Route, UpstreamSettings
+from reference_stack.services.infrastructure.api_gateway.asked import RELAYED
 
-_ROUTES = (CHAT, COMPLETIONS)
+# The least that can be asked of each route, the cheapest first.
+_LEAST: Mapping[Route, tuple[str, Mapping[str, object]]] = {
+    "completions": ("/completions", {"prompt": "a", "max_tokens": 1}),
+    "chat": ("/chat/completions", {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1}),
+    "embeddings": ("/embeddings", {"input": "a"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,8 @@ class Address:
 class Backend:
     """`heads` has for each of our routes the head of a request, all but the values of its last two headers.
 
-    `name` is host and port, as logs and labels show it. `question` is where the gateway asks on its own account.
+    `name` is host and port, as logs and labels show it. `question` is where the gateway asks for as little as
+    there is on its own account, and `asks` what, beside the model.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Backend:
     health: URL
     headers: Mapping[str, str]
     question: URL
+    asks: Mapping[str, object]
 
     def request(self, route: str, body: bytes, request_id: str) -> bytes:
         """Return the whole request as it goes over the wire."""
@@ -48,10 +55,11 @@ def backends_of(settings: UpstreamSettings) -> tuple[Backend, ...]:
         place if places.count(place) == 1 else f"{place}#{places[:number].count(place) + 1}"
         for number, place in enumerate(places)
     ]
-    return tuple(backend_of(each, name) for each, name in zip(settings.servers, names, strict=True))
+    asked = min(settings.routes, key=list(_LEAST).index)
+    return tuple(backend_of(each, name, asked) for each, name in zip(settings.servers, names, strict=True))
 
 
-def backend_of(settings: BackendSettings, name: str = "") -> Backend:
+def backend_of(settings: BackendSettings, name: str = "", asked: Route = "completions") -> Backend:
     """Return the backend at `settings.base_url`."""
     base = URL(str(settings.base_url).rstrip("/"))
     assert base.host is not None  # noqa: S101 - the settings saw to it
@@ -62,10 +70,11 @@ def backend_of(settings: BackendSettings, name: str = "") -> Backend:
     return Backend(
         name,
         Address(base.host, base.port, base.scheme == "https"),
-        {route: _head(base, base.raw_path + route.removeprefix("/v1"), headers) for route in _ROUTES},
+        {route: _head(base, base.raw_path + route.removeprefix("/v1"), headers) for route in RELAYED},
         base.with_path(base.path.removesuffix("/v1") + "/health"),
         headers,
-        base.with_path(base.path + "/completions"),
+        base.with_path(base.path + _LEAST[asked][0]),
+        _LEAST[asked][1],
     )
 
 

@@ -144,7 +144,8 @@ def _data(event: bytes) -> bytes | None:
 
 
 class _Answer(msgspec.Struct):
-    choices: list[msgspec.Raw]
+    choices: list[msgspec.Raw] = []
+    data: list[msgspec.Raw] = []  # of embeddings
     usage: Usage | None = None
     error: msgspec.Raw | None = None
 
@@ -152,12 +153,15 @@ class _Answer(msgspec.Struct):
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-def read_answer(body: bytes) -> Usage | None:
-    """Return the usage of a whole answer. Raises ValueError when it is not one: an error, empty, or no JSON."""
+def read_answer(body: bytes, *, vectors: bool = False) -> Usage | None:
+    """Return the usage of a whole answer, of `vectors` or of text.
+
+    Raises ValueError when it is not one: an error, empty, or no JSON.
+    """
     try:
         answer = _decode_answer(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError("not a completion") from error
-    if answer.error is not None or not answer.choices:
-        raise ValueError("no choices")
+    if answer.error is not None or not (answer.data if vectors else answer.choices):
+        raise ValueError("nothing in it")
     return answer.usage

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 
 from reference_stack.schemas.configuration.api_gateway import LimitSettings
+from reference_stack.schemas.configuration.upstream import ParameterSettings
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, bad_request, shown
 
 # What is wrong with a value in words that follow "must be", or "" when it is right.
@@ -208,6 +210,36 @@ def completion_parameters(limits: LimitSettings) -> Mapping[str, Rule]:
         "echo": boolean,
         "logprobs": integer(0, 20),
     }
+
+
+def embedding_parameters(limits: LimitSettings) -> Mapping[str, Rule]:
+    """Return the rules of /v1/embeddings by parameter."""
+    token = integer(0, 2**31 - 1)
+    return {
+        "model": text(64, shortest=1),
+        "input": either(
+            text(_LONG, shortest=1),
+            listed(text(_LONG, shortest=1), limits.messages),
+            listed(token, limits.output_tokens),
+            listed(listed(token, limits.output_tokens), limits.messages),
+        ),
+        "dimensions": integer(1, 65_536),
+        "encoding_format": one_of("float", "base64"),
+        "user": text(512),
+    }
+
+
+def further(named: Mapping[str, ParameterSettings]) -> Mapping[str, Rule]:
+    """Return the rules of the parameters that a model's settings name."""
+    rules: dict[str, Callable[[ParameterSettings], Rule]] = {
+        "boolean": lambda _: boolean,
+        "integer": lambda said: integer(math.ceil(said.low), math.floor(said.high)),
+        "number": lambda said: number(said.low, said.high),
+        "text": lambda said: text(said.longest),
+        "one_of": lambda said: one_of(*said.words),
+        "object": lambda _: _mapping,
+    }
+    return {name: rules[said.kind](said) for name, said in named.items()}
 
 
 def check(request: Mapping[str, object], rules: Mapping[str, Rule], needed: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from reference_stack.services.infrastructure.api_gateway.asked import Asked
+from reference_stack.services.infrastructure.api_gateway.asked import EMBEDDINGS, Asked
 from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.events import read_answer
 from reference_stack.services.infrastructure.api_gateway.mistake import log_mistake, our_mistake
@@ -220,7 +220,7 @@ class Relay:
 
     def _answer(self, body: bytes) -> None:
         try:
-            self._call.usage = read_answer(body)
+            self._call.usage = read_answer(body, vectors=self._call.route == EMBEDDINGS)
         except ValueError:
             self._fail(Ended.AFTER, bad_upstream())
             return
@@ -236,7 +236,7 @@ class Relay:
             self._call.usage = told or self._call.usage
             headers = _EVENT_STREAM
         else:
-            self._call.usage = read_answer(answer)
+            self._call.usage = read_answer(answer, vectors=self._call.route == EMBEDDINGS)
             headers = _JSON
         self._complete(Ended.CANCELLED, None)
         self._client.whole(headers, answer)

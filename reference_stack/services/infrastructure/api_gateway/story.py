@@ -36,7 +36,7 @@ class Story:
         self.watch = Watch()
         salted = frozenset(name for name, upstream in settings.upstreams.items() if upstream.cache_salt)
         salts = Salts(settings.pepper(), salted)
-        self._reader = Reader(settings.limits, frozenset(settings.upstreams), salts)
+        self._reader = Reader(settings.limits, settings.upstreams, salts)
         self._ring = ring
         self._ports = ports
         self._measures = measures

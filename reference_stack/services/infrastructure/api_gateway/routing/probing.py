@@ -43,8 +43,8 @@ class HttpProber:
             return False
 
     async def answer(self, backend: Backend, model: str) -> int | None:
-        """Ask for one token; None when nothing comes."""
-        body = json.dumps({"model": model, "prompt": "a", "max_tokens": 1})
+        """Ask for one token, or one vector; None when nothing comes."""
+        body = json.dumps({"model": model, **backend.asks})
         try:
             async with self._session.post(
                 backend.question,
