@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -93,34 +94,18 @@ class Postgres:
         self._reservation.close()
 
 
-class Worker:
-    """One gateway process."""
-
-    def __init__(self, argv: Sequence[str], fd: int, log: Path) -> None:
-        self._log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                bound(argv, os.getpid()), stdout=output, stderr=output, pass_fds=(fd,), env=_environment()
-            )
-
-    @property
-    def serves(self) -> bool:
-        return self.process.poll() is None and b"Application startup complete" in self._log.read_bytes()
-
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-
 def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 class Gateway:
-    """Worker processes on one socket that outlives them, as a gateway's parent has it."""
+    """A gateway with workers, on a socket that outlives it: who connects while it is dead waits."""
 
     def __init__(self, folder: Path, base_url: str, dsn: str, *, workers: int, **journal: object) -> None:
         self.folder = folder
         self.directory = folder / "journal"
+        self.kills = 0
+        self._count = workers
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.port = int(self._socket.getsockname()[1])
         (folder / "pepper").write_text(PEPPER)
@@ -130,49 +115,67 @@ class Gateway:
             "pepper_file": str(folder / "pepper"),
             "database_dsn": dsn,
             "journal": {"directory": str(self.directory), "segment_bytes": 65536, **journal},
+            "workers": workers,
         }
         (folder / "settings.json").write_text(json.dumps(settings))
-        self._count = workers
-        self._started = 0
-        self.workers: list[Worker] = []
-        self.kills = 0
+        self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.workers = [self.start() for _ in range(self._count)]
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self.workers:
-            worker.process.kill()
-            worker.process.wait()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
         self._socket.close()
 
-    def start(self, *before: str) -> Worker:
-        """Start one more process; `before` are words before its command line."""
-        self._started += 1
+    def start(self, *before: str) -> None:
+        """Start it; `before` are words before its command line."""
         serve = (sys.executable, "-m", "reference_stack", "serve", "api_gateway")
         told = ("--settings", str(self.folder / "settings.json"), "--fd", str(self._socket.fileno()))
-        return Worker((*before, *serve, *told), self._socket.fileno(), self.folder / f"gateway-{self._started}.log")
+        with (self.folder / "gateway.log").open("ab") as log:
+            argv = bound((*before, *serve, *told), os.getpid())
+            fds = (self._socket.fileno(),)
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log, pass_fds=fds, env=_environment())
 
-    async def kill(self, victims: Sequence[int]) -> None:
-        """SIGKILL these workers once they serve, and put new ones in their places."""
-        await until(lambda: all(self.workers[victim].serves for victim in victims), "a worker does not start")
-        for victim in victims:
-            self.workers[victim].process.kill()
-            self.kills += 1
-        for victim in victims:
-            self.workers[victim].process.wait()
-            self.workers[victim] = self.start()
+    def serves(self) -> bool:
+        """Whether every worker has a lane of its own."""
+        return sum(map(is_held, lanes(self.directory))) == len(self._workers()) == self._count
+
+    async def kill_worker(self, chance: random.Random) -> None:
+        """SIGKILL one worker of those that all serve; its parent makes a new one."""
+        await until(self.serves, "the workers do not all serve")
+        chance.choice(self._workers()).kill()
+        self.kills += 1
+
+    async def kill(self) -> None:
+        """SIGKILL the parent while all workers serve, and all of them with it; start it again."""
+        await until(self.serves, "the workers do not all serve")
+        assert self.process is not None
+        workers = self._workers()
+        self.process.kill()
+        self.kills += 1
+        self.process.wait()
+        await asyncio.to_thread(psutil.wait_procs, workers, 10)
+        self.start()
 
     async def stop(self) -> None:
-        """Wait until the living have adopted what the dead left, then stop them in good order."""
-        await until(lambda: all(worker.serves for worker in self.workers), "a worker does not start")
+        """Wait until the living have adopted what the dead left, then stop in good order."""
+        await until(self.serves, "the workers do not all serve")
         await until(lambda: not self.left(), f"nobody adopted {self.left()}")
-        for worker in self.workers:
-            worker.process.send_signal(signal.SIGTERM)
-        for worker in self.workers:
-            assert await asyncio.to_thread(worker.process.wait, 30) == 0, worker.log()
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = await asyncio.to_thread(self.process.wait, 60)
+        assert code == 0, (self.folder / "gateway.log").read_text(errors="replace")[-5000:]
 
     def left(self) -> list[Path]:
         """The lanes of the dead in which something is."""
         return [lane for lane in lanes(self.directory) if segments(lane) and not is_held(lane)]
+
+    def _workers(self) -> list[psutil.Process]:
+        assert self.process is not None
+        try:
+            return psutil.Process(self.process.pid).children()
+        except psutil.NoSuchProcess:
+            return []

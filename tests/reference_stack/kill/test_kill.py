@@ -29,6 +29,7 @@ def test_three_ledgers_agree_after_a_campaign(tmp_path: Path) -> None:
         "lost": outcome.count("lost"),
         "duplicate": outcome.count("duplicate"),
         "phantom": outcome.count("phantom"),
+        "unbilled": len(outcome.unbilled),
         "breaches": len(outcome.found),
         "outcomes": outcome.outcomes,
         "statuses": outcome.statuses,
@@ -38,6 +39,7 @@ def test_three_ledgers_agree_after_a_campaign(tmp_path: Path) -> None:
     }
     print(json.dumps(said))
     assert outcome.found == []
+    assert outcome.unbilled == []
     assert outcome.left == []
     assert (outcome.kills, outcome.crashes) == (size.kills, size.crashes)
     assert outcome.rows >= 0.9 * len(outcome.client)
