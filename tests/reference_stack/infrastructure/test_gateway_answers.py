@@ -124,7 +124,7 @@ def test_nothing_else_is_relayed(gateway: Gateway) -> None:
     """A model server's other routes, and the gateway's own documents, are not there."""
     for path in (
         "/tokenize",
-        "/v1/embeddings",
+        "/v1/responses",
         "/metrics/",
         "/v1/models/",
         "/docs",
