@@ -44,7 +44,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("route", [b"POST /v1/chat/completions", b"POST /v1/completions", b"GET /v1/models"])
+@pytest.mark.parametrize(
+    "route", [b"POST /v1/chat/completions", b"POST /v1/completions", b"GET /v1/models", b"GET /v1/usage"]
+)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_key_is_a_401(gateway: Gateway, name: str, route: bytes) -> None:
     """Every route behind a key refuses what is no valid key, in OpenAI's shape, before it reads the body."""

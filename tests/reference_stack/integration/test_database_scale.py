@@ -85,6 +85,7 @@ async def test_a_hundred_thousand_rows(emptied: asyncpg.Connection[asyncpg.Recor
     await emptied.execute("ANALYZE")
     asked: list[tuple[str, Sequence[object]]] = [
         (postgres_keys.FIND_KEY, (bytes(32),)),
+        (postgres_keys.PAGE, ("k5", None, 100)),
         (statements._IDS, HOUR),
         (statements._TOTALS, HOUR),
         (statements._KEY_TOTALS, (*HOUR, "k7")),

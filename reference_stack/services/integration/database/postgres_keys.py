@@ -37,7 +37,7 @@ SELECT * FROM (
     SELECT * FROM api_key WHERE former_digest = $1 AND former_until > now()
 ) found WHERE NOT revoked AND (expires IS NULL OR expires > now())"""
 _FIND = "SELECT * FROM api_key WHERE id = $1"
-_PAGE = """
+PAGE = """
 SELECT * FROM api_key WHERE id COLLATE "C" > $1 AND ($2::text IS NULL OR tenant = $2)
 ORDER BY id COLLATE "C" LIMIT $3"""
 _OPEN = "INSERT INTO key_spend (key_id, tokens) VALUES ($1, 0) ON CONFLICT (key_id) DO NOTHING"
@@ -90,7 +90,7 @@ class PostgresKeys:
         return [_stored(row) for row in rows]
 
     async def page(self, after: str, limit: int, tenant: str | None = None) -> list[StoredKey]:
-        rows = await self._pool.run(lambda connection: connection.fetch(_PAGE, after, tenant, limit))
+        rows = await self._pool.run(lambda connection: connection.fetch(PAGE, after, tenant, limit))
         return [_stored(row) for row in rows]
 
 

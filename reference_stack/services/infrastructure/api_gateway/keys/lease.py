@@ -11,6 +11,9 @@ from reference_stack.services.integration.cache.port import Ask, Draw
 
 # A process draws so small a part of a limit at once that what lies about unused with the others does not count.
 _PARTS = 100
+# Of a small limit more than that, or each request would be a draw: the source gives less as it runs out, and what rests
+# is given back.
+_FEW = 10
 # A quarter of such a part is little: more is drawn ahead, but of limits so small that each draw is of one alone.
 _AHEAD = 4 * _PARTS
 # What others may give back is asked for again this often.
@@ -126,7 +129,7 @@ class Lease:
         return max(self.until_s - now_s, 0.0)
 
     def _most(self) -> int:
-        return max(self.limit // _PARTS, 1)
+        return max(self.limit // _PARTS, min(self.limit // _FEW, _FEW), 1)
 
     def _draw(self, least: int) -> asyncio.Task[None]:
         self._drawing = asyncio.ensure_future(self._run(least))

@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from reference_stack.errors import StackError
@@ -23,7 +23,11 @@ from reference_stack.services.integration.database.port import SpendStore
 log = logging.getLogger(__name__)
 
 _MINUTE_S = 60.0
+# A key that rests gives what it has in hand of a minute to the other workers, and is forgotten in the end.
+_RESTING_S = 1.0
 _IDLE_S = 70.0
+_TIDIED_S = 1.0
+_AT_ONCE = 16
 # Places are renewed after this part of their time, so that a process may be late twice.
 _RENEWED = 0.3
 _FREE = Unlimited()
@@ -80,21 +84,27 @@ class LeasedLimits:
 
     async def run(self) -> None:
         """Hold on to places, pay debts and forget idle keys, until cancelled."""
-        while True:
-            await asyncio.sleep(self._held_s * _RENEWED)
-            await self.tidy()
+        await asyncio.gather(self._again(self.renew, self._held_s * _RENEWED), self._again(self.tidy, _TIDIED_S))
+
+    async def renew(self) -> None:
+        """Hold on to the places that are held, a few keys at a time: more at once would wait for each other."""
+        slots = [book.slots for _, book in self._books.values() if book.slots is not None]
+        for first in range(0, len(slots), _AT_ONCE):
+            await asyncio.gather(*(each.renew() for each in slots[first : first + _AT_ONCE]))
 
     async def tidy(self) -> None:
-        """One round of `run`."""
-        now_s = self._clock()
+        """Pay what is owed, give back what idle keys have in hand, forget those that were idle for long."""
         for name, (_, book) in list(self._books.items()):
-            if book.slots is not None:
-                book.slots.renew()
-            idle = now_s - book.used_s > _IDLE_S
+            resting_s = self._clock() - book.used_s
             for lease in book.leases:
-                await lease.tidy(close=idle and lease is book.budget)
-            if idle and (book.slots is None or book.slots.idle) and now_s - book.used_s > _IDLE_S:
+                await lease.tidy(close=resting_s > (_IDLE_S if lease is book.budget else _RESTING_S))
+            if self._clock() - book.used_s > _IDLE_S and (book.slots is None or book.slots.idle):
                 self._books.pop(name, None)
+
+    async def _again(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            await work()
 
     async def close(self) -> None:
         """Give back what is in hand."""

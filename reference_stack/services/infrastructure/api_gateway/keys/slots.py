@@ -99,10 +99,10 @@ class Slots:
         self._holding = asyncio.ensure_future(self._hold())
         return self._holding
 
-    def renew(self) -> None:
+    async def renew(self) -> None:
         """Hold on to what is held, if anything is."""
         if self._holding is None and (self._held or self.used):
-            self.hold()
+            await asyncio.wait({self.hold()})
 
     async def _hold(self) -> None:
         await asyncio.sleep(0)  # all who come in this turn of the loop are held for at once
