@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 
 # The name under which a request's scope says at which other door than the API's it came in.
 DOOR = "hxp.door"
@@ -18,10 +19,12 @@ class Place:
     `page` is the Prometheus text of a registry, of all workers where there are several; `stopping` says whether the
     whole service is being stopped, and not only this worker replaced; `line` takes one canonical line of the log, or is
     None where the logging module takes it. What is in `on_cut` is called when requests that are still open have had
-    their time.
+    their time. Metrics that are only made when somebody asks come from collectors that must be in `collectors` as well
+    as in the registry, or other workers do not see them.
     """
 
     page: Callable[[CollectorRegistry], bytes] = generate_latest
     stopping: Callable[[], bool] = lambda: False
     line: Callable[[str], None] | None = None
+    collectors: list[Collector] = field(default_factory=list)
     on_cut: list[Callable[[], None]] = field(default_factory=list)

@@ -63,10 +63,45 @@ def count_in(slab: Slab) -> None:
     values.ValueClass = SharedValue  # chosen at import there, for one process
 
 
-def page_of(board: Board) -> Callable[[CollectorRegistry], bytes]:
-    """Return the page of all processes of `board`, with what only the asked one's registry knows."""
+class Mirror:
+    """Copies into `slab` what collectors only read when they are asked, so that others see it too.
+
+    Counters go on from what the slab had: the process before this one counted that. A gauge's family may say in
+    `multiprocess_mode` how several become one, as the client library's own gauges do.
+    """
+
+    def __init__(self, slab: Slab, collectors: Sequence[Collector]) -> None:
+        self._slab = slab
+        self._collectors = collectors
+        self._places: dict[Series, tuple[int, float] | None] = {}
+
+    def copy(self) -> None:
+        """Bring the slab up to date."""
+        for collector in self._collectors:
+            for metric in collector.collect():
+                mode = str(getattr(metric, "multiprocess_mode", ""))
+                for sample in metric.samples:
+                    if not sample.name.endswith("_created"):
+                        labels = tuple(sample.labels.items())
+                        series = Series(metric.type, metric.name, sample.name, labels, metric.documentation, mode)
+                        self._put(series, sample.value)
+
+    def _put(self, series: Series, value: float) -> None:
+        if series not in self._places:
+            slot = self._slab.slot(series)
+            kept = self._slab.values[slot] if slot is not None and series.kind == "counter" else 0.0
+            self._places[series] = None if slot is None else (slot, kept)
+        place = self._places[series]
+        if place is not None:
+            self._slab.values[place[0]] = place[1] + value
+
+
+def page_of(board: Board, mirror: Mirror | None = None) -> Callable[[CollectorRegistry], bytes]:
+    """Return the page of all processes of `board`, brought up to date with what the asked one's registry knows."""
 
     def page(registry: CollectorRegistry) -> bytes:
+        if mirror is not None:
+            mirror.copy()
         merged = CollectorRegistry()
         merged.register(_Together(board.slabs, registry))
         return generate_latest(merged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import ctypes
+import itertools
 import os
 import signal
 import socket
@@ -16,18 +17,20 @@ from typing import Any, NoReturn, Protocol
 
 import uvicorn
 from prometheus_client import Counter
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reference_stack.errors import StackError
 from reference_stack.place import DOOR, Place
 from reference_stack.schemas.configuration.process import MetricsDoorSettings, ProcessSettings
 from reference_stack.workers.board import Board, Slab
-from reference_stack.workers.counts import count_in, page_of
+from reference_stack.workers.counts import Mirror, count_in, page_of
 from reference_stack.workers.lines import Lines, log_to
 from reference_stack.workers.server import Ending, SideServer, WorkerServer, serve_all
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _TICK_S = 0.05
+_TURNS_A_COPY = 20
 _LAST_LINES_S = 1.0
 
 
@@ -107,7 +110,9 @@ def _serve(service: Service, settings: WorkerSettings, post: Post) -> None:
     count_in(post.slab)
     dropped = Counter("hxp_gateway_log_lines_dropped", "Log lines that nobody took in time.", registry=None)
     lines.on_drop = dropped.inc
-    place = Place(page_of(post.board), lambda: post.board.stopping, lines.put)
+    collectors: list[Collector] = []
+    mirror = Mirror(post.slab, collectors)
+    place = Place(page_of(post.board, mirror), lambda: post.board.stopping, lines.put, collectors)
     app = service.create(settings, place)
 
     def ready() -> None:
@@ -127,7 +132,7 @@ def _serve(service: Service, settings: WorkerSettings, post: Post) -> None:
     ]
 
     async def run() -> None:
-        tick = asyncio.create_task(_go_round(post.slab, lines))
+        tick = asyncio.create_task(_go_round(post.slab, lines, mirror))
         try:
             await serve_all(main, post.listeners[""], sides)
         finally:
@@ -149,13 +154,16 @@ def _door(app: ASGIApp, name: str) -> ASGIApp:
     return marked
 
 
-async def _go_round(slab: Slab, lines: Lines) -> None:
-    """Say that the loop goes round, and write the log lines of the last moment at once."""
+async def _go_round(slab: Slab, lines: Lines, mirror: Mirror) -> None:
+    """Say that the loop goes round, write the log lines of the last moment at once, let others see what is counted."""
     lines.patient = True
     try:
-        while True:
+        for turn in itertools.count():
             slab.beat()
             lines.flush()
+            if turn % _TURNS_A_COPY == 0:
+                mirror.copy()
             await asyncio.sleep(_TICK_S)
     finally:
         lines.patient = False
+        mirror.copy()

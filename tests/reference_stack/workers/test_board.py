@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, values
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from reference_stack.workers.board import MOST_SERIES, Board, Series, Slab
-from reference_stack.workers.counts import count_in, page_of
+from reference_stack.workers.counts import Mirror, count_in, page_of
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -97,6 +99,37 @@ def test_what_only_one_process_knows_is_shown_too() -> None:
     Counter("shared", "Counted in the slab.", registry=worker(board.slabs[0], 1)).inc(2)
     assert samples(board, elsewhere)["own_total", ()] == 1
     assert samples(board, elsewhere)["shared_total", ()] == 2
+
+
+class Late(Collector):
+    """Makes its metrics when it is asked."""
+
+    seen = 0.0
+
+    def collect(self) -> Iterator[Metric]:
+        counter = CounterMetricFamily("late", "Counted late.", labels=("a",))
+        counter.add_metric(("x",), self.seen)
+        gauge = GaugeMetricFamily("late_open", "How many are open.")
+        gauge.add_metric((), self.seen)
+        yield from (counter, gauge)
+
+
+def test_what_is_made_when_asked_adds_up_too() -> None:
+    """Collectors of several workers are one page; counters go on from those of a worker that is gone."""
+    board, late = Board(2), (Late(), Late())
+    for pid, (slab, collector) in enumerate(zip(board.slabs, late, strict=True), 1):
+        slab.take(pid)
+        collector.seen = 5.0 * pid
+        Mirror(slab, [collector]).copy()
+    assert samples(board) == {("late_total", (("a", "x"),)): 15, ("late_open", ()): 15}
+    board.slabs[0].pid = 0
+    board.slabs[0].take(3)
+    new = Late()
+    mirror = Mirror(board.slabs[0], [new])
+    for seen in (1.0, 2.0):
+        new.seen = seen
+        mirror.copy()
+    assert samples(board) == {("late_total", (("a", "x"),)): 17, ("late_open", ()): 12}
 
 
 def test_there_is_an_end_to_labels() -> None:

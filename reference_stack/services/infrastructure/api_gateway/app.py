@@ -100,7 +100,7 @@ def create_app(
     cache = None if settings.cache_url is None else cache_at(settings.cache_url.get_secret_value(), settings.cache_s)
     sharers = settings.sharers * settings.workers
     limits = LeasedLimits(cache, None if database is None else database.spend, sharers=sharers)
-    router = _router(settings, upstreams, measures)
+    router = _router(settings, upstreams, measures, place)
     ports = ports or Ports(usage, limits, router, _answers(settings, cache))
     story = Story(settings, ring, ports, measures)
     place.on_cut.append(story.cut)
@@ -173,9 +173,11 @@ def _answers(settings: ApiGatewaySettings, cache: Cache | None) -> Answers:
     return SharedAnswers(ResponseCache(cache, settings.answers.ttl_s, settings.answers.most_bytes))
 
 
-def _router(settings: ApiGatewaySettings, upstreams: Upstreams, measures: Measures) -> Router:
+def _router(settings: ApiGatewaySettings, upstreams: Upstreams, measures: Measures, place: Place) -> Router:
     router = Router(settings, upstreams.by_model)
-    measures.registry.register(RoutingCollector(router.pools))
+    collector = RoutingCollector(router.pools)
+    measures.registry.register(collector)
+    place.collectors.append(collector)
     return router
 
 

@@ -57,7 +57,11 @@ class Measures:
             "hxp_gateway_usage_rows_refused", "Usage rows that the database refused.", registry=self.registry
         )
         self._upstream_up = Gauge(
-            "hxp_gateway_upstream_up", "1 while the model's server is healthy.", ("model",), registry=self.registry
+            "hxp_gateway_upstream_up",
+            "1 while the model's server is healthy.",
+            ("model",),
+            registry=self.registry,
+            multiprocess_mode="livemin",
         )
         # Looking children up by labels costs several times what counting does.
         self._by_request: dict[tuple[str, str, int], tuple[Counter, Histogram, Histogram]] = {}

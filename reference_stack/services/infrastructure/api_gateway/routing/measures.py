@@ -13,6 +13,12 @@ from reference_stack.services.infrastructure.api_gateway.routing.server import O
 _SERVER = ("model", "server")
 
 
+class _Least(GaugeMetricFamily):
+    """Of several processes the least: one that does not trust a server is shown."""
+
+    multiprocess_mode = "livemin"
+
+
 class RoutingCollector(Collector):
     """Labels are models and servers of the settings, and words of ours."""
 
@@ -21,7 +27,7 @@ class RoutingCollector(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         in_flight = GaugeMetricFamily("hxp_gateway_server_in_flight", "Requests at each server.", labels=_SERVER)
-        trusted = GaugeMetricFamily("hxp_gateway_server_in", "1 while a server is trusted.", labels=_SERVER)
+        trusted = _Least("hxp_gateway_server_in", "1 while a server is trusted.", labels=_SERVER)
         ended = CounterMetricFamily(
             "hxp_gateway_attempts", "Attempts at each server by how they ended.", labels=(*_SERVER, "ended")
         )
