@@ -12,6 +12,7 @@ from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeptAnswers, Key
 from reference_stack.schemas.configuration.admin import AdminSettings
 from reference_stack.schemas.configuration.base import Secret, Settings
 from reference_stack.schemas.configuration.process import MetricsDoorSettings, ProcessSettings
+from reference_stack.schemas.configuration.traces import TraceSettings
 from reference_stack.schemas.configuration.upstream import RoutingSettings, UpstreamSettings
 
 _Positive = Annotated[int, Field(gt=0)]
@@ -135,6 +136,7 @@ class ApiGatewaySettings(Settings):
     workers: int = Field(default=1, ge=1, le=64)
     process: ProcessSettings = ProcessSettings()
     metrics: MetricsDoorSettings = MetricsDoorSettings()
+    traces: TraceSettings = TraceSettings()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -44,6 +44,7 @@ from reference_stack.services.infrastructure.api_gateway.routing.watch import ke
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
 from reference_stack.services.infrastructure.api_gateway.shown import Around, show
 from reference_stack.services.infrastructure.api_gateway.story import Story
+from reference_stack.services.infrastructure.api_gateway.traces import traces_to
 from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
@@ -102,7 +103,8 @@ def create_app(
     limits = LeasedLimits(cache, None if database is None else database.spend, sharers=sharers)
     router = _router(settings, upstreams, measures, place)
     ports = ports or Ports(usage, limits, router, _answers(settings, cache))
-    story = Story(settings, ring, ports, measures)
+    traces = traces_to(settings.traces)
+    story = Story(settings, ring, ports, measures, traces)
     place.on_cut.append(story.cut)
     settlement = Settlement(measures, ports.journal, place.line)
     pool = Pool(story.watch, settings.connect_s)
@@ -130,6 +132,8 @@ def create_app(
             if cache is not None:
                 await cache.close()
             await upstreams.close()
+            if traces is not None:
+                await traces.close()
             if database is not None:
                 await database.close()
 

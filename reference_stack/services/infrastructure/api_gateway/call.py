@@ -27,7 +27,8 @@ class Call:
     `headers` go with the answer, beside those of its kind; `cached` says that it is one that was kept. `give_up` says
     that the server with the request is stuck: another is asked, or the client told. `written` says that the request's
     end is in the journal. `session` is what the client says binds this request to others, where the settings name a
-    header for it.
+    header for it. `carried` are further header lines for the model's server, each after a line's end; `on_settled` is
+    called when all is known of the request.
     """
 
     id: str
@@ -49,6 +50,8 @@ class Call:
     written: bool = False
     headers: Sequence[tuple[bytes, bytes]] = ()
     give_up: Callable[[], object] = lambda: None
+    carried: str = ""
+    on_settled: Callable[[], object] | None = None
 
     @property
     def shown_id(self) -> str:

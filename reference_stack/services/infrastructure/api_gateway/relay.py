@@ -168,7 +168,9 @@ class Relay:
             self._fail(Ended.CANCELLED, our_mistake(), final=True)
             return
         self._task = None
-        self._exchange = self._pool.send(lease.backend, self._call.route, self._asked.body, self._call.id, self)
+        self._exchange = self._pool.send(
+            lease.backend, self._call.route, self._asked.body, self._call.id + self._call.carried, self
+        )
         if self._paused:
             lease.held()
             self._exchange.pause()

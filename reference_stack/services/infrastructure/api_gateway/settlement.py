@@ -33,6 +33,8 @@ class Settlement:
         self._measures.done(call, took_s)
         if call.outcome is not None and not call.written:
             self._journal.final(call)
+        if call.on_settled is not None:
+            call.on_settled()
         if log.isEnabledFor(logging.DEBUG if call.route.startswith(_QUIET) else logging.INFO):
             self._line(_line(call, took_s, self._pid))
 

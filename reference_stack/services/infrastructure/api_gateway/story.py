@@ -19,6 +19,7 @@ from reference_stack.services.infrastructure.api_gateway.keys.salt import Salts
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Grant, Lease, Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import overloaded, stopping
+from reference_stack.services.infrastructure.api_gateway.traces import Traces
 from reference_stack.services.infrastructure.api_gateway.wire.watch import Watch
 
 _UNSEEN = (Ended.UNREACHED, Ended.BEFORE)
@@ -29,8 +30,16 @@ _HIT, _MISS = (b"x-hxp-cache", b"hit"), (b"x-hxp-cache", b"miss")
 class Story:
     """The gateway's policy, one for all transports."""
 
-    def __init__(self, settings: ApiGatewaySettings, ring: KeyRing, ports: Ports, measures: Measures) -> None:
+    def __init__(
+        self,
+        settings: ApiGatewaySettings,
+        ring: KeyRing,
+        ports: Ports,
+        measures: Measures,
+        traces: Traces | None = None,
+    ) -> None:
         self.limits = settings.limits
+        self.traces = traces
         self.timeout_s = settings.timeout_s
         self.journal = ports.journal
         self.watch = Watch()
@@ -47,6 +56,8 @@ class Story:
 
     async def admit(self, call: Call, headers: Collection[tuple[bytes, bytes]]) -> None:
         """Let the request in by its key. Raises Refusal 401, or 503 when keys cannot be checked."""
+        if self.traces is not None:
+            self.traces.begin(call, headers)
         if self._session_header:
             call.session = next((v.decode("latin-1") for n, v in headers if n == self._session_header), "")
         call.key = await self._ring.admit([value for name, value in headers if name == b"authorization"])
