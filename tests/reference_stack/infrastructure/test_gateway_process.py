@@ -29,6 +29,7 @@ from reference_stack.workers.control import command
 
 NIGHTLY = os.environ.get("GATEWAY_PROCESS_SIZE") == "nightly"
 WITHIN_S = 15.0
+START_S = 60.0  # all of the program is imported, on a machine that may have much else to do
 PEPPER = "a pepper for tests alone"
 KEY = "key-of-alice"
 CHAT = {"model": "mixtral", "messages": [{"role": "user", "content": "say one two"}]}
@@ -127,9 +128,9 @@ def served(folder: Path, backend_url: str, log: int | None = None, **more: objec
     gateway = Served(process, port, folder, settings | more)
     family: list[psutil.Process] = []
     try:
-        until(lambda: process.poll() is not None or gateway.serving())
+        wanted = gateway.settings["workers"]
+        until(lambda: process.poll() is not None or len(gateway.serving()) == wanted, within_s=START_S)
         assert process.poll() is None, gateway.log
-        until(lambda: len(gateway.serving()) == gateway.settings["workers"])
         yield gateway
     finally:
         if process.poll() is None:
