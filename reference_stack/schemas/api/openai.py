@@ -96,6 +96,16 @@ class CompletionRequest(GenerationRequest):
     suffix: str | None = None
 
 
+class EmbeddingRequest(_Body):
+    model: str | None = None
+    input: list[int] | list[list[int]] | str | list[str] | None = None  # in vLLM's order
+    messages: list[Any] | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: str | None = None
+    cache_salt: str | None = None
+
+
 class TokenizePromptRequest(_Body):
     model: str | None = None
     prompt: str

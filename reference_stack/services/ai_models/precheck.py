@@ -20,7 +20,7 @@ def before_chat(body: Body) -> None:
     _logprobs(body, "top_logprobs")
     _more_than_zero(body)
     _stream_options(body)
-    _cache_salt(body)
+    cache_salt(body)
 
 
 def before_completion(body: Body) -> None:
@@ -31,7 +31,7 @@ def before_completion(body: Body) -> None:
         )
     _stream_options(body)
     _logprobs(body, "logprobs")
-    _cache_salt(body)
+    cache_salt(body)
 
 
 def _tools(body: Body) -> None:
@@ -96,7 +96,7 @@ def _stream_options(body: Body) -> None:
         )
 
 
-def _cache_salt(body: Body) -> None:
+def cache_salt(body: Body) -> None:
     salt = body.get("cache_salt")
     if salt is None:
         return

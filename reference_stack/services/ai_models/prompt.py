@@ -76,6 +76,15 @@ def completion_prompts(body: CompletionRequest, spec: ModelSpec) -> tuple[Prompt
     return tuple(_prompts(given, spec))
 
 
+def embedding_prompts(given: str | list[str] | list[int] | list[list[int]], spec: ModelSpec) -> tuple[Prompt, ...]:
+    """Return the texts or tokens that vectors are asked of, one or several; none of them may be empty."""
+    if not given and given != "":
+        raise ApiError("You must pass at least one prompt")
+    if given == "" or (isinstance(given, list) and "" in given):
+        raise ApiError("The decoder prompt cannot be empty")
+    return tuple(_prompts(given, spec))
+
+
 def _prompts(given: str | list[str] | list[int] | list[list[int]], spec: ModelSpec) -> Iterator[Prompt]:
     if isinstance(given, str):
         yield text_prompt(given)

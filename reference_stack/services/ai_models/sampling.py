@@ -12,6 +12,17 @@ MAX_SEQUENCES = 16384  # vLLM's VLLM_MAX_N_SEQUENCES
 MAX_LOGPROBS = 20
 
 
+def too_long(max_model_len: int) -> ApiError:
+    """Return the error of a prompt that does not fit."""
+    least = max_model_len + 1
+    message = (
+        f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains at least "
+        f"{least} input tokens, which exceeds this limit even without any output tokens. Please reduce the length "
+        "of the input prompt."
+    )
+    return bad_value(message, "input_tokens", least)
+
+
 def output_limit(prompt_tokens: int, wanted: int, max_model_len: int, *, given: bool, field: str = "max_tokens") -> int:
     """Return the tokens that an answer may have; `field` asked for `wanted` where it was `given`."""
     if given and wanted < 1:
@@ -22,13 +33,7 @@ def output_limit(prompt_tokens: int, wanted: int, max_model_len: int, *, given: 
     if prompt_tokens == max_model_len:
         raise bad_value("max_tokens must be at least 1, got 0.", "max_tokens", 0)
     if prompt_tokens > max_model_len:
-        least = max_model_len + 1
-        message = (
-            f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains at least "
-            f"{least} input tokens, which exceeds this limit even without any output tokens. Please reduce the length "
-            "of the input prompt."
-        )
-        raise bad_value(message, "input_tokens", least)
+        raise too_long(max_model_len)
     return min(wanted, max_model_len - prompt_tokens)
 
 

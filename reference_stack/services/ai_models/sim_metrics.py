@@ -121,10 +121,13 @@ class Choices:
 class SimMetrics:
     """The registry of one engine. Gauges are read from the scheduler when somebody looks."""
 
-    def __init__(self, model: str, scheduler: Scheduler[S], *, prefix_caching: bool = True) -> None:
+    def __init__(
+        self, model: str, scheduler: Scheduler[S], *, prefix_caching: bool = True, generates: bool = True
+    ) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # its start time tells a restart
         self._scheduler = scheduler
+        self._generates = generates  # else the token that ends a prefill is none
         labels = {"engine": "0", "model_name": model}
 
         def histogram(name: str) -> Histogram:
@@ -177,7 +180,7 @@ class SimMetrics:
 
     def step(self, step: Step[S], served: Collection[Sequence], gaps_s: Iterable[float]) -> None:
         """Count one step; `gaps_s` are the times since the last token of those that had one."""
-        tokens = len(served)
+        tokens = len(served) if self._generates else 0
         if step.prompts:
             self._counters["prompt_tokens"].inc(step.prompts)
             self._counters["prompt_tokens_cached"].inc(step.cached)

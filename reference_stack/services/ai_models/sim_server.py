@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 from collections.abc import Iterable
+from typing import Protocol
 
 from reference_stack.schemas.configuration.model import ModelSettings
 from reference_stack.services.ai_models.api_error import ApiError
@@ -20,7 +21,14 @@ from reference_stack.services.ai_models.sim_limits import limits_of, read_key
 from reference_stack.services.ai_models.sim_metrics import SimMetrics
 from reference_stack.services.ai_models.sim_pages import Pages
 
-_GENERATE = ("/v1/chat/completions", "/v1/completions")
+_GENERATE: tuple[str, ...] = ("/v1/chat/completions", "/v1/completions")
+_POOL: tuple[str, ...] = ("/v1/embeddings",)
+
+
+class _Work(Protocol):
+    """What a server does with the requests that take its engine's time."""
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> int: ...
 
 
 class SimServer:
@@ -32,17 +40,30 @@ class SimServer:
         longest = min(settings.max_model_len or spec.max_model_len, spec.architecture.max_positions)
         self._key = read_key(settings)
         scheduler: Scheduler[Live] = Scheduler(limits_of(settings, spec))
-        self._metrics = SimMetrics(spec.name, scheduler, prefix_caching=settings.enable_prefix_caching)
+        self._metrics = SimMetrics(
+            spec.name,
+            scheduler,
+            prefix_caching=settings.enable_prefix_caching,
+            generates=settings.runner == "generate",
+        )
         self._engine = SimEngine(spec, device, scheduler, self._metrics, speed=settings.speed)
         self._headers = [(b"x-simulated", device.title.encode())]
         pages = Pages(spec, device, self._engine, self._metrics, max_model_len=longest)
         self._routes = pages.routes
         tools, scripts = settings.enable_auto_tool_choice, settings.allow_scripts
         server = Server(spec, longest, settings.seed, tools, scripts, settings.script)
-        self._generation = Generation(server, settings, self._engine, self._metrics, pages.fingerprint, self._headers)
+        self._works = _POOL if settings.runner == "pooling" else _GENERATE
+        self._work: _Work
+        if settings.runner == "pooling":
+            from reference_stack.services.ai_models.embeddings import Embeddings  # imports numpy
+
+            caching = settings.enable_prefix_caching
+            self._work = Embeddings(spec, longest, caching, self._engine, self._headers)
+        else:
+            self._work = Generation(server, settings, self._engine, self._metrics, pages.fingerprint, self._headers)
         self._shutdown_timeout_s = settings.shutdown_timeout_s
         self._draining = False
-        self._open = 0  # requests that generate
+        self._open = 0  # requests that are worked on
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -76,22 +97,22 @@ class SimServer:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
-        generates = path in _GENERATE
-        known = generates or path in self._routes
+        works = path in self._works
+        known = works or path in self._routes
         status = 500
         try:
             if not self._authorised(scope):
                 status = await self._send(send, 401, b'{"error":"Unauthorized"}')
-            elif not known and (path[:-1] in self._routes or path[:-1] in _GENERATE) and path[-1] == "/":
+            elif not known and (path[:-1] in self._routes or path[:-1] in self._works) and path[-1] == "/":
                 place = b"http://" + header(scope, b"host") + path[:-1].encode()
                 status = await self._send(send, 307, b"", more=((b"location", place),))
             elif not known:
                 status = await self._send(send, 404, b'{"detail":"Not Found"}')
-            elif method not in (("POST",) if generates else self._routes[path]):
-                allow = "POST" if generates else ", ".join(self._routes[path])
+            elif method not in (("POST",) if works else self._routes[path]):
+                allow = "POST" if works else ", ".join(self._routes[path])
                 more = ((b"allow", allow.encode()),)
                 status = await self._send(send, 405, b'{"detail":"Method Not Allowed"}', more=more)
-            elif generates:
+            elif works:
                 status = await self._generate(scope, receive, send)
             else:
                 body = await body_of(receive) if method == "POST" else b""
@@ -108,7 +129,7 @@ class SimServer:
         self._open += 1
         self._idle.clear()
         try:
-            return await self._generation.answer(scope, receive, send)
+            return await self._work.answer(scope, receive, send)
         finally:
             self._open -= 1
             if not self._open:
