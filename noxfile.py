@@ -113,6 +113,15 @@ def gateway_kill(session: nox.Session) -> None:
 
 
 @nox.session
+def gateway_fuzz(session: nox.Session) -> None:
+    """Both paths of the gateway compared by 5,000 generated connections (or -- 20000), and long forms of the like."""
+    install(session, "dev")
+    count = session.posargs[0] if session.posargs else "5000"
+    tests = [f"tests/reference_stack/infrastructure/test_gateway_{name}.py" for name in ("paths", "pressure")]
+    session.run("pytest", *tests, "-n", "0", env={"HXP_GATEWAY_CASES": count})
+
+
+@nox.session
 def perf(session: nox.Session) -> None:
     """Run one performance profile and judge it: nox -s perf -- --model mixtral"""
     install(session, "run")

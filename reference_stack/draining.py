@@ -15,7 +15,7 @@ def uvicorn_config(app: Any) -> uvicorn.Config:
     """Return how `app` is served; where its `state.http_protocol` is set, that makes the connections' protocols."""
     http = getattr(getattr(app, "state", None), "http_protocol", "auto")
     return uvicorn.Config(
-        app, http=http, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE_S, backlog=4096
+        app, http=http, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE_S, backlog=4096
     )
 
 

@@ -235,8 +235,9 @@ class Backend:
         )
         self.asked.append(asked)
         script = self.script
-        await script(Wire(asked, reader, writer, keeps=script is well))
-        return script is well
+        wire = Wire(asked, reader, writer, keeps=script is well)
+        await script(wire)
+        return wire.keeps
 
 
 @dataclass

@@ -37,7 +37,8 @@ class Way:
 class HotCycle(RequestResponseCycle):
     """Stands where uvicorn expects one of its own cycles, so that order and pipelining are uvicorn's.
 
-    Implements the relay's Client. `on_response` is called once, when the answer is written; `on_broken` when the last
+    Implements the relay's Client. `on_response` is called once, when the answer is written, and closes the connection
+    where it is not kept; `on_broken` when the last
     of a failed stream is.
     """
 
@@ -147,15 +148,16 @@ class HotCycle(RequestResponseCycle):
         self._call.error = refusal.code
         body = refusal.body(self._call.shown_id)
         length = b"content-length: %d\r\n" % len(body)
-        if refusal.close:
-            self.keep_alive = False
-        more = [header for header in refusal.headers().items() if header[0] != b"connection"]
-        head = self._lines(refusal.status, ((b"content-type", JSON),), length, more)
+        more = tuple(refusal.headers().items())
+        head = self._lines(refusal.status, ((b"content-type", JSON),), length, more, closes=refusal.close)
+        self.keep_alive = self.keep_alive and not refusal.close
         self._write(b"%b\r\n%b" % (head, body))
         self._end()
 
-    def _lines(self, status: int, headers: Headers, length: bytes = b"", more: Headers = ()) -> bytes:
-        """Return the status line and the headers."""
+    def _lines(
+        self, status: int, headers: Headers, length: bytes = b"", more: Headers = (), *, closes: bool = False
+    ) -> bytes:
+        """Return the status line and the headers; `closes` says that they tell of the connection's end already."""
         call = self._call
         self.response_started = True
         call.status = status
@@ -169,7 +171,7 @@ class HotCycle(RequestResponseCycle):
             lines(more),
             lines(call.headers),
             call.shown_id.encode(),
-            b"" if self.keep_alive else b"connection: close\r\n",
+            b"" if self.keep_alive or closes else b"connection: close\r\n",
         )
 
     def _write(self, data: bytes) -> None:
@@ -180,8 +182,6 @@ class HotCycle(RequestResponseCycle):
         self.response_complete = True
         self.message_event.set()
         self._settle()
-        if not self.keep_alive:
-            self.transport.close()
         self.on_response()
 
     def _settle(self) -> None:

@@ -11,6 +11,7 @@ import time
 from enum import IntEnum
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -47,7 +48,10 @@ class GatewayProtocol(HttpToolsProtocol):
         self._read_due_s = self._write_due_s = _NEVER
         self._ready: HotCycle | None = None
         self._running: RequestResponseCycle | None = None
-        self._refusal: Refusal | None = None
+        self._deaf = False  # nothing more is read
+        self._closed = False  # nothing more is written
+        self._upgrades = False  # the head that was parsed last asks for an upgrade
+        self._refusal: Refusal | None = None  # for when the requests before it are answered
         self._over = False
 
     # What asyncio calls.
@@ -65,23 +69,49 @@ class GatewayProtocol(HttpToolsProtocol):
         self._door.connections -= 1
         self._door.story.watch.discard(self)
         super().connection_lost(exc)
-        running = self._running
-        if isinstance(running, HotCycle):
-            running.gone()
-        elif running is not None:  # uvicorn tells the last request alone, which may wait behind this one
-            running.disconnected = True
-            running.message_event.set()
+        self._abandon()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._refusal is not None:
-            self._refuse(self._refusal)
+        if self._deaf:
             return
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._deaf = True
+            self._refuse_last(Refusal(400, "invalid_http", "this is no valid HTTP/1.1 request"))
         ready, self._ready = self._ready, None
-        if ready is not None and not self.transport.is_closing():
+        if ready is not None and not self._closed:
             ready.start()
-        if self._stage is not self._seen or self._stage is _Stage.HEAD:
+        if not self._deaf and (self._stage is not self._seen or self._stage is _Stage.HEAD):
             self._advance(len(data))
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self._upgrades = False
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        """Return the head of a request as if it had not asked for an upgrade.
+
+        There is nothing here to upgrade to. The parser stops at such a head and takes no body behind it, though clients
+        (Java's, for one) offer an upgrade with requests that have one.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise httptools.HttpParserInvalidMethodError("this is no proxy")
+        kept = [header for header in self.headers if header[0] not in (b"upgrade", b"connection")]
+        said = b",".join(value for name, value in self.headers if name == b"connection").lower()
+        tokens = [token.strip() for token in said.split(b",")]
+        kept += [(b"connection", token) for token in (b"close", b"keep-alive") if token in tokens]
+        version = self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, lines(kept))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -108,16 +138,16 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._stage = _Stage.BODY
         if self._over:
-            self._refusal = overloaded("the gateway has as many connections as it takes")
+            self._deaf = True
+            self._refuse(overloaded("the gateway has as many connections as it takes"))
+        if self._deaf:
+            return
+        if self.parser.should_upgrade():
+            self._upgrades = True
             return
         route = self._door.routes.get(self.url)
         parser = self.parser
-        if (
-            route is None
-            or parser.get_method() != b"POST"
-            or parser.get_http_version() != "1.1"
-            or parser.should_upgrade()
-        ):
+        if route is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             self._ordinary()
             return
         existing = self.cycle
@@ -147,7 +177,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         cycle = self.cycle
         if not isinstance(cycle, HotCycle):
-            if self._refusal is None:
+            if not self._deaf:
                 super().on_body(body)
         elif not cycle.response_complete:
             if not cycle.body:
@@ -162,7 +192,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._stage = _Stage.WHOLE
-        if self._refusal is None:
+        if not self._deaf and not self._upgrades:
             super().on_message_complete()
 
     # What uvicorn calls of itself.
@@ -176,19 +206,20 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        self._running = None
+        running, self._running = self._running, None
+        if isinstance(running, HotCycle) and not running.keep_alive:
+            self._close()
+            return
         if self.transport.is_closing():
             self._write_within(self._limits.write_s)
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
         elif self._stage is _Stage.WHOLE:
             self._idle()
-
-    def send_400_response(self, msg: str) -> None:
-        del msg  # uvicorn's words; ours have the shape of all other errors
-        self._refuse(Refusal(400, "invalid_http", "this is no valid HTTP/1.1 request"))
 
     # Deadlines.
 
@@ -241,18 +272,44 @@ class GatewayProtocol(HttpToolsProtocol):
         elif self._stage is _Stage.HEAD:
             self._refuse(Refusal(408, "head_timeout", "the request's head did not arrive in time"))
         else:
-            self._close()
+            self._abandon()
+        self._close()
+
+    def _abandon(self) -> None:
+        """Nothing more can be answered to the request that is being worked on."""
+        running, self._running = self._running, None
+        if isinstance(running, HotCycle):
+            running.gone()
+        elif running is not None:  # uvicorn tells the last request alone, which may wait behind this one
+            running.disconnected = True
+            running.message_event.set()
 
     def _close(self) -> None:
+        """Send what is written, then wait a moment for the client to close: a reset could overtake an answer."""
+        self._closed = self._deaf = True
         self._read_due_s = _NEVER
-        self._write_within(LAST_WORD_S)
-        self.transport.close()
+        self._write_within(self._limits.write_s if self.transport.get_write_buffer_size() else LAST_WORD_S)
+        self.flow.resume_reading()
+        self.transport.write_eof()
+
+    def _refuse_last(self, refusal: Refusal) -> None:
+        """Refuse what came last; whole requests before it are answered first."""
+        if self._running is None:
+            self._refuse(refusal)
+        elif not self.cycle.more_body:
+            self._refusal = refusal
+        elif self.cycle is self._running:
+            self._refuse(refusal)
+        else:
+            self.pipeline.popleft()
+            self._refusal = refusal
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer what is no request for the application, and close; where an answer has begun, only close."""
-        if self.transport.is_closing():
+        """Answer what is no request for the application, and close; where it was answered already, only close."""
+        if self._closed or self.transport.is_closing():
             return
-        if self._running is None or not self._running.response_started:
+        last = self.cycle
+        if last is None or not (last.response_started and last.more_body):
             call = new_call("other", None)
             call.status, call.error = refusal.status, refusal.code
             body = refusal.body(call.shown_id)
@@ -266,4 +323,5 @@ class GatewayProtocol(HttpToolsProtocol):
             ]
             self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[refusal.status], lines(headers), body))
             self._door.settlement.settle(call)
+        self._abandon()
         self._close()

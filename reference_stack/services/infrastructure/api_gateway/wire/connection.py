@@ -74,6 +74,12 @@ class Connection(asyncio.Protocol):
         if exchange.paused:
             self.pause()
 
+    def wait(self) -> None:
+        """Be free, until another exchange begins or it was idle for too long."""
+        self._free = True
+        self.due_s = time.monotonic() + _IDLE_S
+        self._owner.free(self)
+
     def abort(self) -> None:
         """Close at once; nobody hears of it."""
         self._exchange = None
@@ -198,9 +204,8 @@ class Connection(asyncio.Protocol):
             self.resume()
         # A server may answer before it has the whole request; the rest of it must not meet the next answer.
         if self._keeps and self.usable and self._transport.get_write_buffer_size() == 0:
-            self._free = self._used = True
-            self.due_s = time.monotonic() + _IDLE_S
-            self._owner.free(self)
+            self._used = True
+            self.wait()
         else:
             self._transport.abort()
         if exchange is not None and exchange.listener is not None:

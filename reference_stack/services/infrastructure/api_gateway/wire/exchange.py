@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -44,14 +43,13 @@ class Carrier(Protocol):
 class Exchange:
     """What the listener holds: it hears nothing more once it has called `cancel` or `release`."""
 
-    __slots__ = ("address", "carrier", "connecting", "heard", "listener", "paused", "request")
+    __slots__ = ("address", "carrier", "heard", "listener", "paused", "request")
 
     def __init__(self, address: Address, request: bytes, listener: Listener) -> None:
         self.address = address
         self.request = request
         self.listener: Listener | None = listener
         self.carrier: Carrier | None = None
-        self.connecting: asyncio.Task[None] | None = None
         self.heard = False
         self.paused = False
 
@@ -61,8 +59,6 @@ class Exchange:
         carrier, self.carrier = self.carrier, None
         if carrier is not None:
             carrier.abort()
-        if self.connecting is not None:
-            self.connecting.cancel()
 
     def release(self) -> None:
         """Say that the rest of the answer, should any come, does not matter; the connection is kept if it ends soon."""

@@ -74,27 +74,27 @@ class Pool:
             self._empty.set()
 
     def _dial(self, exchange: Exchange) -> None:
-        task = exchange.connecting = asyncio.get_running_loop().create_task(self._connect(exchange))
+        task = asyncio.get_running_loop().create_task(self._connect(exchange))
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
 
     async def _connect(self, exchange: Exchange) -> None:
-        address = exchange.address
+        address, connection = exchange.address, Connection(self, exchange.address)
         try:
             async with asyncio.timeout(self._connect_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self, address), address.host, address.port, ssl=True if address.tls else None
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection, address.host, address.port, ssl=True if address.tls else None
                 )
             if not connection.usable:
                 raise ConnectionResetError
         except OSError as error:  # TimeoutError and ssl's errors among them
+            self.closed(connection)
             listener, exchange.listener = exchange.listener, None
             if listener is not None:
                 listener.lost(f"no connection: {type(error).__name__}", reached=False)
-            return
-        finally:
-            exchange.connecting = None
-        if exchange.listener is None:
-            connection.abort()
+        except asyncio.CancelledError:
+            self.closed(connection)  # uvloop does not tell it
+            raise
         else:
-            connection.begin(exchange)
+            # An exchange that was cancelled meanwhile leaves its connection to another one.
+            connection.wait() if exchange.listener is None else connection.begin(exchange)
