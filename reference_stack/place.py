@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 
 # The name under which a request's scope says at which other door than the API's it came in.
 DOOR = "hxp.door"
+# Takes "status", "restart", "reload" or "drain" to the parent of all workers; returns its answer with "ok" and "error".
+Command = Callable[[str], Awaitable[Mapping[str, object]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,12 @@ class Place:
     whole service is being stopped, and not only this worker replaced; `line` takes one canonical line of the log, or is
     None where the logging module takes it. What is in `on_cut` is called when requests that are still open have had
     their time. Metrics that are only made when somebody asks come from collectors that must be in `collectors` as well
-    as in the registry, or other workers do not see them.
+    as in the registry, or other workers do not see them. `command` is None where no parent takes commands.
     """
 
     page: Callable[[CollectorRegistry], bytes] = generate_latest
     stopping: Callable[[], bool] = lambda: False
     line: Callable[[str], None] | None = None
     collectors: list[Collector] = field(default_factory=list)
+    command: Command | None = None
     on_cut: list[Callable[[], None]] = field(default_factory=list)

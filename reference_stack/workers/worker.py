@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import uvicorn
@@ -21,9 +22,10 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reference_stack.errors import StackError
-from reference_stack.place import DOOR, Place
+from reference_stack.place import DOOR, Command, Place
 from reference_stack.schemas.configuration.process import MetricsDoorSettings, ProcessSettings
 from reference_stack.workers.board import Board, Slab
+from reference_stack.workers.control import command
 from reference_stack.workers.counts import Mirror, count_in, page_of
 from reference_stack.workers.lines import Lines, log_to
 from reference_stack.workers.server import Ending, SideServer, WorkerServer, serve_all
@@ -32,6 +34,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _TICK_S = 0.05
 _TURNS_A_COPY = 20
 _LAST_LINES_S = 1.0
+_COMMAND_S = 120.0
 
 
 class WorkerSettings(Protocol):
@@ -112,7 +115,9 @@ def _serve(service: Service, settings: WorkerSettings, post: Post) -> None:
     lines.on_drop = dropped.inc
     collectors: list[Collector] = []
     mirror = Mirror(post.slab, collectors)
-    place = Place(page_of(post.board, mirror), lambda: post.board.stopping, lines.put, collectors)
+    place = Place(
+        page_of(post.board, mirror), lambda: post.board.stopping, lines.put, collectors, _command_to(process.control)
+    )
     app = service.create(settings, place)
 
     def ready() -> None:
@@ -143,6 +148,17 @@ def _serve(service: Service, settings: WorkerSettings, post: Post) -> None:
             runner.run(run())
     finally:
         lines.end(_LAST_LINES_S)
+
+
+def _command_to(control: Path | None) -> Command | None:
+    """Return what takes commands to the parent that listens at `control`."""
+    if control is None:
+        return None
+
+    async def commanded(word: str) -> dict[str, object]:
+        return await asyncio.to_thread(command, control, word, _COMMAND_S)
+
+    return commanded
 
 
 def _door(app: ASGIApp, name: str) -> ASGIApp:

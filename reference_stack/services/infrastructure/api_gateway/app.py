@@ -20,6 +20,7 @@ from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.admin.door import admin_router
 from reference_stack.services.infrastructure.api_gateway.admin.keys import add_keys
+from reference_stack.services.infrastructure.api_gateway.admin.workers import add_workers
 from reference_stack.services.infrastructure.api_gateway.asgi import Relayed
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS, EMBEDDINGS, RELAYED
 from reference_stack.services.infrastructure.api_gateway.cache import cache_at
@@ -137,13 +138,14 @@ def create_app(
             if database is not None:
                 await database.close()
 
-    app = _application(settings, database, story, pool, settlement, lifespan)
+    app = _application(settings, place, database, story, pool, settlement, lifespan)
     show(app, settings, place, measures, Around(upstreams, usage, database))
     return app
 
 
 def _application(
     settings: ApiGatewaySettings,
+    place: Place,
     database: Database | None,
     story: Story,
     pool: Pool,
@@ -163,6 +165,8 @@ def _application(
     if settings.admin is not None and database is not None:
         admin = admin_router(settings.admin)
         add_keys(admin, Keeper(database.keys, database.spend, settings.pepper()), database.usage, settings.limits)
+        if place.command is not None:
+            add_workers(admin, place.command)
         app.include_router(admin)
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, settlement=settlement)
