@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from reference_stack.catalogue import load_catalogue
 Ask = Callable[[Target], Probe]
 MODELS = [name for name, spec in load_catalogue().items() if spec.group == "ai_models"]
 SETTLE_S = 10.0
+RENEWED_S = 60.0
 COLLECTED_S = 45.0  # three collections
 NOT_HERE = 503
 SERVED = 'vllm:request_success_total{model_name="openchat"}'
@@ -133,6 +135,25 @@ def test_a_cut_stream_is_no_success(gateway: Target, probe: Ask, faults: Faults)
         reply = probe(cut).stream("hello", max_tokens=16, ignore_eos=True)
 
     assert not reply.ok
+
+
+def test_the_gateways_workers_are_renewed(stack: RunningStack, gateway: Target, probe: Ask) -> None:
+    """One signal renews the workers of a running gateway, and not a request fails meanwhile."""
+    import psutil
+
+    parent = psutil.Process(int(stack.services["api_gateway"]["pid"]))
+    before = set(parent.children())
+    ask = probe(replace(gateway, api_model="mixtral"))
+    parent.send_signal(signal.SIGUSR2)
+    deadline = time.monotonic() + RENEWED_S
+    while before & set(parent.children()):
+        assert time.monotonic() < deadline, "the old workers are still there"
+        reply = ask.complete("hello", max_tokens=2)
+        assert reply.ok, reply.error
+
+    assert before
+    assert parent.children()
+    assert ask.complete("hello", max_tokens=2).ok
 
 
 def test_a_model_that_is_gone_hurts_no_other(start_stack: Callable[..., RunningStack], probe: Ask) -> None:
