@@ -204,3 +204,15 @@ def test_without_a_database_rows_are_not_kept() -> None:
         await usage.close()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("hot_path", [True, False])
+def test_the_first_token_of_streams_is_timed(make_gateway: MakeGateway, hot_path: bool) -> None:
+    """Streams, and nothing else, are in the histogram of the first token, by model."""
+    gateway = make_gateway(hot_path=hot_path)
+    for streams in (True, True, False):
+        assert gateway.post(chat(stream=streams)).status_code == 200
+    assert gateway.post(chat(stream=True, model="unknown")).status_code == 404
+    counted = 'hxp_gateway_time_to_first_token_seconds_count{model_name="mixtral"} 2.0'
+    eventually(lambda: counted in gateway.http.get("/metrics").text)
+    assert gateway.http.get("/metrics").text.count("hxp_gateway_time_to_first_token_seconds_count{") == 1
