@@ -1,106 +1,127 @@
-"""What the hot loop costs and how exact it is: `python benchmarks/load_client.py [--rates 10 50 200]`.
+"""Load generators against a server of known timing: `python benchmarks/load_client.py [--minutes 10] [--json FILE]`.
 
-Each row is one run against the golden server, whose log is the truth. Nothing here is a test: the machine is shared.
+The golden server has one core, the tool the other; one after another, in one run. The truth is the server's own log.
+Latencies count from the sending, as all these tools do; under the stall ours and the plain client count from the time
+that was planned. Standard output is Markdown, progress goes to standard error. The tools' environment:
+`python benchmarks/load_client.py --prepare` (locks/peers-load.txt, into .hxp/cache/peers) and, for vLLM's bench, the
+one of `hxp perf --engine vllm --weights tiny`. Nothing here is a test: run it where nothing else runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from benchmarks.load.environment import make_hub, prepare
+from benchmarks.load.job import Job
+from benchmarks.load.measured import Outcome, measure, rung_holds, stalled_truth
+from benchmarks.load.peers import ALL, Peer
+from benchmarks.load.tables import tables
 from hxp_harness.certify.behaviour import Behaviour
-from hxp_harness.certify.golden_process import GoldenServer, golden
-from hxp_harness.load.preflight import preflight
-from hxp_harness.load.schedule import draw
-from hxp_harness.load.session import LoadSession
-from hxp_harness.profile import Contract, Replicates
-from hxp_harness.target import Target
-from hxp_harness.trace import Trace
 
-COLUMNS = (
-    "rate rps", "sent rps", "failed", "us/token", "MB", "send_lag p99 ms", "read_lag p99 ms",
-    "TTFT error p50 ms", "TTFT error p99 ms", "exact %", "truth inside %",
-)  # fmt: skip
-SLACK_S = 20e-6  # two clocks are brought together
+TIMING = Behaviour(ttft_s=0.1, itl_s=0.005)
+TOKENS = 64
+E2E_S = TIMING.ttft_s + (TOKENS - 1) * TIMING.itl_s
+QUIET_RPS, STALL_RPS, LIMIT = 10.0, 20.0, 16
+LEAST = 40  # requests of one try
+LADDER_RPS = (50.0, 100.0, 200.0, 400.0, 600.0, 800.0, 1000.0, 1200.0)
+BROKEN = {"error event": {"error_at": 8}, "cut off": {"finish_reason": "", "done": False, "output_tokens": 8}}
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Reported against true arrivals, s."""
+@dataclass(slots=True)
+class Found:
+    """All outcomes of one run of the benchmark, by tool."""
 
-    first_token_errors_s: list[float]
-    exact: int
-    inside: int
-    tokens: int
-
-
-def compare(traces: Sequence[Trace], server: GoldenServer, t0_s: float) -> Comparison:
-    """Hold every reported interval against what the server noted around its own call into the kernel."""
-    truths = server.truths()
-    errors_s: list[float] = []
-    exact = inside = tokens = 0
-    for trace in traces:
-        arrivals = [event for event in truths[trace.request_id].events for _ in range(event.tokens)]
-        bounds = list(zip(trace.token_lo_s, trace.token_hi_s, arrivals, strict=True))
-        errors_s.append(t0_s + bounds[0][1] - bounds[0][2].lo_s)
-        tokens += len(bounds)
-        exact += sum(low_s == high_s for low_s, high_s, _ in bounds)
-        inside += sum(
-            t0_s + low_s <= event.hi_s + SLACK_S and t0_s + high_s >= event.lo_s - SLACK_S
-            for low_s, high_s, event in bounds
-        )
-    return Comparison(errors_s, exact, inside, tokens)
+    quiet: dict[str, Outcome] = field(default_factory=dict)
+    ladder: dict[str, list[Outcome]] = field(default_factory=dict)
+    stall: dict[str, tuple[Outcome, dict[str, float]]] = field(default_factory=dict)
+    broken: dict[str, dict[str, Outcome]] = field(default_factory=dict)
+    not_tried: list[str] = field(default_factory=list)
 
 
-def quantile_ms(values_s: Sequence[float], q: float) -> str:
-    """Return the order statistic of `values_s` at `q`, in ms as text."""
-    return f"{sorted(values_s)[min(len(values_s) - 1, int(q * len(values_s)))] * 1e3:.3f}"
+def climb(peer: Peer, seconds: float, folder: Path, deadline_s: float) -> list[Outcome]:
+    """Try rising rates until one fails on both counts, or the time is over."""
+    found = []
+    for rate_rps in LADDER_RPS:
+        if time.monotonic() > deadline_s:
+            break
+        say(f"{peer.name}: {rate_rps:g} rps")
+        job = Job(0, rate_rps, max(round(rate_rps * seconds / 2) * 2, LEAST), TOKENS, folder)
+        found.append(measure(peer, job, TIMING))
+        if not any(rung_holds(found[-1])):
+            break
+    return found
 
 
-def row(rate_rps: float, tokens: int, seconds: float) -> list[str]:
-    """Run one rate and return its line of the table."""
-    requests = max(10, round(rate_rps * seconds / 2))
-    contract = Contract.model_validate({"prompt_tokens": 64, "output_tokens": tokens, "rate_rps": rate_rps})
-    replicates = Replicates.model_validate({"count": 2, "requests": requests, "warm_up_s": 1.0})
-    traces: list[Trace] = []
-    with tempfile.TemporaryDirectory() as name, golden(Path(name), Behaviour(jitter_s=0.002)) as server:
-        plan = preflight(Target(server.base_url, server.model), contract)
-        with LoadSession(Path(name), plan, draw(contract, replicates, 1)) as session:
-            while not session.finished:
-                traces += session.poll(1.0)
-            summary = session.summary
-        good = [trace for trace in traces if trace.ok]
-        truth = compare(good, server, summary.t0_monotonic_s)
-    sent_s = sorted(trace.sent_s for trace in traces if trace.sent_s is not None)
-    return [
-        f"{rate_rps:g}",
-        f"{(len(sent_s) - 1) / (sent_s[-1] - sent_s[0]):.1f}",
-        f"{len(traces) - len(good)}",
-        f"{summary.cpu_s / truth.tokens * 1e6:.1f}",
-        f"{summary.peak_rss_bytes / 2**20:.0f}",
-        quantile_ms([(trace.sent_s or 0.0) - trace.intended_s for trace in good], 0.99),
-        quantile_ms([trace.read_lag_s for trace in good], 0.99),
-        quantile_ms(truth.first_token_errors_s, 0.5),
-        quantile_ms(truth.first_token_errors_s, 0.99),
-        f"{100 * truth.exact / truth.tokens:.2f}",
-        f"{100 * truth.inside / truth.tokens:.3f}",
-    ]
+def run(peers: Sequence[Peer], minutes: float, folder: Path) -> Found:
+    """Measure every part for every tool; the ladder takes what is left of the time."""
+    found, begun_s = Found(), time.monotonic()
+    scale = minutes / 10
+    for peer in peers:
+        say(f"{peer.name}: {QUIET_RPS:g} rps")
+        job = Job(0, QUIET_RPS, max(round(QUIET_RPS * 6 * scale) * 2, LEAST), TOKENS, folder, poisson=True)
+        found.quiet[peer.name] = measure(peer, job, TIMING, memory=True)
+    for peer in peers:
+        for limit in (0, LIMIT) if peer.limits else (0,):
+            name = peer.name + (f", {limit} at most" if limit else "")
+            say(f"{name}: the server stands still for 3 s")
+            requests = round(STALL_RPS * 8)
+            job = Job(0, STALL_RPS, requests, TOKENS, folder, most_open=limit, from_intended=True)
+            outcome = measure(peer, job, TIMING, stall=True)
+            found.stall[name] = (outcome, dict(stalled_truth(outcome, job, E2E_S)))
+    for peer in peers:
+        for name, changes in BROKEN.items():
+            say(f"{peer.name}: every answer ends so: {name}")
+            job = Job(0, STALL_RPS, 20, TOKENS, folder)
+            broken = Behaviour(ttft_s=TIMING.ttft_s, itl_s=TIMING.itl_s, **changes)  # type: ignore[arg-type]  # data
+            found.broken.setdefault(peer.name, {})[name] = measure(peer, job, broken)
+    left_s = max(minutes * 60 - (time.monotonic() - begun_s), 0.0)
+    for number, peer in enumerate(peers):
+        share_s = left_s * (number + 1) / len(peers)
+        deadline_s = begun_s + (minutes * 60 - left_s) + share_s
+        found.ladder[peer.name] = climb(peer, 4 * scale, folder, deadline_s)
+        if not found.ladder[peer.name] or any(rung_holds(found.ladder[peer.name][-1])):
+            found.not_tried.append(peer.name)
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rates", type=float, nargs="+", default=[10.0, 50.0, 200.0, 400.0])
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer")
-    parser.add_argument("--seconds", type=float, default=10.0, help="measured seconds a rate")
+def say(text: str) -> None:
+    """Tell what goes on, on standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0, help="about so long in all; default: %(default)s")
+    parser.add_argument("--tools", nargs="+", default=[peer.name for peer in ALL], help="some of: %(default)s")
+    parser.add_argument("--json", type=Path, help="write every outcome here")
+    parser.add_argument("--prepare", action="store_true", help="only install the tools' environment")
     options = parser.parse_args()
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + "---|" * len(COLUMNS))
-    for rate_rps in options.rates:
-        print("| " + " | ".join(row(rate_rps, options.tokens, options.seconds)) + " |", flush=True)
+    if options.prepare:
+        return prepare(say)
+    missing = make_hub()
+    if missing:
+        parser.error(missing)
+    peers = [peer for peer in ALL if peer.name in options.tools]
+    if len(peers) != len(options.tools):
+        parser.error(f"--tools knows {', '.join(peer.name for peer in ALL)}")
+    if len(os.sched_getaffinity(0)) < 2:
+        say("only one core here: server and tool share it, and the figures say little")
+    say(f"load average {os.getloadavg()[0]:.2f}: the figures want a machine on which nothing else runs")
+    with tempfile.TemporaryDirectory() as name:
+        found = run(peers, options.minutes, Path(name))
+    print(tables(found, [peer.name for peer in peers]))
+    if options.json:
+        options.json.write_text(json.dumps(asdict(found), indent=1, default=str), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
