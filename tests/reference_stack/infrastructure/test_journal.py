@@ -15,7 +15,8 @@ from reference_stack.schemas.api.keys import ApiKey
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings, JournalSettings
 from reference_stack.services.infrastructure.api_gateway.app import create_app
 from reference_stack.services.infrastructure.api_gateway.call import Call
-from reference_stack.services.infrastructure.api_gateway.journal.book import Book
+from reference_stack.services.infrastructure.api_gateway.events import Usage
+from reference_stack.services.infrastructure.api_gateway.journal.book import Book, _final
 from reference_stack.services.infrastructure.api_gateway.journal.journal import DiskJournal
 from reference_stack.services.infrastructure.api_gateway.journal.lane import claim, lanes, segment_path, segments
 from reference_stack.services.infrastructure.api_gateway.journal.parked import park, parked
@@ -118,6 +119,20 @@ def test_what_was_streamed_is_marked_before_the_client_has_it(make_gateway: Make
     (row,) = rows.rows
     assert (row.outcome, row.status, row.output_tokens, row.exact) == ("interrupted", 200, 2, False)
     assert row.request_id == gateway.usage.last().request_id
+
+
+@pytest.mark.parametrize("usage", [None, Usage(7, 3)])
+def test_the_journal_says_what_the_row_says(usage: Usage | None) -> None:
+    """The end of a request is written without making its row, and is the same in every column."""
+    call = ended(accepted_call())
+    call.usage, call.texts, call.cached, call.status = usage, 5, True, 0
+    row = call.row()
+    assert row is not None
+
+    final = _final(call).row()
+
+    assert final.took_s >= row.took_s
+    assert replace(final, took_s=row.took_s) == row
 
 
 async def until(true: Callable[[], bool]) -> None:

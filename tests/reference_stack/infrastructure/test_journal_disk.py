@@ -28,7 +28,7 @@ from reference_stack.services.infrastructure.api_gateway.journal.lane import (
     segment_path,
     segments,
 )
-from reference_stack.services.infrastructure.api_gateway.journal.marks import LeftMarks, Mark, Marks, Progress
+from reference_stack.services.infrastructure.api_gateway.journal.marks import LeftMarks, Marks, Progress, halves
 from reference_stack.services.infrastructure.api_gateway.journal.record import FORMAT, Opened, line_of, scan
 from reference_stack.services.infrastructure.api_gateway.journal.segment import SegmentWriter
 from reference_stack.services.infrastructure.api_gateway.journal.sync import Syncer
@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_locked_is_an_error(tmp_path: Path) -> None:
 class Open:
     """A request as the test knows it."""
 
-    mark: Mark
+    mark: int
     progress: Progress = NONE
 
 
@@ -109,7 +109,7 @@ def test_marks_outlive_who_wrote_them(steps: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         marks = Marks(Path(folder), 4)
         held: list[Open] = []
-        ended: list[Mark] = []
+        ended: list[int] = []
         for step, number in steps:
             if step == "take" and marks.free:
                 held.append(Open(marks.take()))
@@ -120,11 +120,11 @@ def test_marks_outlive_who_wrote_them(steps: list[tuple[str, int]]) -> None:
             elif step == "end" and held:
                 ended.append(held.pop(number % len(held)).mark)
                 marks.give_back(ended[-1])
-        assert marks.free == 4 - len(held)
+        assert len(marks.free) == 4 - len(held)
         left = LeftMarks(Path(folder))
-        assert [left.of(one.mark.place, one.mark.serial) for one in held] == [one.progress for one in held]
-        taken = {one.mark.place for one in held}
-        assert all(left.of(mark.place, mark.serial) == NONE for mark in ended if mark.place in taken)
+        assert [left.of(*halves(one.mark)) for one in held] == [one.progress for one in held]
+        taken = {halves(one.mark)[0] for one in held}
+        assert all(left.of(*halves(mark)) == NONE for mark in ended if halves(mark)[0] in taken)
         marks.sync()
         marks.close()
 
@@ -178,10 +178,10 @@ def test_a_line_that_found_no_room_spoils_no_other(tmp_path: Path) -> None:
     with syncing() as (syncer, _):
         writer = SegmentWriter(tmp_path, syncer, segment_bytes=1 << 20)
         with limited_files(len(LINE) + 10):
-            with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
                 writer.append(LINE)
             assert segment_path(tmp_path, 1).stat().st_size == len(LINE) + 10
-        with limited_files(len(LINE) - 1), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        with limited_files(len(LINE) - 1), pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             writer.append(LINE)
         assert [number for number, _ in segments(tmp_path)] == [1]
 

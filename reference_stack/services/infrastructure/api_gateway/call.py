@@ -17,7 +17,7 @@ from reference_stack.services.infrastructure.api_gateway.events import Usage
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _SLOT = "hxp.call"
-_OK = 200
+OK = 200
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Call:
             model=self.model,
             route=self.route,
             outcome=self.outcome,
-            status=self.status or _OK,  # of a complete answer, it is written before it is sent
+            status=self.status or OK,  # of a complete answer, it is written before it is sent
             stream=self.stream,
             prompt_tokens=None if self.usage is None else self.usage.prompt_tokens,
             output_tokens=self.output_tokens,

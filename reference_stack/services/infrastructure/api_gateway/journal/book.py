@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.api_gateway import JournalSettings
-from reference_stack.services.infrastructure.api_gateway.call import Call
+from reference_stack.services.infrastructure.api_gateway.call import OK, Call
 from reference_stack.services.infrastructure.api_gateway.journal.lane import Lane, claim
-from reference_stack.services.infrastructure.api_gateway.journal.marks import Mark, Marks
-from reference_stack.services.infrastructure.api_gateway.journal.record import Accepted, final_of, line_of
+from reference_stack.services.infrastructure.api_gateway.journal.marks import Marks, halves
+from reference_stack.services.infrastructure.api_gateway.journal.record import Accepted, Final, line_of
 from reference_stack.services.infrastructure.api_gateway.journal.segment import SegmentWriter
 from reference_stack.services.infrastructure.api_gateway.journal.sync import Syncer
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, overloaded
@@ -33,8 +34,9 @@ class Book:
         self._directory = directory
         self._settings = settings
         self._most_open = most_open
-        self._held: dict[str, Mark] = {}
-        self._owed: deque[tuple[UsageRow, Mark]] = deque()
+        self._most_bytes = settings.most_bytes
+        self._held: dict[str, int] = {}  # marks of open requests
+        self._owed: deque[tuple[Final, int]] = deque()
         self._lane: Lane | None = None
         self._said = False
         self.problem = _NOT_OPEN
@@ -48,7 +50,7 @@ class Book:
 
     @property
     def full(self) -> bool:
-        return bool(self.problem) or self.bytes >= self._settings.most_bytes or not self._marks.free
+        return self.problem != "" or self.bytes >= self._most_bytes or not self._marks.free
 
     def accept(self, call: Call) -> None:
         """Write that `call` was accepted; it is in the kernel's hands at the return. Raises Refusal 503."""
@@ -57,6 +59,7 @@ class Book:
         key = call.key
         assert key is not None  # noqa: S101 - what has no key is not accepted
         mark = self._marks.take()
+        place, serial = halves(mark)
         line = line_of(
             Accepted(
                 call.id,
@@ -67,8 +70,8 @@ class Book:
                 call.route,
                 call.stream,
                 call.accepted_at_s,
-                mark.place,
-                mark.serial,
+                place,
+                serial,
             )
         )
         try:
@@ -87,15 +90,14 @@ class Book:
     def final(self, call: Call) -> None:
         """Write how `call` ended, now or as soon as the disk takes it."""
         mark = self._held.pop(call.id)
-        row = call.row()
-        assert row is not None  # noqa: S101 - what was accepted has a key, and an outcome in the end
+        final = _final(call)
         if self._owed:
-            self._owed.append((row, mark))
+            self._owed.append((final, mark))
             return
         try:
-            self._write(row, mark)
+            self._write(final, mark)
         except OSError as error:
-            self._owed.append((row, mark))
+            self._owed.append((final, mark))
             self._fail(error)
 
     async def synced(self) -> None:
@@ -128,7 +130,7 @@ class Book:
     @property
     def owed(self) -> list[UsageRow]:
         """The rows of requests that ended while the disk refused."""
-        return [row for row, _ in self._owed]
+        return [final.row() for final, _ in self._owed]
 
     def settled(self, rows: Sequence[UsageRow]) -> None:
         """Hear that `rows`, which were owed, were stored without the disk."""
@@ -175,8 +177,8 @@ class Book:
             raise
         self._lane, self._marks, self._syncer = lane, marks, syncer
 
-    def _write(self, row: UsageRow, mark: Mark) -> None:
-        line = line_of(final_of(row))
+    def _write(self, final: Final, mark: int) -> None:
+        line = line_of(final)
         self._writer.append(line)
         self.bytes += len(line)
         self.ended += 1
@@ -191,6 +193,30 @@ class Book:
         if not self._said:
             self._said = True
             log.error("usage cannot be written down in %s (%s); requests are refused", self._directory, self.problem)
+
+
+def _final(call: Call) -> Final:
+    """Return what `call.row()` says, without the row: making one costs as much as all of the rest."""
+    key, usage, outcome = call.key, call.usage, call.outcome
+    assert key is not None  # noqa: S101 - what was accepted has one
+    assert outcome is not None  # noqa: S101 - what has ended has one
+    return Final(
+        call.id,
+        call.client_id,
+        key.id,
+        key.tenant,
+        call.model,
+        call.route,
+        outcome,
+        call.status or OK,
+        call.stream,
+        None if usage is None else usage.prompt_tokens,
+        call.output_tokens,
+        usage is not None,
+        call.accepted_at_s,
+        time.perf_counter() - call.began_s,
+        call.cached,
+    )
 
 
 def _refusal() -> Refusal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -20,7 +19,7 @@ class Fold:
 
     open: dict[str, tuple[Accepted, int]] = field(default_factory=dict)
     _ended: dict[str, int] = field(default_factory=dict)
-    _unsettled: Counter[int] = field(default_factory=Counter)
+    _unsettled: dict[int, int] = field(default_factory=dict)  # by segment
 
     def read(self, records: Iterable[Record], segment: int) -> list[UsageRow]:
         """Return the rows that these records of segment number `segment` complete."""
@@ -28,7 +27,7 @@ class Fold:
         for record in records:
             if isinstance(record, Accepted):
                 self.open[record.request_id] = (record, segment)
-                self._unsettled[segment] += 1
+                self._unsettled[segment] = self._unsettled.get(segment, 0) + 1
             elif isinstance(record, Final):
                 found = self.open.pop(record.request_id, None)
                 if found is not None:
@@ -64,7 +63,7 @@ class Fold:
 
     def needs(self, segment: int) -> bool:
         """Whether a request that was accepted in this segment is open or not stored."""
-        return self._unsettled[segment] > 0
+        return self._unsettled.get(segment, 0) > 0
 
 
 def _interrupted(accepted: Accepted, progress: Progress, ended_at_s: float) -> UsageRow:

@@ -19,17 +19,6 @@ _HALF = 32
 _LOW = (1 << _HALF) - 1
 
 
-class Mark(NamedTuple):
-    """A request's word: where it is, and what it holds before anything was sent."""
-
-    place: int
-    zero: int
-
-    @property
-    def serial(self) -> int:
-        return self.zero >> _HALF
-
-
 class Progress(NamedTuple):
     """What the client of an open request was told and sent at most."""
 
@@ -50,27 +39,23 @@ class Marks:
             os.close(self._descriptor)
             raise
         self._words = memoryview(self._map).cast("Q")
-        self._free = list(range(most - 1, -1, -1))
+        self.free = list(range(most - 1, -1, -1))
         self._serial = 0
 
-    @property
-    def free(self) -> int:
-        """How many more requests there is room for."""
-        return len(self._free)
+    def take(self) -> int:
+        """Begin a request, for which there must be a free place; return its mark: serial number and place in halves."""
+        self._serial = serial = self._serial % _LOW + 1
+        place = self.free.pop()
+        self._words[place] = serial << _HALF
+        return serial << _HALF | place
 
-    def take(self) -> Mark:
-        """Begin a request; there must be a free one."""
-        self._serial = self._serial % _LOW + 1
-        mark = Mark(self._free.pop(), self._serial << _HALF)
-        self._words[mark.place] = mark.zero
-        return mark
-
-    def put(self, mark: Mark, tokens: int) -> None:
+    def put(self, mark: int, tokens: int) -> None:
         """Note that up to `tokens` are about to be sent, and that the client has been told a status."""
-        self._words[mark.place] = mark.zero + min(tokens + 1, _LOW)
+        place = mark & _LOW
+        self._words[place] = mark - place + tokens + 1
 
-    def give_back(self, mark: Mark) -> None:
-        self._free.append(mark.place)
+    def give_back(self, mark: int) -> None:
+        self.free.append(mark & _LOW)
 
     def sync(self) -> None:
         """Put the words on the disk, letting other threads run meanwhile, as mmap's own flush does not."""
@@ -80,6 +65,11 @@ class Marks:
         self._words.release()
         self._map.close()
         os.close(self._descriptor)
+
+
+def halves(mark: int) -> tuple[int, int]:
+    """Return the place and the serial number of a mark."""
+    return mark & _LOW, mark >> _HALF
 
 
 class LeftMarks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -33,7 +34,8 @@ class SegmentWriter:
         if self._size >= self._segment_bytes:
             self.rotate()
         try:
-            _write(self._descriptor, line)
+            if os.write(self._descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - a part was taken, as the disk filled
         except OSError:
             self._size = self._segment_bytes  # what comes next begins a segment: this one may end with a part of a line
             raise
@@ -49,7 +51,8 @@ class SegmentWriter:
         descriptor = os.open(path, flags, 0o600)
         head = line_of(Opened(FORMAT))
         try:
-            _write(descriptor, head)
+            if os.write(descriptor, head) != len(head):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - a part was taken, as the disk filled
             sync_folder(self._folder)
         except OSError:
             os.close(descriptor)
@@ -65,9 +68,3 @@ class SegmentWriter:
         if self._descriptor >= 0:
             self._syncer.retire(self._descriptor)
             self._descriptor = -1
-
-
-def _write(descriptor: int, line: bytes) -> None:
-    written = os.write(descriptor, line)
-    while written < len(line):  # the disk took a part, and the next attempt says why
-        written += os.write(descriptor, line[written:])
