@@ -3,7 +3,7 @@
 Each round takes every part once, one after another in one process, so that the ratios are of the same machine at the
 same moment: what stands on a request's path (acceptance and end, and the mark of one event), and what is done beside it
 (reading its row back for a store that keeps nothing). The measure is two bare writes of the same bytes. Medians over
-the rounds; what a database costs beside, and all of it in a gateway, shows `benchmarks/gateway_peers.py --part features`.
+the rounds. All of it in a gateway, the database included: `benchmarks/gateway_peers.py --part features`.
 """
 
 from __future__ import annotations

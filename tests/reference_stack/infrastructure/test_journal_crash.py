@@ -182,6 +182,29 @@ def test_a_crash_at_any_point_loses_nothing_and_doubles_nothing(steps: list[tupl
         assert sorted(apart) == sorted(world.poisoned)
 
 
+def test_a_long_request_outlives_the_segments_behind_it() -> None:
+    """A request that is open while others fill segments, are stored and removed is not lost by a crash then."""
+
+    async def story(world: World) -> None:
+        world.accept(1)
+        for number in range(2, 60):
+            world.accept(number)
+            world.final(len(world.open) - 1)
+        while await world.drain.step():
+            pass
+        assert world.book.folder is not None
+        assert len(segments(world.book.folder)) > 2
+        await world.finish()
+
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        world = World(Path(folder))
+        asyncio.run(story(world))
+
+    row = world.table.rows[call_of(1).id]
+    assert (row.outcome, row.output_tokens) == ("interrupted", 0)
+    assert len(world.table.rows) + len(world.poisoned) == 59
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.sampled_from(["accept", "final"]), min_size=1, max_size=30), st.floats(0, 1))
 def test_what_a_loss_of_power_leaves_is_counted_right(steps: list[str], part: float) -> None:
