@@ -158,6 +158,14 @@ def selfcheck(session: nox.Session) -> None:
 
 
 @nox.session
+def endurance(session: nox.Session) -> None:
+    """A million requests through the gateway: its memory stays as it is. The short form is among the tests."""
+    install(session, "dev")
+    env = {"HXP_ENDURANCE_REQUESTS": os.environ.get("HXP_ENDURANCE_REQUESTS", "1000000")}
+    session.run("pytest", "tests/benchmarks/test_endurance.py", *session.posargs, env=env)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, security rules and the arrows between modules."""
     install(session, "dev")

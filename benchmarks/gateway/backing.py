@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
 
+from benchmarks.gateway.processes import tree
 from benchmarks.gateway.programs import CannotRun, on_cores
 from reference_stack.errors import NotReady
 from reference_stack.orchestration import ports
@@ -22,7 +24,7 @@ from reference_stack.schemas.api.keys import ApiKey
 from reference_stack.schemas.common.program import Program
 from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
-from reference_stack.services.integration.cache import embedded as valkey
+from reference_stack.services.integration.cache import embedded
 from reference_stack.services.integration.cache.client import connect
 from reference_stack.services.integration.database.embedded import EmbeddedPostgres
 from reference_stack.services.integration.database.postgres import PostgresDatabase
@@ -34,14 +36,51 @@ _KEY_COLUMNS = (
 _T = TypeVar("_T")
 
 
+class Server:
+    """One server, which faults may be done to; they hit all of its processes at once."""
+
+    def __init__(self, program: Program, cores: frozenset[int]) -> None:
+        self._program = program
+        self._cores = cores
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        null = subprocess.DEVNULL
+        with on_cores(self._cores):
+            self._process = subprocess.Popen(
+                bound(self._program.argv, os.getpid()),
+                stdout=null,
+                stderr=null,
+                user=self._program.user_id,
+                env={**os.environ, **self._program.environment},
+            )
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+        self._process = None
+
+    def freeze(self) -> None:
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: int) -> None:
+        for pid in tree(self._process.pid) if self._process is not None else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
 @dataclass(frozen=True, slots=True)
 class Backing:
     """Servers of one run; there are no keys until `put_keys`."""
 
     database: DatabaseSettings
     cache: CacheSettings
-    postgres_pid: int
-    valkey_pid: int
+    postgres: Server
+    valkey: Server
 
     @property
     def cache_url(self) -> str:
@@ -51,37 +90,34 @@ class Backing:
         """Add `keys`; gateways that run already are not told, and need not be."""
         _run(_put(self.database.dsn, keys))
 
+    def wait_until_ready(self) -> None:
+        """Raises CannotRun when a server does not answer in time."""
+        _run(_until_ready(self.database, self.cache))
+
 
 @contextmanager
 def backing(folder: Path, cache: Path, cores: frozenset[int]) -> Iterator[Backing]:
     """Start both servers on `cores`, the database migrated; `cache` has the cluster to copy. Raises CannotRun."""
     places = [ports.reserve(), ports.reserve()]
     database, kept = DatabaseSettings(port=places[0].port), CacheSettings(port=places[1].port)
-    children: list[subprocess.Popen[bytes]] = []
     try:
-        with on_cores(cores):
-            children.append(_start(EmbeddedPostgres(database, folder, cache).prepare()))
-            children.append(_start(valkey.program(kept, folder)))
-        _run(_until_ready(database, kept))
-        yield Backing(database, kept, children[0].pid, children[1].pid)
+        servers = [
+            Server(EmbeddedPostgres(database, folder, cache).prepare(), cores),
+            Server(embedded.program(kept, folder), cores),
+        ]
     except NotReady as error:
         raise CannotRun(f"PostgreSQL or Valkey: {error}") from None
+    try:
+        for server in servers:
+            server.start()
+        behind = Backing(database, kept, *servers)
+        behind.wait_until_ready()
+        yield behind
     finally:
-        for child in children:
-            child.kill()
-            child.wait()
+        for server in servers:
+            server.kill()
         for place in places:
             place.close()
-
-
-def _start(program: Program) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        bound(program.argv, os.getpid()),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        user=program.user_id,
-        env={**os.environ, **program.environment},
-    )
 
 
 def _run(work: Coroutine[Any, Any, _T]) -> _T:

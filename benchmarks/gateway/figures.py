@@ -217,7 +217,7 @@ def limits(readings: Readings) -> list[str]:
         if name != DIRECT
     }
     return [
-        f"{name}: {share.middle:.0%} of its core used at most, so it could carry more requests/s than this client asks"
+        f"{name}: {share.middle:.0%} of its core used: the client, or other programs, set the limit of requests/s"
         for name, share in shares.items()
         if share.of and share.middle < _BUSY
     ]

@@ -39,6 +39,7 @@ class Running:
     port: int
     pid: int
     keys: tuple[bytes, ...] = (KEY,)
+    log: Path = Path(os.devnull)
 
 
 def free_port() -> int:
@@ -62,7 +63,7 @@ def running(command: Command, folder: Path, cores: frozenset[int] = frozenset())
         )
     try:
         _wait_until_ready(command, process, log)
-        yield Running(command.port, process.pid, command.keys)
+        yield Running(command.port, process.pid, command.keys, log)
     finally:
         _stop(process)
 
