@@ -158,7 +158,7 @@ def selfcheck(session: nox.Session) -> None:
 
 
 @nox.session
-def endurance(session: nox.Session) -> None:
+def gateway_endurance(session: nox.Session) -> None:
     """A million requests through the gateway: its memory stays as it is. The short form is among the tests."""
     install(session, "dev")
     env = {"HXP_ENDURANCE_REQUESTS": os.environ.get("HXP_ENDURANCE_REQUESTS", "1000000")}

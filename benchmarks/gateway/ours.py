@@ -89,6 +89,7 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 
 
 FULL = Variant()
+REFERENCE = Variant(f"{OURS}, FastAPI path", ("hot_path",), changes={"hot_path": False})
 FEATURES = (
     Variant("everything on"),
     Variant("no journal", ("journal",), without=("journal",)),
@@ -97,6 +98,8 @@ FEATURES = (
     Variant("keys in the settings", keys_in_settings=True),
     Variant("no database, no journal", without=("database_dsn", "journal"), keys_in_settings=True),
     Variant("no cache server", without=("cache_url",)),
+    Variant("no salt of the prefix cache", changes={"upstreams": {"mixtral": {"cache_salt": False}}}),
+    Variant("answers kept, every request is a hit", ("answers",), answers="sampled"),
 )
 WORKERS = tuple(Variant(f"{count} workers", ("workers",), changes={"workers": count}) for count in (1, 2, 4))
 KEYS = tuple(Variant(f"{count:,} keys", keys=count) for count in (10, 1000, 100_000))

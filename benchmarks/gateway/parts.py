@@ -16,7 +16,7 @@ from benchmarks.gateway.subjects import Command, Running
 from benchmarks.gateway.turns import Turn, take_turns
 
 # What one process of ours can be asked for.
-OUR_PACE = MIDDLE
+OUR_PACE = FAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,7 @@ def compare(room: Room, only: Sequence[str], rounds: int | None, seconds: float)
             if running is not None:
                 turns.append(Turn(name, running, loads(pace, seconds)))
         readings = take_turns(room.bench, turns, rounds or 4, room.say)
-        judged = [name for name in readings.subjects() if name.startswith(ours.OURS)]
-        tables = [figures.comparison_table(readings), *(figures.demands_table(readings, name) for name in judged)]
+        tables = [figures.comparison_table(readings), figures.demands_table(readings, ours.OURS)]
         return _part(tables, readings, room.left_out)
 
 
@@ -49,6 +48,7 @@ def _gateways(room: Room) -> Iterator[tuple[str, Pace, Callable[[Path], Command]
     yield NGINX, FAST, lambda folder: subjects.nginx(peers.nginx(room.cache, room.say), folder, port)
     yield ROUTER, FAST, lambda folder: subjects.vllm_router(peers.python_peers(room.cache, room.say), folder, port)
     yield ours.OURS, OUR_PACE, lambda folder: room.our_command(ours.FULL, folder)
+    yield ours.REFERENCE.name, MIDDLE, lambda folder: room.our_command(ours.REFERENCE, folder)
     yield LITELLM, SLOW, lambda folder: subjects.litellm(peers.python_peers(room.cache, room.say), folder, port)
 
 
