@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="M",
         help="search the highest rate that this machine measures right, about so long; default: %(default)s",
     )
+    _worker(_command(commands, "worker", "send this host's share of a load that hxp perf --hosts asks for"))
     check = _command(commands, "selfcheck", "try the verdict on virtual servers whose truth is known")
     size = check.add_mutually_exclusive_group()
     size.add_argument(
@@ -108,6 +109,13 @@ def _profile_options(command: argparse.ArgumentParser) -> None:
     which.add_argument("--profile", type=Path, metavar="FILE", help="a profile of your own")
 
 
+def _worker(worker: argparse.ArgumentParser) -> None:
+    worker.add_argument("--master", required=True, metavar="HOST:PORT", help="what hxp perf has at --listen")
+    worker.add_argument("--clients", type=int, metavar="N", help="processes that send; default: the cores, less one")
+    worker.add_argument("--name", default="", help="in messages and records; default: the host's name")
+    worker.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of the target")
+
+
 def _clients_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--clients",
@@ -122,6 +130,9 @@ def _perf(perf: argparse.ArgumentParser) -> None:
     perf.add_argument(
         "--quick", action="store_true", help="fewer, shorter replicates: a wider bound, so less is decided"
     )
+    perf.add_argument("--hosts", type=int, metavar="N", help="let N workers send the load: hxp worker, on other hosts")
+    perf.add_argument("--listen", metavar="HOST:PORT", help="with --hosts: where the workers join, reachable for them")
+    perf.add_argument("--web-port", type=int, default=0, metavar="PORT", help="with --hosts: Locust's page, there")
     perf.add_argument("--baseline", type=Path, metavar="RUN_DIR", help="an older run; worse than it is a FAIL")
     perf.add_argument(
         "--rate", metavar="RATE", help="'20 rps' instead of the profile's: another contract, and labelled so"

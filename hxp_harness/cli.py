@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "report": _run_report,
         "certify": _run_certify,
         "selfcheck": _run_selfcheck,
+        "worker": _run_worker,
     }[options.command]
     try:
         code = run(options)
@@ -140,6 +141,9 @@ def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None 
         require_hardware=options.require_hardware,
         settings=tuple(options.set),
         clients=options.clients,
+        hosts=getattr(options, "hosts", None),
+        listen=getattr(options, "listen", None),
+        web_port=getattr(options, "web_port", 0),
         baseline=getattr(options, "baseline", None),
         max_minutes=options.max_minutes if options.command == "perf" else None,
     )
@@ -188,6 +192,12 @@ def _run_certify(options: argparse.Namespace) -> int:
         raise UsageError(f"--search-minutes {options.search_minutes:g}: less than nothing", hint="0 searches nothing")
     search_s = options.search_minutes * 60
     return certify_profile(options.model, options.profile, options.out, options.clients, search_s)
+
+
+def _run_worker(options: argparse.Namespace) -> int:
+    from hxp_harness.worker import work
+
+    work(options.master, options.clients, options.name, _api_key(options.api_key_env))
 
 
 def _run_selfcheck(options: argparse.Namespace) -> int:

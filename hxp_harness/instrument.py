@@ -23,13 +23,12 @@ from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.scope import MOST_SHOWN, meets
 from hxp_harness.load.plan import Due
 from hxp_harness.load.schedule import peak_rps
-from hxp_harness.load.session import LoadSession, OpenSession
 from hxp_harness.profile import Profile
 from hxp_harness.report.progress import Goal
 from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, resolve_profile
 from hxp_harness.run_folder import make_run_folder
-from hxp_harness.senders import local_senders
+from hxp_harness.senders import Senders, local_senders
 
 LONGEST_S = 5.0
 SHORTEST_S = 1.0  # a short run is not proved at greater length than it is measured
@@ -81,7 +80,7 @@ def certify_into(
     profile: Profile,
     gates: tuple[Gate, ...],
     screen: Screen,
-    open_session: OpenSession = LoadSession,
+    senders: Senders,
 ) -> None:
     """Prove that this machine can measure the profile's load now, and write the proof down."""
     interrupt.check()
@@ -95,7 +94,8 @@ def certify_into(
         limit_s=limit_s,
         duration_s=duration_s,
         seed=profile.seed,
-        drive=driven_by(open_session),
+        drive=driven_by(senders.open_session),
+        host=senders.host,
     )
     evidence.write_json(folder, name, certificate)
 
@@ -120,7 +120,7 @@ def certify_profile(
     folder = make_run_folder(out, f"certificate-{profile.name}")
     with screen_of(profile, gates) as screen:
         screen.say(senders.said)
-        certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, senders.open_session)
+        certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, senders)
         found = evidence.read_json(folder, evidence.CERTIFICATE_BEFORE)
         if found is None:
             raise NotReady("no certificate was made")

@@ -40,6 +40,9 @@ class PerfRequest:
     baseline: Path | None = None  # a run to compare with
     settings: tuple[str, ...] = ()  # KEY=VALUE of the embedded stack's models
     clients: int | None = None  # processes that send the load
+    hosts: int | None = None  # workers that send it instead
+    listen: str | None = None  # HOST:PORT where those join
+    web_port: int = 0  # of Locust's page, there; 0: none
     max_minutes: float | None = None  # of load; what is open then stays open
 
 

@@ -20,7 +20,6 @@ from hxp_harness.instrument import certify_into, refuse_empty_scopes, screen_of,
 from hxp_harness.load.plan import Due, LoadPlan
 from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
-from hxp_harness.load.session import LoadSession, OpenSession
 from hxp_harness.measure import measure
 from hxp_harness.metrics import scrape
 from hxp_harness.opened_target import as_it_says, opened_target
@@ -29,7 +28,7 @@ from hxp_harness.report.manifest import environment
 from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, refuse_evidence, refuse_without_hardware, resolve_profile
 from hxp_harness.run_folder import make_run_folder
-from hxp_harness.senders import Senders, local_senders
+from hxp_harness.senders import Senders, refuse_senders, senders
 from hxp_harness.target import Target
 from hxp_harness.telemetry.watching import plan_for, watched
 from hxp_harness.trace import Trace
@@ -41,8 +40,8 @@ class Load(NamedTuple):
 
     plan: LoadPlan
     schedule: Sequence[Due]
+    senders: Senders
     max_minutes: float | None = None
-    open_session: OpenSession = LoadSession
 
 
 def perf(request: PerfRequest) -> int:
@@ -56,7 +55,7 @@ def perf(request: PerfRequest) -> int:
     refuse_without_hardware(request)
     if request.baseline is not None:
         refuse_unlike(request.baseline, profile)
-    senders = local_senders(profile.contract, request.clients)
+    refuse_senders(request)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     refuse_empty_scopes(gates, profile, schedule)
     folder = make_run_folder(request.out, f"{profile.name}-{'target' if request.target_url else request.engine}")
@@ -69,10 +68,10 @@ def perf(request: PerfRequest) -> int:
                 plan = preflight(offered, profile.contract)
                 target = as_it_says(offered, plan)
                 refuse_evidence(request, target)
-                begin(folder, profile, target, senders)
-                screen.say(senders.said)
-                load = Load(plan, schedule, request.max_minutes, senders.open_session)
-                in_time = run_load(folder, profile, gates, target, load, screen)
+                with senders(request, profile.contract, folder, screen.say) as who:
+                    begin(folder, profile, target, who)
+                    load = Load(plan, schedule, who, request.max_minutes)
+                    in_time = run_load(folder, profile, gates, target, load, screen)
             interrupt.check()
             end = {"interrupted": False, "budget_minutes": None if in_time else request.max_minutes}
             evidence.write_json(folder, evidence.END, end)
@@ -96,7 +95,7 @@ def perf(request: PerfRequest) -> int:
     return code
 
 
-def begin(folder: Path, profile: Profile, target: Target, senders: Senders) -> None:
+def begin(folder: Path, profile: Profile, target: Target, who: Senders) -> None:
     """Write down what is judged, and on what."""
     now = datetime.now(UTC)
     manifest = {
@@ -107,7 +106,7 @@ def begin(folder: Path, profile: Profile, target: Target, senders: Senders) -> N
         "environment": environment(),
         "seeds": {"profile": profile.seed, "arrivals_and_prompts": "spawned from it (numpy SeedSequence)"},
         "profile": profile.name,
-        "load": senders.facts,
+        "load": who.facts,
     }
     evidence.write_json(folder, evidence.MANIFEST, manifest)
 
@@ -116,7 +115,7 @@ def run_load(
     folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, load: Load, screen: Screen
 ) -> bool:
     """Certify, load, certify again; every result is a file in `folder`. Return False when the time allowed ended it."""
-    certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, load.open_session)
+    certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, load.senders)
     canary, timeout_s = planned(load.schedule), profile.contract.timeout_s
     canary.idle = ask_idle(canary, target, timeout_s=timeout_s)
     budget_s = None if load.max_minutes is None else load.max_minutes * 60
@@ -139,7 +138,7 @@ def run_load(
                 load.schedule,
                 api_key=target.api_key,
                 on_traces=see,
-                open_session=load.open_session,
+                open_session=load.senders.open_session,
             )
         forget_outside(canary, load.schedule, summary.t0_monotonic_s)
     finally:
@@ -148,7 +147,8 @@ def run_load(
         evidence.write_json(folder, evidence.SERVER, tree)
     canary.after = ask_idle(canary, target, timeout_s=timeout_s)
     evidence.write_json(folder, evidence.CANARY, canary)
-    certify_into(folder, evidence.CERTIFICATE_AFTER, profile, gates, screen, load.open_session)
+    if not summary.lost:  # without one of its workers the instrument is no longer the one that was certified
+        certify_into(folder, evidence.CERTIFICATE_AFTER, profile, gates, screen, load.senders)
     return not watch.out_of_budget
 
 

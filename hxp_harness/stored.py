@@ -18,12 +18,14 @@ from hxp_harness.gates.scope import refuse_nobody
 from hxp_harness.gates.verdict import Verdict, judge
 from hxp_harness.load.folder import LoadFolder
 from hxp_harness.load.plan import LoadSummary
-from hxp_harness.load.trace_file import read_traces
+from hxp_harness.load.trace_file import by_end, read_traces
 from hxp_harness.metrics.scrape import Scrape
 from hxp_harness.metrics.table import TraceTable, write_traces
 from hxp_harness.telemetry.series import ServerSeries, read_series
 from hxp_harness.telemetry.watching import keep
 from hxp_harness.units import parse_quantity
+
+MERGE_S = 5.0  # clients and hosts bring their traces this far out of order, at most
 
 
 def stored_profile(folder: Path) -> dict[str, Any]:
@@ -41,7 +43,8 @@ def stored_table(folder: Path, *, stream: bool, gaps: bool = True) -> TraceTable
     """
     part = LoadFolder(folder).traces
     if not (folder / evidence.TRACES).exists():
-        write_traces(folder / evidence.TRACES, read_traces(part) if part.exists() else [], stream=stream)
+        traces = by_end(read_traces(part), MERGE_S) if part.exists() else []
+        write_traces(folder / evidence.TRACES, traces, stream=stream)
         part.unlink(missing_ok=True)
     return TraceTable.read(folder / evidence.TRACES, gaps=gaps)
 

@@ -35,6 +35,6 @@ def run_trial(folder: Path, profile: Profile, offered: Target, request: PerfRequ
     begin(folder, profile, target, senders)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     refuse_empty_scopes(gates, profile, schedule)
-    run_load(folder, profile, gates, target, Load(plan, schedule, open_session=senders.open_session), screen)
+    run_load(folder, profile, gates, target, Load(plan, schedule, senders), screen)
     evidence.write_json(folder, evidence.END, {"interrupted": False})
     return conclude(folder)

@@ -15,6 +15,7 @@ from hxp_harness.trace import Trace
 
 Seconds = NDArray[np.float64]
 QUANTILES = (0.50, 0.95, 0.99)
+_TWO_CLOCKS = {"ttft", "e2e"}  # from the client's t0 to the golden server's log
 
 
 class Intervals(NamedTuple):
@@ -26,6 +27,10 @@ class Intervals(NamedTuple):
     @property
     def middle(self) -> Seconds:
         return (self.lo + self.hi) / 2
+
+    def widened(self, by_s: float) -> Intervals:
+        """Return the intervals with both ends so much further out."""
+        return Intervals(self.lo - by_s, self.hi + by_s)
 
     def distance(self, other: Intervals) -> Seconds:
         """Return the gap between each interval and its counterpart; 0 where they touch."""
@@ -82,13 +87,21 @@ def pair(trace: Trace, truth: Truth, t0_s: float) -> Pair | None:
     return Pair(trace, observed, Intervals(true[:, 0], true[:, 1]), truth.arrived_s - t0_s)
 
 
-def metric_errors(pairs: Sequence[Pair]) -> dict[str, MetricError]:
-    """Return the error of every metric that `pairs` (at least one) allow, and of the time of sending."""
+def metric_errors(pairs: Sequence[Pair], apart_s: float = 0.0) -> dict[str, MetricError]:
+    """Return the error of every metric that `pairs` (at least one) allow, and of the time of sending.
+
+    Where client and golden server have clocks of their own, these are known to within `apart_s` of each other, and
+    intervals from one clock to the other are so much wider; gaps between tokens are times of one clock.
+    """
     observed, true = _values(pairs, "observed"), _values(pairs, "true")
-    errors = {name: _error(name, observed[name], true[name]) for name in observed if len(observed[name].lo)}
+    errors = {
+        name: _error(name, observed[name].widened(apart_s if name in _TWO_CLOCKS else 0.0), true[name])
+        for name in observed
+        if len(observed[name].lo)
+    }
     sent = np.array([each.trace.sent_s or 0.0 for each in pairs])
     arrived = np.array([each.arrived_s for each in pairs])
-    return errors | {"sent": _error("sent", Intervals(sent, sent), Intervals(arrived, arrived))}
+    return errors | {"sent": _error("sent", Intervals(sent, sent).widened(apart_s), Intervals(arrived, arrived))}
 
 
 def _values(pairs: Sequence[Pair], side: str) -> Mapping[str, Intervals]:

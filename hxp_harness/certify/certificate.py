@@ -63,6 +63,8 @@ class Certificate:
     golden_width_p99_s: float  # how well it knows them
     golden_cpu_share: float  # of one core: well below 1, or it was the limit itself
     stamps: str  # kernel | user
+    clocks_apart_s: float = 0.0  # how far apart the clocks of several hosts may have been; 0: one clock
+    lost: tuple[str, ...] = ()  # a sentence for each worker that was lost
     ceilings: tuple[Ceiling, ...] = ()  # where measuring ends on this machine, as far as it was searched
 
     def to_json(self) -> dict[str, object]:
@@ -79,16 +81,18 @@ def certify(
     scale: float = SCALE,
     duration_s: float = 5.0,
     drive: Drive | None = None,
+    host: str = "127.0.0.1",
 ) -> Certificate:
     """Drive a golden server at `scale` times the contract's highest rate for `duration_s` and compare with its truth.
 
     `limit_s` is the limit of the latency that gates; `folder` keeps the evidence. `drive` sends the load, by default
-    in the processes that every run uses. Raises InvalidRun when the load could not be sent at all.
+    in the processes that every run uses, to the golden server at `host`. Raises InvalidRun when the load could not be
+    sent at all.
     """
     rate_rps = peak_rps(contract) * scale
     behaviour = timing(contract, limit_s)
     schedule = _schedule(contract, rate_rps, duration_s, seed)
-    with golden(folder, behaviour, seed=seed) as server:
+    with golden(folder, behaviour, seed=seed, host=host) as server:
         plan = LoadPlan(server.base_url, server.model, contract.api, contract.stream, contract.timeout_s)
         begun_cpu_s = server.cpu_s
         traces, summary = (drive or driven_by())(folder / "load", plan, schedule)
@@ -142,12 +146,14 @@ def judge_instrument(
         send_lag_bound_s=max(0.01 * limit_s, 0.005),
         scale=scale,
         requests=len(pairs),
-        errors=metric_errors(pairs),
+        errors=metric_errors(pairs, summary.clock_uncertainty_s),
         fidelity=_fidelity(schedule, measured, pairs, summary, asked_rps),
         golden_lag_p99_s=_p99([event.lo_s - event.due_s for event in events]),
         golden_width_p99_s=_p99([event.hi_s - event.lo_s for event in events if event.hi_s]),
         golden_cpu_share=golden_cpu_s / _whole_s(schedule, pairs),
         stamps=summary.stamps,
+        clocks_apart_s=summary.clock_uncertainty_s,
+        lost=summary.lost,
     )
     reasons = _reasons(certificate, missing=_missing(schedule, measured), unlike=len(measured) - len(pairs))
     if reasons and certificate.fidelity.failed:
@@ -235,6 +241,10 @@ def _reasons(certificate: Certificate, *, missing: int, unlike: int) -> tuple[st
         reasons.append(f"requests were sent {lag}, {certificate.send_lag_bound_s * 1e3:.1f} ms is allowed; {advice}")
     if certificate.golden_width_p99_s > certificate.bound_s:
         reasons.append("the golden server lost its core, so its truth is vague; stop other work on this machine")
+    if certificate.clocks_apart_s > certificate.bound_s:
+        apart = f"{certificate.clocks_apart_s * 1e3:.2f} ms"
+        reasons.append(f"the clocks of the hosts are known only to within {apart}, {allowed}; use a quieter network")
+    reasons += certificate.lost
     return tuple(reasons)
 
 

@@ -168,11 +168,11 @@ async def _serve(options: argparse.Namespace, behaviour: Behaviour) -> int:
     else:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     golden = Golden(behaviour, TruthLog(options.log), slots=options.slots, model=options.model, seed=options.seed)
-    listener = socket.socket(fileno=options.fd) if options.fd is not None else _bound(options.port)
+    listener = socket.socket(fileno=options.fd) if options.fd is not None else _bound(options.host, options.port)
     listener.listen(4096)
     golden.listen(listener)
-    port = listener.getsockname()[1]
-    ready = {"ready": True, "port": port, "base_url": f"http://127.0.0.1:{port}/v1", "pid": os.getpid()}
+    host, port = listener.getsockname()[:2]
+    ready = {"ready": True, "port": port, "base_url": f"http://{host}:{port}/v1", "pid": os.getpid()}
     print(json.dumps(ready), flush=True)
     gc.freeze()
     gc.disable()  # a collection in the middle would be a late token
@@ -181,10 +181,10 @@ async def _serve(options: argparse.Namespace, behaviour: Behaviour) -> int:
     return code
 
 
-def _bound(port: int) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind((host, port))
     return listener
 
 
@@ -194,6 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--fd", type=int, help="an inherited, bound socket")
     where.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--log", type=Path, default=Path("/dev/null"), help="where the truth is appended")
     parser.add_argument("--ttft-s", type=float, default=Behaviour().ttft_s)
     parser.add_argument("--itl-s", type=float, default=Behaviour().itl_s)

@@ -63,8 +63,9 @@ def golden(
     model: str = "golden",
     seed: int = 0,
     under: Sequence[str] = (),
+    host: str = "127.0.0.1",
 ) -> Iterator[GoldenServer]:
-    """Run a golden server on a free port of 127.0.0.1 while the context lasts; its log is in `folder`.
+    """Run a golden server on a free port of `host` of ours while the context lasts; its log is in `folder`.
 
     `under` is a command that runs it, such as strace with its options; it must pass standard input and output on.
     Raises NotReady when it does not come up.
@@ -73,7 +74,7 @@ def golden(
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
     argv = [*under, sys.executable, "-m", "hxp_harness.certify.golden", "--port", "0", "--log", str(log)]
-    argv += ["--slots", str(slots), "--model", model, "--seed", str(seed)]
+    argv += ["--host", host, "--slots", str(slots), "--model", model, "--seed", str(seed)]
     argv += ["--behaviour", json.dumps(asdict(behaviour or Behaviour()))]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:

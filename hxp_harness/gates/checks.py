@@ -36,6 +36,7 @@ def check_run(
         _certificate(facts),
         *_within_certificate(table, facts),
         _all_traced(table, facts),
+        *_hosts(gates, facts),
         _sent(table),
         _send_lag(table, gates),
         _clock(facts),
@@ -93,6 +94,20 @@ def _all_traced(table: TraceTable, facts: RunFacts) -> Check:
     return Check(name, OK, f"All {facts.load.due} requests that were due have a trace.")
 
 
+def _hosts(gates: Sequence[Gate], facts: RunFacts) -> list[Check]:
+    """Where workers sent the load: all stayed, and began at one time as far as their clocks tell."""
+    load = facts.load
+    if load is None or not load.hosts:
+        return []
+    stayed, count = "workers stayed", len(load.hosts)
+    lost = "; ".join(load.lost)
+    here = Check(stayed, FAILED, f"{lost[:1].upper()}{lost[1:]}.") if lost else Check(stayed, OK, f"All {count} did.")
+    apart, allowed = (format_quantity(one, "time") for one in (load.clock_uncertainty_s, _allowed_lag_s(gates)))
+    fine = load.clock_uncertainty_s <= _allowed_lag_s(gates)
+    sentence = f"Their clocks were together to within {apart}; {allowed} is allowed."
+    return [here, Check("workers in step", OK if fine else FAILED, sentence)]
+
+
 def _sent(table: TraceTable) -> Check:
     name = "requests sent"
     sent_s = table.sent_s[table.replicate >= 0]
@@ -106,8 +121,7 @@ def _sent(table: TraceTable) -> Check:
 def _send_lag(table: TraceTable, gates: Sequence[Gate]) -> Check:
     """Judge those that were sent: requests that were not are the business of the check on them."""
     name = "sent on time"
-    limits_s = [gate.limit for gate in gates if gate.row.dimension == "time"]
-    allowed_s = max(LAG_SHARE * min(limits_s, default=0.0), LAG_S)
+    allowed_s = _allowed_lag_s(gates)
     lag_s = (table.sent_s - table.intended_s)[(table.replicate >= 0) & ~np.isnan(table.sent_s)]
     if len(lag_s) == 0:
         return Check(name, FAILED, "No measured request was sent.")
@@ -115,6 +129,12 @@ def _send_lag(table: TraceTable, gates: Sequence[Gate]) -> Check:
     most, seen = format_quantity(allowed_s, "time"), format_quantity(late_s, "time")
     sentence = f"99 % of requests were sent within {seen} of their time; {most} is allowed."
     return Check(name, OK if late_s <= allowed_s else FAILED, sentence)
+
+
+def _allowed_lag_s(gates: Sequence[Gate]) -> float:
+    """Return how late a request may be sent, or a whole worker begin."""
+    limits_s = [gate.limit for gate in gates if gate.row.dimension == "time"]
+    return max(LAG_SHARE * min(limits_s, default=0.0), LAG_S)
 
 
 def _clock(facts: RunFacts) -> Check:

@@ -60,6 +60,27 @@ class ClientShare:
 
 
 @dataclass(frozen=True, slots=True)
+class HostShare:
+    """What one worker, on a host of its own or not, had of a load."""
+
+    name: str
+    clients: int
+    requests: int  # of the schedule
+    traced: int  # of which a trace came back
+    lost: str = ""  # why it is lost; empty: it stayed to the end
+    offset_s: float = 0.0  # its monotonic clock minus the master's, as reckoned with
+    uncertainty_s: float = 0.0  # how far that may have been wrong in the course of the load; 0: one clock
+
+    @property
+    def sentence(self) -> str:
+        """What to say of a lost worker."""
+        return (
+            f"worker {self.name} was lost ({self.lost}); it had {self.requests} requests, "
+            f"and {self.traced} traces of them came back"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSummary:
     """What the hot loop says of itself when it ends, or of several what they say together."""
 
@@ -73,6 +94,17 @@ class LoadSummary:
     peak_rss_bytes: int  # of the largest
     stopped_early: bool
     clients: tuple[ClientShare, ...] = ()  # one each, where there are several
+    hosts: tuple[HostShare, ...] = ()  # one each, where workers sent the load
+
+    @property
+    def clock_uncertainty_s(self) -> float:
+        """How far apart two hosts' idea of t0 may be; 0 on one clock."""
+        return max((host.uncertainty_s for host in self.hosts), default=0.0)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """A sentence for each worker that was lost."""
+        return tuple(host.sentence for host in self.hosts if host.lost)
 
     @property
     def busiest_cpu_s(self) -> float:
@@ -80,11 +112,15 @@ class LoadSummary:
         return max((client.cpu_s for client in self.clients), default=self.cpu_s)
 
     @classmethod
-    def together(cls, parts: Sequence[LoadSummary]) -> LoadSummary:
-        """Return what several clients (at least one) say that began at one time."""
+    def together(cls, parts: Sequence[LoadSummary], hosts: Sequence[str] = ()) -> LoadSummary:
+        """Return what several clients (at least one) say that began at one time, each on the host of that name."""
         if len(parts) == 1:
             return parts[0]
-        shares = [ClientShare(part.due, part.sent, part.cpu_s, part.peak_rss_bytes) for part in parts]
+        names = hosts or [""] * len(parts)
+        shares = [
+            ClientShare(part.due, part.sent, part.cpu_s, part.peak_rss_bytes, name)
+            for part, name in zip(parts, names, strict=True)
+        ]
         return cls(
             t0_monotonic_s=parts[0].t0_monotonic_s,
             t0_unix_s=parts[0].t0_unix_s,

@@ -34,6 +34,12 @@ def deal(schedule: Sequence[Due], clients: Sequence[int], slots: int = 0) -> lis
     return parts
 
 
+def slots_for(slots: int, clients: Sequence[int]) -> list[int]:
+    """Return how many of the `slots` of a closed loop each receiver has, of which the i-th has `clients[i]` clients."""
+    shares = iter([slots_of(slots, sum(clients), client) for client in range(sum(clients))])
+    return [sum(next(shares) for _ in range(count)) for count in clients]
+
+
 def slots_of(slots: int, clients: int, client: int) -> int:
     """Return how many of the `slots` of a closed loop the `client`-th of so many clients has."""
     return slots * (client + 1) // clients - slots * client // clients

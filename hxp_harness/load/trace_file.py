@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -67,6 +69,23 @@ class Tail:
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         return [decode(line) for line in whole.splitlines()]
+
+
+def by_end(traces: Iterable[Trace], slack_s: float) -> Iterator[Trace]:
+    """Yield `traces` in the order of their ends, which several clients wrote up to `slack_s` out of it.
+
+    Only the traces of so long a time are held. One that comes later still is not lost, only out of order.
+    """
+    held: list[tuple[float, int, Trace]] = []
+    newest_s = -math.inf
+    for number, trace in enumerate(traces):
+        end_s = trace.intended_s if trace.end_s is None else trace.end_s
+        newest_s = max(newest_s, end_s)
+        heapq.heappush(held, (end_s, number, trace))
+        while held[0][0] < newest_s - slack_s:
+            yield heapq.heappop(held)[2]
+    while held:
+        yield heapq.heappop(held)[2]
 
 
 def read_traces(file: Path) -> Iterator[Trace]:

@@ -13,7 +13,7 @@ import pytest
 from hxp_harness.certify.certificate import Certificate, certify, judge_instrument, timing
 from hxp_harness.certify.truth import Truth, TruthEvent
 from hxp_harness.errors import InvalidRun
-from hxp_harness.load.plan import Due, LoadPlan, LoadSummary
+from hxp_harness.load.plan import ClientShare, Due, HostShare, LoadPlan, LoadSummary
 from hxp_harness.profile import Contract
 from hxp_harness.trace import ErrorKind, Trace
 
@@ -294,3 +294,55 @@ def test_a_dead_client_is_no_certificate(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidRun, match="left no trace"):
         certify(tmp_path, CONTRACT, limit_s=2.0, duration_s=1.0, seed=5, drive=idle)
+
+
+def apart(uncertainty_s: float, lost: str = "") -> LoadSummary:
+    """Return the summary of a load from two hosts whose clocks are so uncertain."""
+    here, there = HostShare("a", 1, 100, 100), HostShare("b", 1, 100, 100, lost, 1e3, uncertainty_s)
+    return replace(SUMMARY, hosts=(here, there))
+
+
+def test_two_clocks_widen_what_goes_from_one_to_the_other() -> None:
+    """A distance that the clocks may account for is no error of ttft, e2e or sending; gaps are times of one clock."""
+    late = [trace_of(due, late_s=0.004) for due in schedule()]
+    alone, both = judged(late), judged(late, summary=apart(0.003))
+
+    assert both.ok
+    assert both.clocks_apart_s == 0.003
+    for metric in ("ttft", "e2e"):
+        assert both.errors[metric].p99_s == pytest.approx(alone.errors[metric].p99_s - 0.003)
+        assert both.errors[metric].width_p99_s == pytest.approx(alone.errors[metric].width_p99_s + 0.006)
+    assert both.errors["sent"].width_p99_s == pytest.approx(0.006)
+    assert both.errors["itl"] == alone.errors["itl"]
+
+
+def test_clocks_that_are_hardly_known_prove_nothing() -> None:
+    """What would excuse every error is a reason against."""
+    certificate = judged([trace_of(due) for due in schedule()], summary=apart(0.006))
+
+    assert not certificate.ok
+    assert certificate.reasons == (
+        "the clocks of the hosts are known only to within 6.00 ms, 5.00 ms is allowed; use a quieter network",
+    )
+
+
+def test_a_certificate_needs_all_its_workers() -> None:
+    """One that was lost while it was made is named."""
+    certificate = judged([trace_of(due) for due in schedule()], summary=apart(0.0, lost="cut off"))
+
+    assert certificate.reasons == (
+        "worker b was lost (cut off); it had 100 requests, and 100 traces of them came back",
+    )
+
+
+def test_the_busiest_of_several_clients_is_what_counts() -> None:
+    """The advice names how many would do: not the sum of what they used, but the one at its limit."""
+    late = [replace(trace_of(due), sent_s=due.intended_s + 0.02) for due in schedule()]
+    whole_s = 2.07
+    shares = tuple(ClientShare(100, 100, cpu_s, 1 << 20) for cpu_s in (0.9 * whole_s, 0.2 * whole_s))
+    certificate = judged(late, summary=replace(SUMMARY, cpu_s=1.1 * whole_s, clients=shares))
+
+    assert certificate.fidelity.clients == 2
+    assert certificate.fidelity.cpu_share < 1
+    assert "the busiest of 2 clients used" in certificate.reasons[0]
+    assert "or use --clients 3" in certificate.reasons[0]

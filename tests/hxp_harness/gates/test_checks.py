@@ -11,7 +11,7 @@ from hxp_harness.gates.gate import check_supported
 from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import CheckOutcome, Outcome, Verdict
 from hxp_harness.gates.verdict import judge
-from hxp_harness.load.plan import LoadSummary
+from hxp_harness.load.plan import HostShare, LoadSummary
 from hxp_harness.metrics.scrape import Scrape
 from hxp_harness.trace import ErrorKind, Trace
 from tests.hxp_harness.gates.conftest import RATE_RPS, Run, evenly
@@ -324,3 +324,34 @@ def test_a_throughput_that_nothing_offered_is_taken_as_it_is(run: MakeRun) -> No
     assert verdict(looped, reached).gates[0].outcome is Outcome.PASS
     assert verdict(looped, missed).gates[0].outcome is Outcome.FAIL
     assert verdict(looped, reached).gates[0].estimate == pytest.approx(RATE_RPS, rel=0.05)
+
+
+def from_hosts(run: Run, *hosts: HostShare) -> Run:
+    return replace(run, facts=replace(run.facts, load=load(run, hosts=hosts)))
+
+
+def test_workers_that_stay_and_keep_step_are_fine(run: MakeRun) -> None:
+    """The check on them is there only where workers sent the load."""
+    assert "workers stayed" not in {check.name for check in verdict(run(*SIX)).checks}
+    a, b = HostShare("a", 2, 60, 60), HostShare("b", 1, 30, 30, offset_s=1e3, uncertainty_s=0.0003)
+    found = verdict(from_hosts(run(*SIX), a, b))
+    assert found.outcome is Outcome.PASS
+    assert {check.name: check.sentence for check in found.checks}["workers in step"].startswith(
+        "Their clocks were together to within 0.3 ms; 20 ms is allowed."
+    )
+
+
+def test_a_lost_worker_makes_the_run_invalid(run: MakeRun) -> None:
+    """Its name, what it had and what came back are said."""
+    found = verdict(from_hosts(run(*SIX), HostShare("a", 1, 60, 60), HostShare("b", 1, 60, 7, lost="cut off")))
+    assert found.outcome is Outcome.INVALID
+    assert outcomes(found)["workers stayed"] is FAILED
+    sentence = "Worker b was lost (cut off); it had 60 requests, and 7 traces of them came back."
+    assert sentence in {check.sentence for check in found.checks}
+
+
+def test_clocks_that_are_too_far_apart_make_the_run_invalid(run: MakeRun) -> None:
+    """A worker that may have begun later than a request may be sent is as bad as one that sends late."""
+    found = verdict(from_hosts(run(*SIX), HostShare("a", 1, 60, 60, uncertainty_s=0.021)))
+    assert found.outcome is Outcome.INVALID
+    assert outcomes(found) == {"workers in step": FAILED}

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hxp_harness.load.trace_file import Tail, TraceWriter, decode, encode, read_traces
+from hxp_harness.load.trace_file import Tail, TraceWriter, by_end, decode, encode, read_traces
 from hxp_harness.trace import ErrorKind, Trace
 
 TRACE = Trace(3, 0, 1.25, 128, 64, token_lo_s=(1.5, 1.625), token_hi_s=(1.5, 1.75), error=ErrorKind.TIMEOUT)
@@ -67,3 +67,26 @@ def test_a_full_disk_is_an_error() -> None:
         writer.add(TRACE)
         with pytest.raises(OSError, match="No space left"):
             writer.flush()
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.floats(0, 100)), max_size=4), st.data())
+def test_what_several_clients_wrote_is_merged_by_time(clients: list[list[float]], data: st.DataObject) -> None:
+    """Traces that come up to the slack out of order are put in order, and none is lost."""
+    ends = sorted(end_s for client in clients for end_s in client)
+    late = [data.draw(st.floats(0, 2.0), label="late by") for _ in ends]
+    came = sorted(zip(ends, late, strict=True), key=lambda one: one[0] + one[1])
+    traces = [Trace(index, 0, 0.0, 1, 1, end_s=end_s) for index, (end_s, _) in enumerate(came)]
+    merged = list(by_end(traces, 2.0))
+    assert [trace.end_s for trace in merged] == ends
+    assert sorted(trace.index for trace in merged) == list(range(len(ends)))
+
+
+def test_a_trace_that_comes_too_late_is_not_lost() -> None:
+    """It is out of order then, and so is one that never ended at its intended time."""
+    traces = [
+        Trace(index, 0, at_s, 1, 1, end_s=end_s) for index, (at_s, end_s) in enumerate([(0, 9), (0, 1), (3, None)])
+    ]
+    assert [trace.index for trace in by_end(traces, 1.0)] == [1, 2, 0]
+    traces = [Trace(index, 0, 0, 1, 1, end_s=end_s) for index, end_s in enumerate([5, 20, 1])]
+    assert [trace.index for trace in by_end(traces, 2.0)] == [0, 2, 1]
