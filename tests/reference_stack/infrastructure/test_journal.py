@@ -24,6 +24,7 @@ from reference_stack.services.infrastructure.api_gateway.journal.record import O
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from tests.reference_stack.infrastructure.conftest import (
+    ALICE,
     DONE,
     TEXTS,
     MakeGateway,
@@ -357,6 +358,18 @@ def test_a_journal_of_its_size_refuses(make_gateway: MakeGateway, tmp_path: Path
 
     gateway.usage.last(statuses.count(200))
     eventually(lambda: gateway.post(chat()).status_code == 200)
+
+
+def test_two_gateways_with_two_databases(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    """The second one in the same directory refuses, and says why; the first is not disturbed."""
+    dsn = "postgresql://citadel@127.0.0.1:1"
+    first = make_gateway(journal={"directory": str(tmp_path)}, database_dsn=f"{dsn}/one", key_rows=ALICE)
+    second = make_gateway(journal={"directory": str(tmp_path)}, database_dsn=f"{dsn}/two", key_rows=ALICE)
+
+    assert second.post(chat()).status_code == 503
+    assert "another database" in second.http.get("/health").json()["dependencies"]["journal"]
+    assert first.post(chat()).status_code == 200
+    assert first.usage.last().outcome == "complete"
 
 
 def test_waiting_for_the_disk(make_gateway: MakeGateway, tmp_path: Path) -> None:

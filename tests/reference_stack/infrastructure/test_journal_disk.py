@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from reference_stack.services.infrastructure.api_gateway.journal.lane import (
     MARKS,
+    Strange,
     claim,
     claim_left,
     is_held,
@@ -70,6 +71,20 @@ def test_a_lane_with_something_left_is_adopted_and_not_written_on(tmp_path: Path
             assert next(left).path == dead.path
             assert is_held(dead.path)
     assert [path.name for path in lanes(tmp_path)] == ["lane-0", "lane-1"]
+
+
+def test_a_directory_belongs_to_one_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While a gateway of one database lives nobody of another gets in; later one does, and what was left is told."""
+    with claim(tmp_path, "here:5432/a") as first, claim(tmp_path, "here:5432/a"):
+        with pytest.raises(Strange, match="another database"):
+            claim(tmp_path, "there:5432/b")
+        segment_path(first.path, 1).touch()
+
+    with claim(tmp_path, "there:5432/b") as other:
+        assert other.path.name == "lane-1"
+        assert "rows left in" in caplog.text
+        with pytest.raises(Strange):
+            claim(tmp_path, "here:5432/a")
 
 
 def test_the_kernel_lets_go_of_a_killed_process_s_lane(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -101,8 +101,12 @@ def _environment() -> dict[str, str]:
 class Gateway:
     """A gateway with workers, on a socket that outlives it: who connects while it is dead waits."""
 
-    def __init__(self, folder: Path, base_url: str, dsn: str, *, workers: int, **journal: object) -> None:
+    def __init__(
+        self, folder: Path, base_url: str, dsn: str, *, workers: int, before: Sequence[str] = (), **journal: object
+    ) -> None:
+        """`before` are words before its command line, `journal` settings of its journal."""
         self.folder = folder
+        self._before = tuple(before)
         self.directory = folder / "journal"
         self.kills = 0
         self._count = workers
@@ -130,12 +134,11 @@ class Gateway:
             self.process.wait()
         self._socket.close()
 
-    def start(self, *before: str) -> None:
-        """Start it; `before` are words before its command line."""
+    def start(self) -> None:
         serve = (sys.executable, "-m", "reference_stack", "serve", "api_gateway")
         told = ("--settings", str(self.folder / "settings.json"), "--fd", str(self._socket.fileno()))
         with (self.folder / "gateway.log").open("ab") as log:
-            argv = bound((*before, *serve, *told), os.getpid())
+            argv = bound((*self._before, *serve, *told), os.getpid())
             fds = (self._socket.fileno(),)
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, pass_fds=fds, env=_environment())
 

@@ -25,7 +25,7 @@ from reference_stack.services.infrastructure.api_gateway.asgi import Relayed
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS, EMBEDDINGS, RELAYED
 from reference_stack.services.infrastructure.api_gateway.cache import cache_at
 from reference_stack.services.infrastructure.api_gateway.call import call_of
-from reference_stack.services.infrastructure.api_gateway.database import database_at
+from reference_stack.services.infrastructure.api_gateway.database import address_of, database_at
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
 from reference_stack.services.infrastructure.api_gateway.hot.door import Door
 from reference_stack.services.infrastructure.api_gateway.hot.protocol import GatewayProtocol
@@ -198,7 +198,8 @@ def _journal(
     if repository is None:
         hint = "give database_dsn, or leave journal.directory out"
         raise SettingsError("api_gateway: journal.directory without a database to store its rows in", hint=hint)
-    return DiskJournal(settings.journal, repository, measures, most_open=settings.limits.in_flight)
+    owner = "" if settings.database_dsn is None else address_of(settings.database_dsn.get_secret_value())
+    return DiskJournal(settings.journal, repository, measures, most_open=settings.limits.in_flight, owner=owner)
 
 
 def _guarded(story: Story) -> type[APIRoute]:

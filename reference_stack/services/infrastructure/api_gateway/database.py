@@ -25,6 +25,12 @@ def database_at(dsn: str) -> PostgresDatabase:
     return PostgresDatabase(settings)
 
 
+def address_of(dsn: str) -> str:
+    """Return where a database is and what it is called, without user and password; `database_at` took the URL."""
+    settings = _settings(dsn)
+    return f"{settings.host}:{settings.port}/{settings.database}"
+
+
 def _settings(dsn: str) -> DatabaseSettings:
     parts = urlsplit(dsn)
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username:

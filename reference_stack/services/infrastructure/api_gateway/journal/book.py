@@ -30,8 +30,9 @@ class Book:
     again. Requests that were accepted and end while the disk refuses wait in memory; their acceptance is on the disk.
     """
 
-    def __init__(self, directory: Path, settings: JournalSettings, *, most_open: int) -> None:
+    def __init__(self, directory: Path, settings: JournalSettings, *, most_open: int, owner: str = "") -> None:
         self._directory = directory
+        self._owner = owner
         self._settings = settings
         self._most_open = most_open
         self._most_bytes = settings.most_bytes
@@ -161,7 +162,7 @@ class Book:
             self._lane = None
 
     def _open(self) -> None:
-        lane = claim(self._directory)
+        lane = claim(self._directory, self._owner)
         try:
             marks = Marks(lane.path, self._most_open)
         except OSError:

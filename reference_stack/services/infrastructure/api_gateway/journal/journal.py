@@ -28,12 +28,19 @@ class DiskJournal:
     """See ports.Journal. `start` before the first request, `run` beside them, `close` after the last."""
 
     def __init__(
-        self, settings: JournalSettings, repository: UsageRepository, measures: Measures, *, most_open: int
+        self,
+        settings: JournalSettings,
+        repository: UsageRepository,
+        measures: Measures,
+        *,
+        most_open: int,
+        owner: str = "",
     ) -> None:
+        """`most_open` requests at most are open at once; `owner` tells this database from others."""
         assert settings.directory is not None  # noqa: S101 - the caller has none without
         self._directory = settings.directory.absolute()
         self._store = Store(repository, self._directory, measures)
-        self._book = Book(self._directory, settings, most_open=most_open)
+        self._book = Book(self._directory, settings, most_open=most_open, owner=owner)
         self._drain: Drain | None = None
         self._held = measures.rows_held
         self._strange = ""

@@ -2,22 +2,26 @@
 
 lane-0/lock is held by the process that writes there, and the kernel lets go of it at the process's death;
 lane-0/00000001.segment and on are append-only; lane-0/marks has the progress of open requests. Beside the lanes,
-parked has the rows that the database refused.
+parked has the rows that the database refused, and owner a mark of the database that all rows go to.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import Self
 
+log = logging.getLogger(__name__)
+
 _LANE = re.compile(r"lane-(\d+)")
 _SEGMENT = re.compile(r"(\d{8,})\.segment")
 MARKS = "marks"
 PARKED = "parked"
+OWNER = "owner"
 
 
 class Lane:
@@ -37,9 +41,36 @@ class Lane:
         self.close()
 
 
-def claim(directory: Path) -> Lane:
-    """Take the first lane that nobody holds and nothing was left in, making it if need be. Raises OSError."""
+class Strange(OSError):
+    """The directory is in use for another database: who adopted its lanes would store rows in the wrong one."""
+
+    def __init__(self) -> None:
+        super().__init__("a gateway with another database has its journal there")
+
+
+def claim(directory: Path, owner: str = "") -> Lane:
+    """Take the first lane that nobody holds and nothing was left in, making it if need be.
+
+    `owner` says whose rows these are. The directory takes another owner only when nobody holds a lane of it. Raises
+    OSError, and Strange.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / OWNER).open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the lane is held: two that start at once must see each other
+        file.seek(0)
+        was = file.read()
+        if was != owner:
+            if was and any(map(is_held, lanes(directory))):
+                raise Strange
+            if was and any(map(segments, lanes(directory))):
+                log.warning("rows left in %s by a gateway with another database go to this one's", directory)
+            file.truncate(0)
+            file.write(owner)
+            file.flush()
+        return _first_free(directory)
+
+
+def _first_free(directory: Path) -> Lane:
     number = 0
     while True:
         path = directory / f"lane-{number}"
