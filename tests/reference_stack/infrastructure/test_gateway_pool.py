@@ -169,6 +169,24 @@ def test_who_finds_the_servers_full_waits_in_order() -> None:
     assert found.waiting == 0
 
 
+def test_nobody_slips_in_before_the_line_moves() -> None:
+    """When a server comes back, those in line are first: newcomers and retries go behind them."""
+    found = pool(1, 1)
+    ill = found.servers[1]
+    fail(found, ill)
+    held = place(found, 0.1)
+    heard = Heard()
+    assert found.request(0, 0.1, stream=False) is None
+    found.wait(heard.waiter())
+    ill.answered(well=True)
+
+    assert found.request(0, 0.2, stream=False) is None
+    assert not found.may_again([held.server], Sign.UNREACHED, 0.2)
+
+    found.tick(0.2)
+    assert [each.server for each in heard.told if isinstance(each, Place)] == [ill]
+
+
 def test_the_line_has_an_end() -> None:
     """A full line sends away at once, and a waiter whose time is up makes room."""
     found = pool(1, bounds=replace(BOUNDS, line=1))

@@ -68,7 +68,7 @@ class Held:
         self._place.server.heard = True
 
     def held(self) -> None:
-        if not self._holding:
+        if not self._holding and self._place.stream:  # a whole answer is read to its end, whoever waits for it
             self._holding = True
             self._place.server.waiting_for_client += 1
 
