@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import asyncpg
 
 from reference_stack.schemas.api.keys import UNLIMITED, Alter, ApiKey, KeyLimits, StoredKey
@@ -114,11 +116,19 @@ def _values(stored: StoredKey) -> tuple[object, ...]:
     )
 
 
+# Many keys have the same terms: those are there once, however many keys are remembered.
+_models = lru_cache(1024)(frozenset[str])
+
+
+@lru_cache(4096)
+def _limits(*limits: int | None) -> KeyLimits:
+    return KeyLimits(*limits) if any(limit is not None for limit in limits) else UNLIMITED
+
+
 def _stored(row: asyncpg.Record) -> StoredKey:
-    limits = KeyLimits(row["requests_per_minute"], row["tokens_per_minute"], row["concurrent"], row["budget_tokens"])
-    limits = UNLIMITED if limits == UNLIMITED else limits  # one for all, so that it is known by identity
+    limits = _limits(row["requests_per_minute"], row["tokens_per_minute"], row["concurrent"], row["budget_tokens"])
     key = ApiKey(
-        row["id"], row["digest"], frozenset(row["models"]), row["tenant"], limits, row["answers"], row["expires"]
+        row["id"], row["digest"], _models(tuple(row["models"])), row["tenant"], limits, row["answers"], row["expires"]
     )
     return StoredKey(key, row["name"], row["revoked"], row["former_digest"], row["former_until"])
 

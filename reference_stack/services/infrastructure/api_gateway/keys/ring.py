@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _PREFIX_BYTES = 8
 _LONGEST_KEY = 512
 # Guesses are remembered apart, so that they push no key out.
-_MOST_KEYS = 100_000
+_MOST_KEYS = 50_000
 _MOST_GUESSES = 10_000
 # A key that the repository does not know is asked for again only after this long, so that guesses cost it little.
 _UNKNOWN_S = 5.0
