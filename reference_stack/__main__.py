@@ -73,7 +73,8 @@ def _usage(options: argparse.Namespace) -> int:
     from reference_stack.usage.command import Asked, usage
 
     by = tuple(name for name in ("key", "tenant", "model") if name in options.by or not options.by)
-    return usage(Asked(options.folder, options.settings, by, options.since, options.until, options.json))
+    times = (options.since, options.until)
+    return usage(Asked(options.folder, options.settings, by, *times, options.json, options.store_parked))
 
 
 def _keys(options: argparse.Namespace) -> int:

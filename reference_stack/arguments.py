@@ -128,6 +128,7 @@ def _add_usage(usage: argparse.ArgumentParser) -> None:
         "--by", action="append", default=[], choices=("key", "tenant", "model"), help="sum by this; repeatable"
     )
     usage.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
+    usage.add_argument("--store-parked", action="store_true", help="first try again to store rows that were refused")
     usage.add_argument("--settings", type=Path, metavar="FILE", help="those of a gateway that this stack did not start")
     usage.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
 

@@ -15,7 +15,7 @@ from reference_stack.serve import read_settings
 from reference_stack.services.infrastructure.api_gateway.database import database_at
 from reference_stack.services.infrastructure.api_gateway.journal.parked import parked
 from reference_stack.services.infrastructure.api_gateway.journal.survey import written
-from reference_stack.services.integration.database.port import Database, Unavailable
+from reference_stack.services.integration.database.port import Database, RowsRefused, Unavailable
 from reference_stack.usage.moment import moment
 from reference_stack.usage.report import Report, Waiting, as_json, as_table
 
@@ -33,6 +33,7 @@ class Asked:
     since: str = ""
     until: str = ""
     json: bool = False
+    store_parked: bool = False
 
 
 def usage(asked: Asked) -> int:
@@ -42,7 +43,10 @@ def usage(asked: Asked) -> int:
     until = moment("--until", asked.until, now) if asked.until else None
     if since is not None and until is not None and since >= until:
         raise SettingsError(f"--since {asked.since} is not before --until {asked.until}", hint="exchange them")
-    report = asyncio.run(_report(_settings(asked), since, until))
+    settings = _settings(asked)
+    if asked.store_parked:
+        print(asyncio.run(_store_parked(settings)), file=sys.stderr)
+    report = asyncio.run(_report(settings, since, until))
     print(json.dumps(as_json(report, asked.by)) if asked.json else as_table(report, asked.by))
     return 0
 
@@ -58,11 +62,7 @@ def _settings(asked: Asked) -> ApiGatewaySettings:
 
 
 async def _report(settings: ApiGatewaySettings, since: datetime | None, until: datetime | None) -> Report:
-    if settings.database_dsn is None:
-        raise SettingsError(
-            "this gateway has no database, so nothing of its usage is kept", hint="give it database_dsn"
-        )
-    database = database_at(settings.database_dsn.get_secret_value())
+    database = _database(settings)
     directory = settings.journal.directory
     try:
         sums = await database.usage.sums(since or _EVER, until or _NEVER)
@@ -78,6 +78,28 @@ async def _report(settings: ApiGatewaySettings, since: datetime | None, until: d
     return Report(sums, since, until, waiting)
 
 
+def _database(settings: ApiGatewaySettings) -> Database:
+    if settings.database_dsn is None:
+        raise SettingsError(
+            "this gateway has no database, so nothing of its usage is kept", hint="give it database_dsn"
+        )
+    return database_at(settings.database_dsn.get_secret_value())
+
+
+async def _store_parked(settings: ApiGatewaySettings) -> str:
+    """Offer the parked rows to the database again; return what came of it. The file stays: a row is stored once."""
+    database = _database(settings)
+    rows = [] if settings.journal.directory is None else parked(settings.journal.directory)
+    refused, why = 0, ""
+    try:
+        await database.usage.add(rows)
+    except RowsRefused as error:
+        refused, why = len(error.rows), f": {error.message}"
+    finally:
+        await database.close()
+    return f"of {len(rows)} parked rows {len(rows) - refused} are stored, {refused} are refused again{why}"
+
+
 def _written(directory: Path) -> tuple[int, int]:
     found = list(written(directory))
     return sum(len(rows) for rows, _ in found), sum(len(ids) for _, ids in found)
@@ -85,7 +107,8 @@ def _written(directory: Path) -> tuple[int, int]:
 
 async def _waiting(database: Database, directory: Path) -> Waiting:
     """Count what the database has not: the journal keeps a segment for a while after its rows are stored."""
-    apart = {row.request_id for row in parked(directory)}
+    names = [row.request_id for row in parked(directory)]
+    apart = set(names) - await database.usage.known(names)
     ended: set[str] = set()
     opened: set[str] = set()
     for number, (rows, ids) in enumerate(written(directory)):

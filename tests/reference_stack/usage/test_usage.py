@@ -137,6 +137,22 @@ def test_what_waits_is_told(gateway: Path, postgres: DatabaseSettings, capsys: p
     assert f"refused by the database: 1, kept in {gateway.parent / 'journal' / 'parked'}" in out
 
 
+def test_parked_rows_are_stored_when_they_can_be(
+    gateway: Path, postgres: DatabaseSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the database takes by now is stored, once however often; what it does not take stays and is counted."""
+    asyncio.run(_store(postgres, []))
+    (gateway.parent / "journal").mkdir()
+    park(gateway.parent / "journal", [ROW, replace(ROW, request_id="bad", output_tokens=-1)])
+
+    for _ in range(2):
+        code, out, err = told(capsys, "--settings", str(gateway), "--store-parked", "--json")
+        found = json.loads(out)
+        assert code == 0
+        assert "of 2 parked rows 1 are stored, 1 are refused again: 1 usage rows are refused" in err
+        assert (found["total"]["requests"], found["journal"]["parked"]) == (1, 1)
+
+
 def test_without_its_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A database that is down is an error that says how much waits for it, and what to type."""
     file = tmp_path / "gateway.json"
