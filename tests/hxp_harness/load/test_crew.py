@@ -65,12 +65,16 @@ def start_worker(listen: str) -> Iterator[StartWorker]:
     started: list[Process] = []
 
     def start(name: str, *, clients: int = 1, cwd: Path | None = None) -> Process:
+        ours = dict(os.environ)
+        unmeasured = {
+            key: value for key, value in ours.items() if not key.startswith("COV")
+        }  # a copy's lines are not ours
         words = ["--join", listen, "--clients", str(clients), "--name", name]
         process = subprocess.Popen(
             [sys.executable, "-m", "hxp_harness.load.locust_worker", *words],
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {KEY_VARIABLE: f"key of {name}"},
+            env=(ours if cwd is None else unmeasured) | {KEY_VARIABLE: f"key of {name}"},
             cwd=cwd,  # python -m looks there first
         )
         started.append(process)
