@@ -178,7 +178,7 @@ def test_nobody_slips_in_before_the_line_moves() -> None:
     heard = Heard()
     assert found.request(0, 0.1, stream=False) is None
     found.wait(heard.waiter())
-    ill.answered(well=True)
+    ill.answered(200, 0.1)
 
     assert found.request(0, 0.2, stream=False) is None
     assert not found.may_again([held.server], Sign.UNREACHED, 0.2)
@@ -406,11 +406,28 @@ def test_an_answer_to_the_gateways_own_question_brings_a_server_back() -> None:
     place(found, stream=True)
     found.tick(6.0)
     assert server.out(6.0) is Out.STALLED
-    server.answered(well=False)
+    server.answered(404, 6.1)
     assert not server.stalled
     assert server.standing is not None
-    server.answered(well=True)
+    server.answered(200, 6.2)
     assert server.standing is None
+
+
+def test_an_error_to_the_gateways_own_question_spares_the_clients() -> None:
+    """A server that answers it with an error is left alone for another time; load proves nothing."""
+    found = pool(None, None)
+    server = found.servers[0]
+    fail(found, server)
+    assert server.breaker.half_open(1.5)
+
+    server.answered(503, 1.5)
+    assert server.breaker.half_open(1.5)
+    server.answered(500, 1.5)
+
+    assert server.out(2.4) is Out.FAILING
+    assert server.breaker.half_open(2.5)
+    found.servers[1].answered(500, 1.5)
+    assert found.servers[1].well
 
 
 class Machine(RuleBasedStateMachine):

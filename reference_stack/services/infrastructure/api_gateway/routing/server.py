@@ -143,11 +143,16 @@ class Server:
             self._silent_s = 0.0
         self.waiting_for_client -= 1
 
-    def answered(self, *, well: bool) -> None:
-        """It answered a request that the gateway made on its own account; `well` is with status 200."""
+    def answered(self, status: int, now_s: float) -> None:
+        """It answered a request that the gateway made on its own account.
+
+        Any answer ends a stall. 200 closes its breaker; an error keeps one open, so that no client need try.
+        """
         self._hear()
-        if well:
+        if status == 200:
             self.breaker.close()
+        elif status >= 500 and status != 503 and not self.breaker.closed:
+            self.breaker.judge(failed=True, trial=True, now_s=now_s)
         self._settle()
 
     def probed(self, *, well: bool) -> None:

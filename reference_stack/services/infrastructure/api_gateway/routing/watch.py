@@ -52,7 +52,7 @@ class Watch:
                 # A hung engine's /health is well: only an answer proves something.
                 status = await self._prober.answer(backend, model)
                 if status is not None:
-                    server.answered(well=status == 200)
+                    server.answered(status, clock())
             await asyncio.sleep(self._probe_s if server.standing is None else min(_OUT_PAUSE_S, self._probe_s))
 
     def _tell(self, model: str, pool: Pool) -> None:
