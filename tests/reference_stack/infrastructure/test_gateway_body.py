@@ -129,6 +129,45 @@ def test_every_honest_object_is_read_as_it_is(value: dict[str, object]) -> None:
     assert parse_object(json.dumps(value).encode(), LIMITS) == value
 
 
+SPACE = st.sampled_from(["", "", "", " ", "\n", "\t ", "\r"])
+NAME = st.sampled_from(['"a"', '"b"', '"\\u0061"', '"a\\":"', '": "', '" :"'])
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> tuple[str, bool]:
+    """Return an object as text, with names that may stand twice, and whether one does."""
+    twice = False
+
+    def value(depth: int) -> str:
+        kind = draw(st.sampled_from(["name", "number", "list", "object"] if depth < 3 else ["name", "number"]))
+        if kind == "object":
+            return members(depth + 1)
+        if kind == "list":
+            return "[" + ",".join(value(depth + 1) for _ in range(draw(st.integers(0, 3)))) + "]"
+        return draw(NAME) if kind == "name" else "1"
+
+    def members(depth: int) -> str:
+        nonlocal twice
+        names = draw(st.lists(NAME, max_size=3))
+        twice = twice or len({json.loads(name) for name in names}) < len(names)
+        space = [draw(SPACE) for _ in range(3)]
+        return "{" + ",".join(f"{space[0]}{each}{space[1]}:{space[2]}{value(depth)}" for each in names) + "}"
+
+    return members(0), twice
+
+
+@given(texts())
+@settings(max_examples=500)
+def test_no_name_stands_twice(drawn: tuple[str, bool]) -> None:
+    """A name that stands twice in one object is found wherever it is and however it is written; nothing else is."""
+    text, twice = drawn
+    if twice:
+        with pytest.raises(Refusal, match="twice"):
+            parse_object(text.encode(), LIMITS)
+    else:
+        assert parse_object(text.encode(), LIMITS) == json.loads(text)
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_parser(body: bytes) -> None:
     """Whatever the bytes, they are an object or a 400."""

@@ -56,8 +56,13 @@ def one_of(*words: str) -> Rule:
 
 def either(*rules: Rule) -> Rule:
     def rule(value: object) -> str:
-        problems = [each(value) for each in rules]
-        return "" if "" in problems else " or ".join(problems)
+        problems = []
+        for each in rules:
+            problem = each(value)
+            if not problem:
+                return ""
+            problems.append(problem)
+        return " or ".join(problems)
 
     return rule
 
@@ -66,8 +71,11 @@ def listed(rule: Rule, most: int, *, least: int = 1) -> Rule:
     def each(value: object) -> str:
         if not isinstance(value, list) or not least <= len(value) <= most:
             return f"a list of {least} to {most}"
-        problem = next(filter(None, map(rule, value)), "")
-        return f"a list of which each is {problem}" if problem else ""
+        for one in value:
+            problem = rule(one)
+            if problem:
+                return f"a list of which each is {problem}"
+        return ""
 
     return each
 
@@ -78,13 +86,17 @@ def fields(known: Mapping[str, Rule], *, needed: Iterable[str] = ()) -> Rule:
     words = "an object with " + ", ".join(known)
 
     def rule(value: object) -> str:
-        if not isinstance(value, dict) or not known.keys() >= value.keys() or not must <= value.keys():
+        if not isinstance(value, dict) or not must <= value.keys():
             return words
+        told = ""
         for name, inner in value.items():
-            problem = "" if inner is None and name not in must else known[name](inner)
+            rule = known.get(name)
+            if rule is None:
+                return words
+            problem = "" if told or (inner is None and name not in must) else rule(inner)
             if problem:
-                return f"an object whose {name} is {problem}"
-        return ""
+                told = f"an object whose {name} is {problem}"
+        return told
 
     return rule
 

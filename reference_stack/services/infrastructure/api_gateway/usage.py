@@ -62,7 +62,7 @@ class UsageLog:
 
     def final(self, call: Call) -> None:
         """Queue the row of an accepted request that ended; never waits."""
-        row = call.row()
+        row = None if self._repository is None else call.row()
         if row is not None:
             self.put(row)
 
