@@ -118,7 +118,7 @@ static void begin_request(connection *c, uint64_t intended_ns) {
 static void finish(connection *c, uint64_t now, int error) {
     if (error >= 0 && !errors[error]++)
         fprintf(stderr, "client: first error, %s, status %d: %.*s\n", error_names[error], status,
-                (int)(c->held_size < 300 ? c->held_size : 300), c->held);
+                (int)(c->held_size < 1000 ? c->held_size : 1000), c->held);
     if (error < 0) {
         requests++;
         measured_requests += now >= begin_ns && now < end_ns;

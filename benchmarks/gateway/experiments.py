@@ -42,8 +42,7 @@ def growth_of(pace: Pace, seconds: float = 2.0) -> Mapping[str, Load]:
     Streams outlast the reading, so that a reading holds no request, only events.
     """
     bodies = {
-        f"body of {size} KiB": Load(pace.connections, seconds=seconds / 2, body_bytes=size * 1024)
-        for size in _BODIES_KIB
+        f"body of {size} KiB": Load(pace.connections, seconds=seconds, body_bytes=size * 1024) for size in _BODIES_KIB
     }
     events_per_s = pace.streams * 1_000_000 // _GAP_US // 2
     streams = {}

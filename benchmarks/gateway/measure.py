@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.gateway.processes import cpu_s, memory_bytes
+from benchmarks.gateway.processes import cpu_s, largest_bytes, memory_bytes
 from benchmarks.gateway.programs import Backend, Load, Programs, ask
 from benchmarks.gateway.subjects import Running
 
@@ -20,7 +20,8 @@ class Reading:
     """`cpu_us` is of the subject's processes, a request or (of streams) an event, until it is at rest again.
 
     What it puts off, as usage that goes to a database later, is thereby counted too. `core_share` is how much of its
-    core it took under the load; `errors` is the client's count.
+    core it took under the load; `largest_bytes` is the memory of its largest process, `memory_bytes` that of all;
+    `errors` is the client's count.
     """
 
     subject: str
@@ -34,6 +35,7 @@ class Reading:
     p99_us: float
     first_event_p50_us: float
     memory_bytes: int
+    largest_bytes: int
     errors: int
     first_error: str
 
@@ -69,9 +71,16 @@ class Bench:
             p99_us=times["p99"],
             first_event_p50_us=seen.first_event_us["p50"],
             memory_bytes=memory_bytes(running.pid) if running.pid else 0,
+            largest_bytes=largest_bytes(running.pid) if running.pid else 0,
             errors=seen.failed,
-            first_error=seen.first_error[:300],
+            first_error=_shortened(seen.first_error),
         )
+
+
+def _shortened(error: str) -> str:
+    """Return the first line of an answer and its end, where the reason stands."""
+    lines = error.splitlines()
+    return f"{lines[0][:200]} ... {lines[-1][-300:]}" if len(lines) > 1 else error[:500]
 
 
 def _cpu_s(running: Running) -> float:

@@ -25,7 +25,8 @@ class Variant:
     """Everything on, but for what is said here.
 
     `needs` names settings without which it would be no other than everything on; `without` names those it leaves out,
-    `changes` is laid over the rest. With `keys_in_settings` its key is there, else in the database.
+    `changes` is laid over the rest. With `keys_in_settings` its key is there, else in the database. `traced` is the
+    share of requests that are traced, to an endpoint that takes all and keeps nothing.
     """
 
     name: str = OURS
@@ -36,6 +37,7 @@ class Variant:
     answers: KeptAnswers = "off"
     keys_in_settings: bool = False
     keys: int = 1
+    traced: float = 0.0
 
     def missing(self) -> str:
         """Return the first setting that it needs and this gateway does not have; "" when it can be measured."""
@@ -71,6 +73,8 @@ def gateway(variant: Variant, first: int, folder: Path, backend_port: int, backi
     }
     if variant.keys_in_settings:
         everything["keys"] = [{"id": key.decode(), "hash": digest_of(key, _PEPPER).hex()} for key in shown]
+    if variant.traced:
+        everything["traces"] = {"endpoint": f"http://127.0.0.1:{backend_port}/v1/traces", "sample": variant.traced}
     known = {name: value for name, value in everything.items() if name in ApiGatewaySettings.model_fields}
     settings = {name: value for name, value in known.items() if name not in variant.without}
     (folder / "settings.json").write_text(json.dumps(_laid_over(settings, variant.changes)))
@@ -99,6 +103,8 @@ FEATURES = (
     Variant("no database, no journal", without=("database_dsn", "journal"), keys_in_settings=True),
     Variant("no cache server", without=("cache_url",)),
     Variant("no salt of the prefix cache", changes={"upstreams": {"mixtral": {"cache_salt": False}}}),
+    Variant("every request traced", ("traces",), traced=1.0),
+    Variant("one request in 100 traced", ("traces",), traced=0.01),
     Variant("answers kept, every request is a hit", ("answers",), answers="sampled"),
 )
 WORKERS = tuple(Variant(f"{count} workers", ("workers",), changes={"workers": count}) for count in (1, 2, 4))

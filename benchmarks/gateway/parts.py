@@ -38,7 +38,7 @@ def compare(room: Room, only: Sequence[str], rounds: int | None, seconds: float)
             running = room.start(name, make)
             if running is not None:
                 turns.append(Turn(name, running, loads(pace, seconds)))
-        readings = take_turns(room.bench, turns, rounds or 4, room.say)
+        readings = take_turns(room.bench, turns, rounds or 3, room.say)
         tables = [figures.comparison_table(readings), figures.demands_table(readings, ours.OURS)]
         return _part(tables, readings, room.left_out)
 
@@ -55,9 +55,12 @@ def _gateways(room: Room) -> Iterator[tuple[str, Pace, Callable[[Path], Command]
 def features(room: Room, _only: Sequence[str], rounds: int | None, seconds: float) -> Part:
     """Show what each feature costs: everything on, beside the same with one thing otherwise."""
     with room.settled():
-        turns = _ours(room, ours.FEATURES, costs(OUR_PACE, seconds))
-        readings = take_turns(room.bench, turns, rounds or 3, room.say)
-        return _part([figures.cost_table(readings, "our gateway")], readings, room.left_out)
+        turns = _ours(room, ours.FEATURES, costs(OUR_PACE, seconds / 2))
+        readings = take_turns(room.bench, turns, rounds or 2, room.say)
+        always = (
+            "metrics and the log line of a request have no setting that turns them off: their cost is in every line"
+        )
+        return _part([figures.cost_table(readings, "our gateway")], readings, [*room.left_out, always])
 
 
 def growth(room: Room, _only: Sequence[str], rounds: int | None, seconds: float) -> Part:
@@ -66,7 +69,7 @@ def growth(room: Room, _only: Sequence[str], rounds: int | None, seconds: float)
     found: list[Reading] = []
     tables = []
     with room.settled():
-        grown = growth_of(OUR_PACE, seconds)
+        grown = growth_of(OUR_PACE, seconds / 2)
         turns = _ours(room, (ours.FULL,), grown)
         nginx = room.start(NGINX, lambda folder: subjects.nginx(peers.nginx(room.cache, room.say), folder, port))
         turns += [] if nginx is None else [Turn(NGINX, nginx, grown)]
@@ -76,7 +79,7 @@ def growth(room: Room, _only: Sequence[str], rounds: int | None, seconds: float)
         left_out = [*room.left_out]
     for variants in (ours.WORKERS, ours.KEYS):
         with room.settled():
-            turns = _ours(room, variants, costs(OUR_PACE, seconds))
+            turns = _ours(room, variants, costs(OUR_PACE, seconds / 2))
             for turn in turns:
                 room.show_all_keys(turn.running)
             readings = take_turns(room.bench, turns, rounds or 2, room.say)

@@ -39,6 +39,11 @@ def memory_bytes(pid: int) -> int:
     return sum(_pss(each) for each in tree(pid))
 
 
+def largest_bytes(pid: int) -> int:
+    """Return the proportional memory of the largest process of the tree: of a parent and its workers, one worker."""
+    return max(_pss(each) for each in tree(pid))
+
+
 def _pss(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

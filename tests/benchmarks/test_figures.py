@@ -31,6 +31,7 @@ _ONE = Reading(
     p99_us=100.0,
     first_event_p50_us=20.0,
     memory_bytes=0,
+    largest_bytes=0,
     errors=0,
     first_error="",
 )
@@ -60,7 +61,8 @@ def _readings(ours: float = 1.0) -> Readings:
                         p50_us=50 + 200 * ours,
                         p99_us=100 + 1000 * ours,
                         first_event_p50_us=first_us,
-                        memory_bytes=int(80_000_000 * ours),
+                        memory_bytes=90_000_000,
+                        largest_bytes=int(80_000_000 * ours),
                     )
                 )
     return Readings(found)
@@ -96,7 +98,7 @@ def test_tables_have_a_line_for_each_subject() -> None:
     lines = comparison_table(_readings()).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| direct", "| nginx", "| vllm-router", "| us"]
     assert lines[2].startswith("| direct |  | 90,000 (90,000 to 90,000) |  |")
-    assert "| us | 30.0 (20.0 to 40.0) | 22.5 (15.0 to 30.0) | 80 (80 to 80) |" in cost_table(_readings(), "with")
+    assert "| us | 30.0 (20.0 to 40.0) | 22.5 (15.0 to 30.0) | 90 (90 to 90) |" in cost_table(_readings(), "with")
 
 
 def test_a_subject_that_was_not_the_limit_is_told() -> None:
