@@ -12,6 +12,7 @@ import pytest
 
 from hxp_harness.certify.certificate import Certificate, certify, judge_instrument, timing
 from hxp_harness.certify.truth import Truth, TruthEvent
+from hxp_harness.certify.wording import told
 from hxp_harness.errors import InvalidRun
 from hxp_harness.load.plan import ClientShare, Due, HostShare, LoadPlan, LoadSummary
 from hxp_harness.profile import Contract
@@ -281,6 +282,17 @@ def test_certificate_is_json(certificate: Certificate) -> None:
 
     assert stored["errors"]["ttft"]["p99_s"] == certificate.errors["ttft"].p99_s
     assert set(stored) == {field.name for field in dataclasses.fields(Certificate)}
+
+
+def test_a_certificate_can_be_read(certificate: Certificate) -> None:
+    """In a terminal every metric has bias and spread, and client and golden server say what they used."""
+    text = told(json.loads(json.dumps(certificate.to_json())))
+
+    for word in ("bias", "spread", *certificate.errors):
+        assert word in text
+    assert f"{certificate.fidelity.asked_rps:.1f} rps" in text
+    assert f"golden server: {certificate.golden_cpu_share:.0%} of a core" in text
+    assert certificate.golden_cpu_share > 0
 
 
 def test_a_dead_client_is_no_certificate(tmp_path: Path) -> None:

