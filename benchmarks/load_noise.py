@@ -161,7 +161,8 @@ def own_table(tallies: dict[str, Tally]) -> str:
     requests = sum(tally.requests for tally in tallies.values())
     inside = sum(tally.inside for tally in tallies.values()) / max(requests, 1)
     wrong, judged = sum(len(t.wrong) for t in tallies.values()), sum(t.verdicts.total() for t in tallies.values())
-    met = "met" if inside >= 0.999 and judged and not wrong else "MISSED"
+    met = "met" if inside >= 0.999 and not wrong else "MISSED"
+    met = met if judged else "open, since no run could be judged"
     goal = f"Goal, >= 99.9 % inside and no wrong verdict: {inside:.3%} inside, {wrong} of {judged} wrong: {met}"
     spoilt = sum(tally.spoilt for tally in tallies.values())
     left = f"{spoilt} runs were not judged: the golden server itself lost its core and was late." if spoilt else ""
