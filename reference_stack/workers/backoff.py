@@ -8,15 +8,17 @@ _LONGEST_S = 5.0
 
 
 class Backoff:
-    """At once, unless workers die one after another soon after their start; then 0.1 s, doubled up to 5 s."""
+    """At once, unless workers die one after another before they have served for `settled_s`; then 0.1 s, doubled up to
+    5 s.
+    """
 
-    def __init__(self, settled_s: float = 5.0) -> None:
+    def __init__(self, settled_s: float = 1.0) -> None:
         self._settled_s = settled_s
         self.early_deaths = 0
 
-    def pause_s(self, lived_s: float) -> float:
-        """Return how long to wait after a worker that lived `lived_s` seconds."""
-        if lived_s >= self._settled_s:
+    def pause_s(self, served_s: float) -> float:
+        """Return how long to wait after a worker that served for `served_s` seconds."""
+        if served_s >= self._settled_s:
             self.early_deaths = 0
             return 0.0
         self.early_deaths += 1

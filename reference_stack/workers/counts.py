@@ -1,17 +1,14 @@
-"""Metrics of several processes as one: counted in shared memory, added up when somebody asks."""
+"""Lets the metrics of a process keep their numbers in shared memory, where the others see them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from threading import Lock
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest, values
+from prometheus_client import values
 from prometheus_client.registry import Collector
 
-from reference_stack.workers.board import Board, Series, Slab
-
-_Labels = tuple[tuple[str, str], ...]
-_LEAST, _LARGEST = ("min", "livemin"), ("max", "livemax")
+from reference_stack.workers.board import Series, Slab
 
 
 def count_in(slab: Slab) -> None:
@@ -94,77 +91,3 @@ class Mirror:
         place = self._places[series]
         if place is not None:
             self._slab.values[place[0]] = place[1] + value
-
-
-def page_of(board: Board, mirror: Mirror | None = None) -> Callable[[CollectorRegistry], bytes]:
-    """Return the page of all processes of `board`, brought up to date with what the asked one's registry knows."""
-
-    def page(registry: CollectorRegistry) -> bytes:
-        if mirror is not None:
-            mirror.copy()
-        merged = CollectorRegistry()
-        merged.register(_Together(board.slabs, registry))
-        return generate_latest(merged)
-
-    return page
-
-
-class _Together(Collector):
-    def __init__(self, slabs: Iterable[Slab], registry: CollectorRegistry) -> None:
-        self._slabs = slabs
-        self._registry = registry
-
-    def collect(self) -> Iterator[Metric]:
-        families = _added_up(self._slabs)
-        yield from families.values()
-        for metric in self._registry.collect():
-            if metric.name not in families:
-                yield metric
-
-
-def _added_up(slabs: Iterable[Slab]) -> dict[str, Metric]:
-    kinds: dict[str, Series] = {}
-    found: dict[str, dict[tuple[str, _Labels], float]] = {}
-    for slab in slabs:
-        lives = slab.pid != 0
-        for slot, series in enumerate(slab.series()):
-            if series.kind == "gauge" and not lives:
-                continue  # how something stood in a process that is gone
-            kinds.setdefault(series.metric, series)
-            samples = found.setdefault(series.metric, {})
-            key = (series.sample, series.labels)
-            value = slab.values[slot]
-            samples[key] = value if key not in samples else _together(series, samples[key], value)
-    families = {}
-    for name, first in kinds.items():
-        family = families[name] = Metric(name, first.text, first.kind)
-        add = _add_histogram if first.kind == "histogram" else _add_plain
-        add(family, found[name])
-    return families
-
-
-def _together(series: Series, one: float, other: float) -> float:
-    if series.mode in _LEAST:
-        return min(one, other)
-    return max(one, other) if series.mode in _LARGEST else one + other
-
-
-def _add_plain(family: Metric, samples: dict[tuple[str, _Labels], float]) -> None:
-    for (name, labels), value in samples.items():
-        family.add_sample(name, dict(labels), value)
-
-
-def _add_histogram(family: Metric, samples: dict[tuple[str, _Labels], float]) -> None:
-    """Buckets are kept each by itself, and shown as Prometheus has them: with all that is below."""
-    sums = {labels: value for (name, labels), value in samples.items() if name.endswith("_sum")}
-    buckets: dict[_Labels, list[tuple[str, float]]] = {labels: [] for labels in sums}
-    for (name, labels), value in samples.items():
-        if name.endswith("_bucket"):
-            buckets.setdefault(labels[:-1], []).append((labels[-1][1], value))
-    for labels, rows in buckets.items():
-        below = 0.0
-        for bound, value in sorted(rows, key=lambda row: float(row[0])):
-            below += value
-            family.add_sample(f"{family.name}_bucket", {**dict(labels), "le": bound}, below)
-        family.add_sample(f"{family.name}_count", dict(labels), below)
-        family.add_sample(f"{family.name}_sum", dict(labels), sums.get(labels, 0.0))

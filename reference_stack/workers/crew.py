@@ -19,7 +19,7 @@ Told = Callable[[str], None]  # "" when what was asked for is done, else why not
 
 @dataclass(slots=True)
 class Child:
-    """One worker. `leaving_s` is when it was told to end, on the monotonic clock."""
+    """One worker. `ready_s` is when it began to serve, `leaving_s` when it was told to end, on the monotonic clock."""
 
     pid: int
     pidfd: int
@@ -27,9 +27,18 @@ class Child:
     slab: Slab
     generation: int
     born_s: float = field(default_factory=time.monotonic)
-    ready: bool = False
+    ready_s: float | None = None
     leaving_s: float | None = None
     stuck: bool = False
+
+    @property
+    def ready(self) -> bool:
+        return self.ready_s is not None
+
+    @property
+    def served_s(self) -> float:
+        """For how long it has served."""
+        return 0.0 if self.ready_s is None else time.monotonic() - self.ready_s
 
     def tell(self, number: int) -> None:
         """Send it a signal; one that has just ended is left alone."""

@@ -180,7 +180,8 @@ class Parent:
         self._close_ready(child)
         if not serves:
             return  # it ended; its pidfd tells
-        child.ready = self._ever_ready = True
+        self._ever_ready = True
+        child.ready_s = time.monotonic()
         log.info("worker %d serves after %.2f s", child.pid, _age_s(child))
         roll = self._roll
         if (
@@ -243,7 +244,7 @@ class Parent:
             child.ready_from = None  # the number is soon another descriptor's
 
     def _replace(self, child: Child, how: str) -> None:
-        pause_s = self._backoff.pause_s(_age_s(child))
+        pause_s = self._backoff.pause_s(child.served_s)
         self._measures.deaths.inc()
         when = f"the next one in {pause_s:g} s" if pause_s else "replaced at once"
         early = self._backoff.early_deaths

@@ -26,8 +26,9 @@ from reference_stack.place import DOOR, Command, Place
 from reference_stack.schemas.configuration.process import MetricsDoorSettings, ProcessSettings
 from reference_stack.workers.board import Board, Slab
 from reference_stack.workers.control import command
-from reference_stack.workers.counts import Mirror, count_in, page_of
+from reference_stack.workers.counts import Mirror, count_in
 from reference_stack.workers.lines import Lines, log_to
+from reference_stack.workers.page import page_of
 from reference_stack.workers.server import Ending, SideServer, WorkerServer, serve_all
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15

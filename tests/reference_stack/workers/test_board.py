@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from reference_stack.workers.board import MOST_SERIES, Board, Series, Slab
-from reference_stack.workers.counts import Mirror, count_in, page_of
+from reference_stack.workers.counts import Mirror, count_in
+from reference_stack.workers.page import page_of
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -151,6 +152,21 @@ def test_any_label_is_read_as_it_was_written(rows: list[tuple[str, str, str]]) -
     written = [Series("counter", "m", "m_total", ((name, value),), text, "") for name, value, text in rows]
     assert [board.slabs[0].slot(series) for series in written] == list(range(len(rows)))
     assert board.slabs[0].series() == written
+
+
+@given(st.dictionaries(st.text(), st.integers(0, 99), max_size=9))
+def test_any_label_is_shown_as_prometheus_reads_it(counts: dict[str, int]) -> None:
+    """Quotes, line ends and backslashes of a label are read back as they were."""
+    before = values.ValueClass
+    try:
+        board = Board(1)
+        things = Counter("a_sum_of", "How many \\ of\nthem.", ("name",), registry=worker(board.slabs[0], 1))
+        for name, count in counts.items():
+            things.labels(name).inc(count)
+        found = samples(board)
+    finally:
+        values.ValueClass = before
+    assert found == {("a_sum_of_total", (("name", name),)): float(count) for name, count in counts.items()}
 
 
 def test_a_killed_process_loses_no_count() -> None:
