@@ -69,7 +69,7 @@ def flat(facts: Facts, prefix: str = "") -> list[tuple[str, str]]:
     for key, held in facts.items():
         path = f"{prefix}{one_line(key)}"
         if isinstance(held, dict) and prefix and not any(isinstance(one, dict) for one in held.values()):
-            rows.append((path, ", ".join(f"{one_line(name)} {fact(name, one)}" for name, one in held.items())))
+            rows.append((path, fact(key, held)))
         elif isinstance(held, dict):
             rows += flat(held, f"{path} › ")  # noqa: RUF001 - the mark between levels
         else:
@@ -78,9 +78,11 @@ def flat(facts: Facts, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def fact(key: str, held: JsonValue) -> str:
-    """Write one value in the unit that its name ends in."""
+    """Write one value in the unit that its name ends in; an object as its values by name."""
     if held is None or held in ("", [], {}):
         return words.UNKNOWN
+    if isinstance(held, dict):
+        return ", ".join(f"{one_line(name)} {fact(name, one)}" for name, one in held.items())
     if isinstance(held, list):
         return shown("\n".join(fact(key, one) for one in held), LONGEST_FACT)
     if isinstance(held, int | float) and not isinstance(held, bool):

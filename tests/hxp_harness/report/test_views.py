@@ -203,9 +203,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         ("reasons", [], "–"),  # noqa: RUF001 - the dash of an empty cell
         ("gates", ["a", "b"], "a\nb"),
         ("device", "H200", "H200"),
+        ("clients", [{"due": 3, "cpu_s": 0.5}, {"due": 4, "host": "b"}], "due 3, cpu_s 500 ms\ndue 4, host b"),
     ],
 )
-def test_facts_are_said_in_the_unit_of_their_name(key: str, held: str | float | list[str], said: str) -> None:
+def test_facts_are_said_in_the_unit_of_their_name(key: str, held: object, said: str) -> None:
     """A value's name ends in its unit, and the page says it so that it can be read."""
     assert fact(key, held) == said  # type: ignore[arg-type]  # lists of text are JSON
 
