@@ -76,7 +76,7 @@ class Book:
         return Taken(self, tokens, window)
 
     def headers(self) -> list[Header]:
-        """Return OpenAI's headers: what is left is what this process knows of, so it may be less, never more."""
+        """Return OpenAI's headers; what remains is in hand, or was left to all when this process last drew."""
         found: list[Header] = []
         for name, lease in ((b"requests", self.requests), (b"tokens", self.tokens)):
             if lease is None:
@@ -84,7 +84,7 @@ class Book:
             reset_s = max(lease.until_s - self._clock(), 0.0)
             found += [
                 (b"x-ratelimit-limit-" + name, b"%d" % lease.limit),
-                (b"x-ratelimit-remaining-" + name, b"%d" % max(lease.room, 0)),
+                (b"x-ratelimit-remaining-" + name, b"%d" % max(lease.room + lease.left, 0)),
                 (b"x-ratelimit-reset-" + name, b"%.3fs" % (reset_s if math.isfinite(reset_s) else 0.0)),
             ]
         return found
