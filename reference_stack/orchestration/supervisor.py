@@ -45,7 +45,7 @@ class Unit:
     inherits a socket that listens there (`--fd N` is added to its command line), so that a request sent before it
     serves waits instead of being refused. One that has `settings` is a service of ours, forked from the nursery; one
     that has a `trade` is forked from that trade's. `grace_s` is how long a polite stop may take. `limits` are the cores
-    and the memory that it is held to.
+    and the memory that it is held to. A `door` stops before all others: what it has open is served by them.
     """
 
     name: str
@@ -58,6 +58,12 @@ class Unit:
     grace_s: float = 2.0
     limits: Limits = UNLIMITED
     trade: Trade | None = None
+    door: bool = False
+
+    @property
+    def stops_in_turn(self) -> int:
+        """0, 1 or 2: who stops earlier may still need who stops later."""
+        return 0 if self.door else 1 if self.listen_port is not None else 2
 
 
 Watcher = Callable[[str, State, float], None]  # unit, its state, seconds since its start
@@ -131,10 +137,10 @@ class Supervisor:
         self._say(name, State.READY)
 
     async def stop(self) -> None:
-        """Stop everything that was started: our services first, then the servers that they lean on."""
+        """Stop everything that was started: what others serve first, then our services, then what they lean on."""
         started = [self._units[name] for name in self._processes]
-        for ours in (True, False):
-            await asyncio.gather(*(self._stop(unit) for unit in started if (unit.listen_port is not None) == ours))
+        for turn in range(3):
+            await asyncio.gather(*(self._stop(unit) for unit in started if unit.stops_in_turn == turn))
         await asyncio.gather(*(nursery.close() for nursery in self._nurseries.values()))
 
     async def _start(self, unit: Unit) -> None:

@@ -42,7 +42,7 @@ def api_gateway(room: Room) -> list[Unit]:
     if backing.has_metrics_door(room):
         settings["metrics"] = {**_part(said, "metrics"), "port": backing.gateway_metrics_port(room)}
     grace_s = room.settings(GATEWAY, ApiGatewaySettings).process.drain_s + _MARGIN_S
-    return [replace(room.service(GATEWAY, settings), grace_s=grace_s)]
+    return [replace(room.service(GATEWAY, settings), grace_s=grace_s, door=True)]
 
 
 def _part(said: Mapping[str, object], name: str) -> dict[str, object]:

@@ -28,6 +28,13 @@ Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 Gone = Callable[[int], bool]
 
 
+_SLEEPS = Program((sys.executable, "-c", "import signal; signal.pause()"))
+
+
+async def _at_once() -> str:
+    return ""
+
+
 @asynccontextmanager
 async def running(*units: Unit, folder: Path) -> AsyncIterator[Supervisor]:
     supervisor = Supervisor(units, folder)
@@ -125,6 +132,17 @@ async def test_a_unit_waits_for_its_needs(server: Unit, room: Path) -> None:
     await supervisor.stop()
     reservation.close()
     assert order.index(("server", State.READY)) < order.index(("later", State.STARTING))
+
+
+async def test_a_door_stops_before_what_it_leads_to(server: Unit, room: Path) -> None:
+    """A door has its time to end while everything behind it still serves."""
+    seen: list[tuple[str, State]] = []
+    behind = replace(server, name="behind", listen_port=None, program=_SLEEPS, probe=_at_once)
+    units = (behind, replace(behind, name="door", door=True), server)
+    supervisor = Supervisor(units, room, lambda name, state, _: seen.append((name, state)))
+    await supervisor.start()
+    await supervisor.stop()
+    assert [name for name, state in seen if state is State.STOPPED] == ["door", "server", "behind"]
 
 
 async def test_restart_gives_a_new_process_on_the_same_port(server: Unit, port: int, room: Path) -> None:
