@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,8 +85,9 @@ def models(url: str, secret: str) -> object:
     return [row["id"] for row in reply.json()["data"]] if reply.status_code == 200 else reply.status_code
 
 
-def test_the_life_of_a_key(admin: httpx.Client, url: str) -> None:
+def test_the_life_of_a_key(admin: httpx.Client, url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Made with its terms, shown without its secret, changed, rotated with grace, revoked: clients see each at once."""
+    caplog.set_level(logging.INFO)
     made = admin.post("/keys", json={"id": "ci", "tenant": "red", "models": ["phi3"], "requests_per_minute": 60})
     assert (made.status_code, made.headers["cache-control"]) == (201, "no-store")
     secret = made.json()["secret"]
@@ -107,6 +109,9 @@ def test_the_life_of_a_key(admin: httpx.Client, url: str) -> None:
     assert admin.post("/keys/ci/revoke").json()["state"] == "revoked"
     eventually(lambda: models(url, again["secret"]) == 401, within_s=2)
     assert admin.patch("/keys/ci", json={"name": "x"}).json()["error"]["code"] == "key_revoked"
+    told = [record.getMessage() for record in caplog.records if "by an administrator" in record.getMessage()]
+    assert [line.split()[3] for line in told] == ["made", "changed", "given", "given", "revoked"]
+    assert not any(each in caplog.text for each in (secret, rotated["secret"], again["secret"], TOKEN))
 
 
 def test_keys_are_listed_in_pages(admin: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,6 +29,8 @@ from reference_stack.services.infrastructure.api_gateway.refusal import Refusal,
 from reference_stack.services.infrastructure.api_gateway.refusal import shown as shown_name
 from reference_stack.services.integration.database.port import Unavailable, UsageStore
 
+log = logging.getLogger(__name__)
+
 _MOST_A_PAGE = 1000
 _PAGE = 100
 _EMPTY = b"{}"
@@ -51,7 +54,9 @@ def add_keys(admin: APIRouter, keeper: Keeper, usage: UsageStore, limits: LimitS
     async def create(request: Request) -> JSONResponse:
         new = await _body(request, NewKey, limits)
         with _told():
-            return _made(await keeper.create(new), 201)
+            made = await keeper.create(new)
+        log.info("key %s was made by an administrator", made.stored.key.id)
+        return _made(made, 201)
 
     @admin.get("/keys/{key_id}")
     async def find(key_id: str) -> JSONResponse:
@@ -63,18 +68,24 @@ def add_keys(admin: APIRouter, keeper: Keeper, usage: UsageStore, limits: LimitS
     async def change(key_id: str, request: Request) -> JSONResponse:
         changed = await _body(request, ChangedKey, limits)
         with _told():
-            return JSONResponse(_shown(await keeper.change(key_id, changed)))
+            stored = await keeper.change(key_id, changed)
+        log.info("key %s was changed by an administrator: %s", key_id, ", ".join(sorted(changed.model_fields_set)))
+        return JSONResponse(_shown(stored))
 
     @admin.post("/keys/{key_id}/rotate")
     async def rotate(key_id: str, request: Request) -> JSONResponse:
         rotation = await _body(request, Rotation, limits)
         with _told():
-            return _made(await keeper.rotate(key_id, rotation), 200)
+            made = await keeper.rotate(key_id, rotation)
+        log.info("key %s was given a new secret by an administrator", key_id)
+        return _made(made, 200)
 
     @admin.post("/keys/{key_id}/revoke")
     async def revoke(key_id: str) -> JSONResponse:
         with _told():
-            return JSONResponse(_shown(await keeper.revoke(key_id)))
+            stored = await keeper.revoke(key_id)
+        log.info("key %s was revoked by an administrator", key_id)
+        return JSONResponse(_shown(stored))
 
     @admin.get("/usage")
     async def used(request: Request) -> JSONResponse:
