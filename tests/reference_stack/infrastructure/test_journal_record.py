@@ -8,7 +8,7 @@ import zlib
 from dataclasses import fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_stack.schemas.api.usage import UsageRow
@@ -51,6 +51,7 @@ finals = st.builds(
 records: st.SearchStrategy[Record] = st.just(Opened(FORMAT)) | accepted | finals
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(records, max_size=8), st.data())
 def test_a_segment_cut_off_anywhere_gives_its_whole_lines(written: list[Record], data: st.DataObject) -> None:
     """Whatever byte a segment ends at, what is read of it is a prefix of what was written."""
@@ -66,6 +67,7 @@ def test_a_segment_cut_off_anywhere_gives_its_whole_lines(written: list[Record],
     assert found.damaged == 0
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(records, min_size=1, max_size=5), st.data())
 def test_a_changed_byte_costs_its_own_line_alone(written: list[Record], data: st.DataObject) -> None:
     """Damage is counted, is never taken for a record, and leaves the lines around it readable."""
@@ -82,6 +84,7 @@ def test_a_changed_byte_costs_its_own_line_alone(written: list[Record], data: st
     assert found.damaged == 1
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(records, max_size=6), st.lists(st.integers(0, 3000), max_size=5))
 def test_a_segment_may_be_read_in_any_pieces(written: list[Record], cuts: list[int]) -> None:
     """Reading on from where whole lines ended gives the same records as reading at once."""
@@ -98,6 +101,7 @@ def test_a_segment_may_be_read_in_any_pieces(written: list[Record], cuts: list[i
     assert rest == b""
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(finals)
 def test_a_row_comes_back_as_it_was(final: Final) -> None:
     """A usage row survives its way through a line."""

@@ -39,6 +39,7 @@ class Drain:
         self._number = 0
         self._rest = b""
         self.done = 0  # rows that need the journal no more
+        self.hurries = False  # the last read was as large as a read may be: more is waiting
 
     @property
     def behind(self) -> int:
@@ -110,6 +111,7 @@ class Drain:
     def _read(self) -> bool:
         """Read on; return whether anything was there."""
         data = self._bytes()
+        self.hurries = len(data) == _READ_BYTES
         if not data:
             return False
         whole = self._rest + data

@@ -17,7 +17,8 @@ from reference_stack.services.infrastructure.api_gateway.measures import Measure
 
 log = logging.getLogger(__name__)
 
-_IDLE_S = 0.1
+# So long rows are gathered: a statement of the database costs some thirty times what a row in it does.
+_GATHER_S = 0.2
 _LONGEST_PAUSE_S = 2.0
 _RECOVER_S = 0.2
 _ADOPT_S = 1.0
@@ -93,17 +94,13 @@ class DiskJournal:
             self._book.recover()
 
     async def _ship(self) -> None:
-        pause_s = _IDLE_S
+        pause_s = _GATHER_S
         while True:
             drain = self._follow()
             more = drain is not None and await self._step(drain)
             self._held.set(self._book.ended - (0 if drain is None else drain.done))
-            if more:
-                pause_s = _IDLE_S
-                await asyncio.sleep(0)
-                continue
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S) if drain is not None and drain.behind else _IDLE_S
-            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S) if drain is not None and drain.behind else _GATHER_S
+            await asyncio.sleep(0 if more and drain is not None and drain.hurries else pause_s)
 
     async def _make_room(self, drain: Drain) -> None:
         """Where the disk is full of this very journal: once all of it is stored, begin anew.
