@@ -39,6 +39,7 @@ class Row:
     send_lag_s: float
     ttft_error_s: float
     busiest_share: float
+    busiest_cpu_s: float
     cpu_per_token_s: float
 
     @property
@@ -75,6 +76,7 @@ def measure(server: GoldenServer, folder: Path, rate_rps: float, tokens: int, cl
         lags_s[int(0.99 * len(lags_s))],
         metric_errors(pairs)["ttft"].p99_s,
         summary.busiest_cpu_s / max(trace.end_s or 0.0 for trace in traces),
+        summary.busiest_cpu_s,
         summary.cpu_s / sum(len(trace.token_lo_s) for trace in good),
     )
 
@@ -90,6 +92,7 @@ def main() -> None:
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))
     ceilings = dict.fromkeys(options.clients, 0.0)
+    busiest: dict[tuple[float, int], float] = {}
     lost: set[int] = set()
     for rate_rps in options.rates:
         for clients in options.clients:
@@ -99,6 +102,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as name, golden(Path(name), behaviour) as server:
                 row = measure(server, Path(name) / "load", rate_rps, options.tokens, clients, options.seconds)
             print("| " + " | ".join(row.cells()) + " |", flush=True)
+            busiest[rate_rps, clients] = row.busiest_cpu_s
             if row.held:
                 ceilings[clients] = rate_rps
             elif row.sent_share < 0.9:
@@ -106,6 +110,10 @@ def main() -> None:
     for clients, rate_rps in ceilings.items():
         print(f"{clients} clients: held up to {rate_rps:g} rps", flush=True)
     first, last = options.clients[0], options.clients[-1]
+    for rate_rps in options.rates:
+        one, all_ = busiest.get((rate_rps, first)), busiest.get((rate_rps, last))
+        if one and all_:
+            print(f"{rate_rps:g} rps: the busiest of {last} took {all_ / one:.2f} of the CPU of {first}")
     if ceilings[first]:
         print(f"ceiling of {last} over that of {first}: {ceilings[last] / ceilings[first]:.2f}")
 
