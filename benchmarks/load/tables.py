@@ -143,51 +143,56 @@ def _honest(found: Any, tool: str) -> list[str]:
 
 
 def goals(found: Any) -> list[tuple[str, str, str]]:
-    """Return each goal, what was seen, and whether it was met."""
-    few = found.quiet["hxp"]
-    rungs = [rung for rung in found.ladder.get("hxp", []) if rung.rate_rps <= 400]
-    worst = [
-        abs(error) for rung in rungs for metric in ("ttft", "itl") if (error := rung.error_s(metric, "p99")) is not None
-    ]
+    """Return each goal, what was seen, and whether it was met; what was not measured is no goal met."""
+    few, rungs = found.quiet["hxp"], [rung for rung in found.ladder.get("hxp", []) if rung.reported]
+    low = [rung for rung in rungs if rung.rate_rps <= 400]
+    errors = [rung.error_s(metric, "p99") for rung in low for metric in ("ttft", "itl")]
+    worst = max((abs(error) for error in errors if error is not None), default=None)
+    reached = max((rung.rate_rps for rung in low), default=0.0)
     rate = reach(found, "hxp")[1]
-    hot = [
-        rung.reported.cpu_s / (len(rung.arrivals_s) * 64)
-        for rung in found.ladder.get("hxp", [])
-        if rung.reported and rung.reported.cpu_s
+    # A peer that failed at the lowest rate might have held a little less: count it as if it had held that one.
+    others = [
+        max(reach(found, tool)[1], each[0].rate_rps)
+        for tool, each in found.ladder.items()
+        if each and tool not in {"hxp", "plain asyncio"}
     ]
-    others = [reach(found, tool)[1] for tool in found.ladder if tool not in {"hxp", "plain asyncio"}]
+    best = max(others, default=0.0)
+    hot = [(rung.reported.cpu_s / (len(rung.arrivals_s) * 64), rung.rate_rps) for rung in rungs if rung.reported.cpu_s]
+    each_s, at_rps = min(hot, default=(None, 0.0))
     failed = [outcome.reported.ok for outcome in found.broken.get("hxp", {}).values() if outcome.reported]
     stalled, true = found.stall["hxp"]
-    told = stalled.reported.figures["e2e"]["p99"] if stalled.reported else 0.0
+    told = stalled.reported.figures.get("e2e", {}).get("p99") if stalled.reported else None
     p = arrivals_p(few)
-    reached = max((rung.rate_rps for rung in rungs), default=0.0)
+    came = bool(few.reported)
     return [
         _goal(
             "TTFT and ITL p99 within 0.1 ms up to 400 rps x 64",
-            f"{max(worst, default=9.9) * 1e3:.3f} ms up to {reached:g} rps",
-            max(worst, default=9.9) <= 1e-4 and reached >= 400,
+            worst is not None and f"{worst * 1e3:.3f} ms up to {reached:g} rps",
+            worst is not None and worst <= 1e-4 and reached >= 400,
         ),
-        _goal("rate held to 1,000 rps x 64", f"{rate:g} rps", rate >= 1000),
+        _goal("rate held to 1,000 rps x 64", bool(rungs) and f"{rate:g} rps", rate >= 1000),
+        _goal("5 times the best Python peer", bool(others) and f"{rate:g} against {best:g} rps", rate >= 5 * best > 0),
         _goal(
-            "5 times the best Python peer",
-            f"{rate:g} against {max(others, default=0):g} rps",
-            rate >= 5 * max(others, default=0) > 0,
+            "hot loop 12 us a token",
+            each_s is not None and f"{each_s * 1e6:.1f} us at {at_rps:g} rps",
+            each_s is not None and each_s <= 12e-6,
         ),
-        _goal("hot loop 12 us a token", f"{min(hot, default=9.9) * 1e6:.1f} us", min(hot, default=9.9) <= 12e-6),
-        _goal("start-up 1 s", f"{few.start_up_s:.2f} s", few.start_up_s <= 1.0),
-        _goal("60 MB a process", f"{few.largest_rss_bytes / 1e6:.0f} MB", few.largest_rss_bytes <= 60e6),
-        _goal("failed answers never counted as successes", f"{sum(failed)} counted", failed == [0, 0]),
+        _goal("start-up 1 s", came and f"{few.start_up_s:.2f} s", came and few.start_up_s <= 1.0),
+        _goal(
+            "60 MB a process", came and f"{few.largest_rss_bytes / 1e6:.0f} MB", came and few.largest_rss_bytes <= 60e6
+        ),
+        _goal("failed answers never counted as successes", bool(failed) and f"{sum(failed)} counted", failed == [0, 0]),
         _goal(
             "true p99 under the stall",
-            f"{told * 1e3:.0f} for {true['p99'] * 1e3:.0f} ms",
-            abs(told - true["p99"]) <= 0.02,
+            told is not None and f"{told * 1e3:.0f} for {true['p99'] * 1e3:.0f} ms",
+            told is not None and abs(told - true["p99"]) <= 0.02,
         ),
-        _goal("arrivals pass a KS test", NONE if p is None else f"p = {p:.2g}", p is not None and p >= KS_LEVEL),
+        _goal("arrivals pass a KS test", p is not None and f"p = {p:.2g}", p is not None and p >= KS_LEVEL),
     ]
 
 
-def _goal(goal: str, seen: str, met: bool) -> tuple[str, str, str]:
-    return goal, seen, "met" if met else "MISSED"
+def _goal(goal: str, seen: str | bool, met: bool) -> tuple[str, str, str]:
+    return goal, seen or "not measured", "met" if met else "MISSED"
 
 
 def _all(found: Any) -> list[Outcome]:

@@ -184,8 +184,17 @@ def test_the_tables_show_everything_and_judge_the_goals() -> None:
     assert met["TTFT and ITL p99 within 0.1 ms up to 400 rps x 64"] == "met"
     assert met["rate held to 1,000 rps x 64"] == "met"
     assert met["5 times the best Python peer"] == "MISSED"
+    assert met["hot loop 12 us a token"] == "met"
     assert met["failed answers never counted as successes"] == "met"
     assert met["arrivals pass a KS test"] == "MISSED"
+
+
+def test_what_was_not_measured_meets_no_goal() -> None:
+    """A client that never came to its end misses every goal, whatever zeros stand in its outcome."""
+    gone = Outcome("hxp", 10.0, "exit status 1")
+    found = Found(quiet={"hxp": gone}, stall={"hxp": (gone, dict(POINT))}, broken={"hxp": {"cut off": gone}})
+
+    assert {(seen, answer) for _, seen, answer in goals(found)} == {("not measured", "MISSED")}
 
 
 def test_noise_stops_a_process_and_lets_it_go() -> None:
