@@ -50,7 +50,7 @@ def serving(app: ASGIApp) -> Iterator[str]:
     """Serve `app` on a free port under a real uvicorn; yield its base URL."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.listen(256)
+        sock.listen(4096)
         config = uvicorn_config(app)
         config.timeout_graceful_shutdown = 2
         server = uvicorn.Server(config)
@@ -198,7 +198,7 @@ class Backend:
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
         self._open: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=4096)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         self._started.set()
         await self._stop.wait()
