@@ -100,6 +100,22 @@ async def test_a_key_without_limits_costs_nothing(shared: Shared) -> None:
     assert (shared.trips, process._books) == (0, {})
 
 
+async def test_what_a_process_allows_itself_is_not_given_back(shared: Shared) -> None:
+    """A key that rests for a moment while the cache is out has the rest of its share after it."""
+    process, key = shared.process(), limited(requests_per_minute=1000)
+    shared.out = True
+    assert await granted(process, key, 1) == 1
+    shared.now_s += 10
+    await process.tidy()
+    assert await granted(process, key, 1000) == 999
+    shared.out = False
+    await process.tidy()
+    shared.out = True
+    assert await granted(process, key, 1) == 0
+    shared.now_s += 60
+    assert await granted(process, key, 1) == 1
+
+
 async def test_requests_of_a_minute_are_exact_over_processes(shared: Shared) -> None:
     """Four processes grant the limit between them, tell who is refused when to come back, and begin anew."""
     key = limited(requests_per_minute=1000)

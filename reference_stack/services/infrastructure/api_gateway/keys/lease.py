@@ -115,6 +115,8 @@ class Lease:
         if close and self._drawing is not None:
             await asyncio.wait({self._drawing})
         spare = self.room if close else max(self.room - 2 * self._most(), 0)
+        if self._clock() < self._alone_s:
+            spare = 0  # nobody takes back what this process allowed itself, and it allows itself no more in this window
         if self._drawing is not None or (not spare and not self._owed) or self._clock() >= self.until_s:
             return
         self.room -= spare
