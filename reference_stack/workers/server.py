@@ -122,9 +122,10 @@ class WorkerServer(uvicorn.Server):
 
 
 def is_busy(connection: Any) -> bool:
-    """Whether a request is open on a connection of uvicorn's."""
-    cycle = getattr(connection, "cycle", None)
-    return cycle is not None and not cycle.response_complete
+    """Whether a request is open on a connection of uvicorn's, or its client has not taken all of an answer yet."""
+    cycle, transport = getattr(connection, "cycle", None), getattr(connection, "transport", None)
+    unsent = transport is not None and transport.get_write_buffer_size() > 0
+    return unsent or (cycle is not None and not cycle.response_complete)
 
 
 class SideServer(uvicorn.Server):

@@ -388,6 +388,31 @@ async def test_streams_that_take_too_long_are_told(backend: Any, tmp_path: Path)
     backend.call(gate.set)
 
 
+async def test_a_slow_reader_gets_all_of_its_answer(backend: Any, tmp_path: Path) -> None:
+    """An answer that was written and not yet read by its client is not lost when the gateway is stopped."""
+    text = "x" * 16_000_000
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    answer = json.dumps({"id": "x", "choices": [{"index": 0, "message": {"content": text}}], "usage": usage}).encode()
+
+    async def large(wire: Any) -> None:
+        await wire.answer(answer)
+
+    backend.script = large
+    with served(tmp_path, backend.url) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=4096)
+        body = json.dumps(CHAT).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {KEY}\r\n"
+        writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        await reader.readuntil(b"\r\n\r\n")
+        gateway.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(until, lambda: refused(gateway.port))
+        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the client, longer than for one that is idle
+            await asyncio.to_thread(gateway.process.wait, 1.5)
+        assert await reader.readexactly(len(answer)) == answer
+        writer.close()
+        assert await asyncio.to_thread(gateway.process.wait, WITHIN_S) == 0
+
+
 async def test_a_second_signal_ends_at_once(backend: Any, tmp_path: Path) -> None:
     """Told twice to stop, the gateway does not wait for open streams."""
     gate = asyncio.Event()
