@@ -34,6 +34,7 @@ class Shared:
 
     now_s: float = 1000.0
     out: bool = False
+    loses_answers: bool = False
     trips: int = 0
     windows: dict[str, tuple[float, int]] = field(default_factory=dict)
     places: dict[str, dict[str, tuple[int, float]]] = field(default_factory=dict)
@@ -64,6 +65,8 @@ class Shared:
         alive = {who: had for who, had in self.places.get(name, {}).items() if had[1] > self.now_s and who != holder}
         held = max(least, min(most, limit - sum(count for count, _ in alive.values())))
         self.places[name] = alive | {holder: (held, self.now_s + ttl_s)}
+        if self.loses_answers:
+            raise Unavailable("it did not answer in time")
         return held
 
 
@@ -219,6 +222,34 @@ async def test_a_place_that_falls_free_is_taken_at_once_and_let_go_soon(shared: 
             shared.now_s += 0.1
             await asyncio.sleep(0.01)
     assert not isinstance(found, Refusal)
+
+
+async def test_what_was_drawn_in_one_window_is_not_used_in_the_next(shared: Shared) -> None:
+    """A process that has some in hand when its window ends has none of the next, which another used up."""
+    key = limited(requests_per_minute=1000)
+    one, other = shared.process(2), shared.process(2)
+    assert await granted(one, key, 1) == 1
+    shared.now_s += 60
+    assert await granted(other, key, 1100) == 1000
+    assert await granted(one, key, 5) == 0
+
+
+async def test_places_that_may_be_anothers_are_not_used(shared: Shared) -> None:
+    """A process that let go and heard no answer does not use those places, but for its share while the cache is out."""
+    key = limited(concurrent=4)
+    one, other = shared.process(4), shared.process(4)
+    grants = [await take(one, key) for _ in range(4)]
+    shared.loses_answers = True
+    for grant in grants:
+        assert not isinstance(grant, Refusal)
+        grant.settle(0)
+    async with asyncio.timeout(5):
+        while shared.places[key.id][one._holder][0]:  # noqa: ASYNC110 - a moment later it lets go, and tells nobody
+            await asyncio.sleep(0.01)
+    shared.loses_answers = False
+    assert await granted(other, key, 5) == 4
+    shared.out = True
+    assert await granted(one, key, 5) == 1
 
 
 async def test_a_budget_is_spent_to_its_end_and_given_back(shared: Shared) -> None:
