@@ -11,8 +11,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from reference_stack.services.infrastructure.api_gateway.body import read_body
 from reference_stack.services.infrastructure.api_gateway.call import call_of
+from reference_stack.services.infrastructure.api_gateway.client import LAST_WORD_S
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
-from reference_stack.services.infrastructure.api_gateway.relay import LAST_WORD_S, Relay
+from reference_stack.services.infrastructure.api_gateway.relay import Relay
 from reference_stack.services.infrastructure.api_gateway.story import Story
 from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from typing import Protocol
 
 from reference_stack.services.infrastructure.api_gateway.asked import EMBEDDINGS, Asked
 from reference_stack.services.infrastructure.api_gateway.call import Call
+from reference_stack.services.infrastructure.api_gateway.client import Client
 from reference_stack.services.infrastructure.api_gateway.events import read_answer
 from reference_stack.services.infrastructure.api_gateway.mistake import log_mistake, our_mistake
 from reference_stack.services.infrastructure.api_gateway.passage import Passage, State
@@ -29,34 +28,8 @@ from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
 
 log = logging.getLogger(__name__)
 
-# How long a client that reads nothing is waited for to take the last event of a stream that failed.
-LAST_WORD_S = 0.5
 _JSON: Headers = ((b"content-type", JSON),)
 _EVENT_STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
-
-
-class Client(Protocol):
-    """Who waits for the answer: hears `whole` or `refuse`; or `begin`, any number of `part`, `last` or `broken`.
-
-    None of them waits: a client that reads too slowly calls the relay's `pause`, and `resume` when it has caught up.
-    After `whole`, `refuse`, `last` or `broken` it hears nothing more, and the call is its to settle.
-    """
-
-    def whole(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None: ...
-
-    def begin(self, headers: Sequence[tuple[bytes, bytes]]) -> None: ...
-
-    def part(self, data: bytes) -> None: ...
-
-    def last(self, data: bytes) -> None: ...
-
-    def broken(self, event: bytes) -> None:
-        """Hear the last of a stream that failed; a client that does not take it within LAST_WORD_S is let go."""
-        ...
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Hear that there is no answer; nothing else was told before."""
-        ...
 
 
 class Relay:

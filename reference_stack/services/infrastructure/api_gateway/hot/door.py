@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
 from reference_stack.schemas.configuration.api_gateway import LimitSettings
+from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
 from reference_stack.services.infrastructure.api_gateway.story import Story
 from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
@@ -36,3 +39,17 @@ class Door:
 
 def lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def refusal_bytes(refusal: Refusal, shown_id: str, defaults: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the whole answer to what is no request for the application; the connection closes behind it."""
+    body = refusal.body(shown_id)
+    headers = [
+        *defaults,
+        (b"content-type", JSON),
+        (b"content-length", b"%d" % len(body)),
+        *refusal.headers().items(),
+        (b"x-request-id", shown_id.encode()),
+        (b"connection", b"close"),
+    ]
+    return b"%b%b\r\n%b" % (STATUS_LINE[refusal.status], lines(headers), body)

@@ -13,13 +13,14 @@ from typing import Any
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from reference_stack.services.infrastructure.api_gateway.call import new_call
+from reference_stack.services.infrastructure.api_gateway.client import LAST_WORD_S
 from reference_stack.services.infrastructure.api_gateway.hot.cycle import HotCycle, Way
-from reference_stack.services.infrastructure.api_gateway.hot.door import Door, lines
-from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal, overloaded
-from reference_stack.services.infrastructure.api_gateway.relay import LAST_WORD_S
+from reference_stack.services.infrastructure.api_gateway.hot.door import Door, refusal_bytes
+from reference_stack.services.infrastructure.api_gateway.hot.upgrade import head_without_upgrade
+from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, overloaded
 
 _NEVER = float("inf")
 # The application has its own deadline for the body, and says so; this one is for who reads no body.
@@ -90,28 +91,14 @@ class GatewayProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                version = self.parser.get_http_version()
+                head = head_without_upgrade(self.parser.get_method(), self.url, version, self.headers)
+                data = head + data[upgrade.args[0] :]
                 self._upgrades = False
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
             else:
                 return
-
-    def _head_without_upgrade(self) -> bytes:
-        """Return the head of a request as if it had not asked for an upgrade.
-
-        There is nothing here to upgrade to. The parser stops at such a head and takes no body behind it, though clients
-        (Java's, for one) offer an upgrade with requests that have one.
-        """
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            raise httptools.HttpParserInvalidMethodError("this is no proxy")
-        kept = [header for header in self.headers if header[0] not in (b"upgrade", b"connection")]
-        said = b",".join(value for name, value in self.headers if name == b"connection").lower()
-        tokens = [token.strip() for token in said.split(b",")]
-        kept += [(b"connection", token) for token in (b"close", b"keep-alive") if token in tokens]
-        version = self.parser.get_http_version().encode()
-        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, lines(kept))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -312,16 +299,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if last is None or not (last.response_started and last.more_body):
             call = new_call("other", None)
             call.status, call.error = refusal.status, refusal.code
-            body = refusal.body(call.shown_id)
-            headers = [
-                *self.server_state.default_headers,
-                (b"content-type", JSON),
-                (b"content-length", b"%d" % len(body)),
-                *refusal.headers().items(),
-                (b"x-request-id", call.shown_id.encode()),
-                (b"connection", b"close"),
-            ]
-            self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[refusal.status], lines(headers), body))
+            self.transport.write(refusal_bytes(refusal, call.shown_id, self.server_state.default_headers))
             self._door.settlement.settle(call)
         self._abandon()
         self._close()
