@@ -55,7 +55,7 @@ class Outcome:
 def run(size: Size, folder: Path, seed: int = 7) -> Outcome:
     """Run a campaign in `folder`. A kill ends one worker, or every third time the gateway with all its workers."""
     began_s = time.monotonic()
-    with closing(Postgres(folder)) as postgres, Backend("paced", tick_s=0.004) as backend:
+    with closing(Postgres(folder)) as postgres, Backend("paced", tick_s=0.02) as backend:
         dsn = postgres.settings.dsn
         gateway = Gateway(folder, backend.base_url, dsn, workers=WORKERS)
         load = Load(gateway.port, size.requests, size.clients)

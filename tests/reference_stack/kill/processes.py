@@ -164,17 +164,17 @@ class Gateway:
         self.start()
 
     async def stop(self) -> None:
-        """Wait until the living have adopted what the dead left, then stop in good order."""
+        """Wait until the living have stored all that the dead left, then stop in good order."""
         await until(self.serves, "the workers do not all serve")
-        await until(lambda: not self.left(), f"nobody adopted {self.left()}")
+        await until(self._adopted, "what the dead left was not stored")
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         code = await asyncio.to_thread(self.process.wait, 60)
         assert code == 0, (self.folder / "gateway.log").read_text(errors="replace")[-5000:]
 
-    def left(self) -> list[Path]:
-        """The lanes of the dead in which something is."""
-        return [lane for lane in lanes(self.directory) if segments(lane) and not is_held(lane)]
+    def _adopted(self) -> bool:
+        """Whether only the living have segments; who adopts a lane holds it too, until it is empty."""
+        return sum(1 for lane in lanes(self.directory) if segments(lane)) == self._count
 
     def _workers(self) -> list[psutil.Process]:
         assert self.process is not None

@@ -38,9 +38,9 @@ def test_three_ledgers_agree_after_a_campaign(tmp_path: Path) -> None:
         "took_s": round(outcome.took_s, 1),
     }
     print(json.dumps(said))
+    assert outcome.left == [], "rows are on the disk, and not stored"
     assert outcome.found == []
     assert outcome.unbilled == []
-    assert outcome.left == []
     assert (outcome.kills, outcome.crashes) == (size.kills, size.crashes)
     assert outcome.rows >= 0.9 * len(outcome.client)
     assert len(outcome.client) >= size.requests
