@@ -97,8 +97,25 @@ def test_aborts_leave_nothing(make_gateway: MakeGateway, hot_path: bool) -> None
     assert gateway.post(chat()).content == WHOLE
 
 
-def _alive() -> Counter[str]:
-    gc.collect()
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_is_forgotten_with_its_end(make_gateway: MakeGateway, stream: bool) -> None:
+    """What belongs to a request is freed when it ends, and needs no garbage collector."""
+    gateway = make_gateway()
+    before = _alive()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert gateway.post(chat(stream=stream)).status_code == 200
+        alive = _alive(collected=False)
+    finally:
+        gc.enable()
+    assert 1 <= alive["HotCycle"] - before["HotCycle"] <= 2
+    assert alive["Relay"] - before["Relay"] <= 1
+
+
+def _alive(*, collected: bool = True) -> Counter[str]:
+    if collected:
+        gc.collect()
     kinds = (GatewayProtocol, HotCycle, Relay, Exchange)
     return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
 

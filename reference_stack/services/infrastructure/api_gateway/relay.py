@@ -32,6 +32,10 @@ _JSON: Headers = ((b"content-type", JSON),)
 _EVENT_STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 
 
+def _nothing() -> None:
+    """What giving up is when all is over."""
+
+
 class Relay:
     """One request after its body was read. `start` begins it; the client calls `gone` when it leaves."""
 
@@ -285,6 +289,7 @@ class Relay:
         self._over = True
         self.due_s = float("inf")
         self._story.watch.discard(self)
+        self._call.give_up = _nothing  # or the call and this would keep each other until the collector comes
         self._drop()
         if self._errand is not None:
             self._errand.finish()

@@ -185,6 +185,7 @@ class HotCycle(RequestResponseCycle):
         self.on_response()
 
     def _settle(self) -> None:
+        self.relay = None  # it knows this cycle as its client
         if self._entered:
             self._way.door.story.leave()
         self._way.door.settlement.settle(self._call)
