@@ -84,12 +84,14 @@ def main() -> int:
             behind = held.enter_context(backing(folder / "backing", cache.parent, client_cores))
             room = Room(Bench(programs, served, folder, client_cores), behind, subject_cores, cache, say)
             names = options.part or list(PARTS)
-            done = {name: PARTS[name](room, options.only, options.rounds, options.seconds) for name in names}
+            done: dict[str, Part] = {}
+            for name in names:  # what is done is kept, whatever becomes of the rest
+                done[name] = PARTS[name](room, options.only, options.rounds, options.seconds)
+                _write(options.json, done)
+                print(f"{done[name].markdown}\n", flush=True)
     except CannotRun as error:
         print(f"gateway_peers: {error}", file=sys.stderr)
         return 2
-    _write(options.json, done)
-    print("\n\n".join(part.markdown for part in done.values()))
     say(f"done; every reading is in {options.json}")
     return 0
 
