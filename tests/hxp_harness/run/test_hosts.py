@@ -20,6 +20,7 @@ from tests.hxp_harness.run.conftest import program, write_profile
 
 # 198.18.0.0/15 is set aside for measurements (RFC 2544); nothing outside the namespaces has an address of it.
 MASTER, PORT = "198.18.1.1", 5557
+ROUNDING_S = 1e-9
 SHIFT_S = 1000
 INVALID = 4
 
@@ -178,7 +179,7 @@ def test_two_hosts_are_one_instrument(tmp_path: Path, hosts: Hosts) -> None:
     assert (b["offset_s"], b["uncertainty_s"]) == (0.0, 0.0)
     before, after = (record["certificate"][when] for when in ("before", "after"))
     assert 0 < before["clocks_apart_s"] < 0.1
-    assert before["errors"]["ttft"]["width_p99_s"] >= 2 * before["clocks_apart_s"]
+    assert before["errors"]["ttft"]["width_p99_s"] >= 2 * before["clocks_apart_s"] - ROUNDING_S
     assert after is not None
     checks = {check["name"]: check for check in record["checks"]}
     assert checks["workers stayed"]["outcome"] == "ok"
