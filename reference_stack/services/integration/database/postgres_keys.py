@@ -28,9 +28,10 @@ _COLUMNS = (
     "former_until",
 )
 _NUMBERED = ", ".join(f"${number}" for number in range(1, len(_COLUMNS) + 1))
-_INSERT = f"INSERT INTO api_key ({', '.join(_COLUMNS)}) VALUES ({_NUMBERED}) ON CONFLICT (id) DO"  # noqa: S608 - names of ours
+# Names of ours and numbered places, never a value.
+_INSERT = f"INSERT INTO api_key ({', '.join(_COLUMNS)}) VALUES ({_NUMBERED}) ON CONFLICT (id) DO"  # noqa: S608  # nosec B608
 _ADD = f"{_INSERT} NOTHING"
-_PUT = f"{_INSERT} UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+_PUT = f"{_INSERT} UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"  # nosec B608
 # Two look-ups by index; one condition with OR would read the table.
 FIND_KEY = """
 SELECT * FROM (
