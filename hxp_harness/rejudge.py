@@ -67,13 +67,14 @@ def seen_of(folder: Path) -> tuple[str, ...]:
 def lines(verdict: Verdict) -> str:
     """Return the verdict as a few lines: the outcome, its reasons, each gate with its bounds."""
     found = [verdict.outcome.value, *(f"  {reason}" for reason in verdict.reasons)]
+    width = max((len(gate.gate) for gate in verdict.gates), default=0) + 2
     for gate in verdict.gates:
         dimension = _DIMENSION_OF[gate.unit]
         shown = [
             "unknown" if value is None else format_quantity(value, dimension)
             for value in (gate.estimate, gate.low, gate.high)
         ]
-        found.append(f"  {gate.outcome.value:<13}{gate.gate:<32}{shown[0]}  [{shown[1]}, {shown[2]}]  n={gate.n}")
+        found.append(f"  {gate.outcome.value:<13}{gate.gate:<{width}}{shown[0]}  [{shown[1]}, {shown[2]}]  n={gate.n}")
     found += [
         f"  {check.outcome.value:<13}{check.name}: {check.sentence}"
         for check in verdict.checks
