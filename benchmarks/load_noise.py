@@ -200,7 +200,9 @@ def main() -> int:
                     peers.append((noise.name, outcome))
         print("\n" + peer_table(peers))
     if options.json:
-        tree = {"ours": {name: asdict(tally) for name, tally in tallies.items()}, "peers": peers}
+        # asdict makes a Counter of pairs out of a Counter
+        ours = {name: asdict(tally) | {"verdicts": dict(tally.verdicts)} for name, tally in tallies.items()}
+        tree = {"ours": ours, "peers": peers}
         options.json.write_text(json.dumps(tree, indent=1, default=str), encoding="utf-8")
     return 0
 
