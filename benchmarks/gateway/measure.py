@@ -92,7 +92,7 @@ def _cpu_s_at_rest(running: Running) -> float:
     deadline_s = time.monotonic() + _IDLE_LIMIT_S
     before = _cpu_s(running)
     while running.pid and time.monotonic() < deadline_s:
-        time.sleep(_IDLE_STEP_S)
+        time.sleep(_IDLE_STEP_S)  # the step over which rest is told
         now = _cpu_s(running)
         if now - before < _IDLE_SHARE * _IDLE_STEP_S:
             return now

@@ -77,7 +77,7 @@ def _wait_until_ready(command: Command, process: subprocess.Popen[bytes], log: P
                 reply.read()
                 return
         except OSError:
-            time.sleep(0.1)
+            time.sleep(0.1)  # polls another process, with a deadline
     raise CannotRun(f"{command.argv[0]} does not serve on {url}: {log.read_text(errors='replace').strip()[-500:]}")
 
 

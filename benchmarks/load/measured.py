@@ -178,7 +178,7 @@ def _wait(pid: int, most_s: float, *, memory: bool) -> tuple[int, Used]:
         if time.monotonic() > until_s:
             _end(pid)
             until_s += most_s
-        time.sleep(_LOOK_S)
+        time.sleep(_LOOK_S)  # polls another process, with a deadline
 
 
 def _tree(pid: int) -> list[int]:

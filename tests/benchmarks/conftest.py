@@ -12,5 +12,5 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     try:
         compiler()
     except CannotRun as error:
-        pytest.skip(str(error))
+        pytest.skip(str(error))  # no C compiler here; the error says how to get one
     return compiled(Path(tmp_path_factory.mktemp("programs")))

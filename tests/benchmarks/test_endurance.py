@@ -89,7 +89,7 @@ def _until(come: Callable[[], bool], limit_s: float = 40.0) -> None:
     deadline_s = time.monotonic() + limit_s
     while not come():
         assert time.monotonic() < deadline_s
-        time.sleep(0.02)
+        time.sleep(0.02)  # polls a condition, with a deadline
 
 
 def _completed(lines: list[str]) -> int:

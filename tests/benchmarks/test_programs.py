@@ -218,7 +218,7 @@ def test_rate_is_kept_and_latency_counts_from_when_it_was_due(programs: Programs
     """At a fixed rate that one connection cannot carry, the queue's time is part of the latency."""
 
     def slow(_count: int, _head: bytes) -> list[bytes]:
-        time.sleep(0.02)
+        time.sleep(0.02)  # the slowness of the server is what is looked at
         return [_whole("@abc@")]
 
     with _canned(slow) as port:

@@ -64,7 +64,7 @@ class Hosts:
 def hosts() -> Iterator[Hosts]:
     """Wire three hosts together; afterwards nothing is left of them."""
     if reason := why_not():
-        pytest.skip(reason)
+        pytest.skip(reason)  # not root, or a kernel without network or time namespaces
     made = Hosts(f"hxp-{os.getpid()}")
     with ExitStack() as stack:
         for host in ("m", "a", "b"):

@@ -182,7 +182,7 @@ from reference_stack.services.infrastructure.api_gateway.app import create_app
 try:
     create_app(ApiGatewaySettings.model_validate({{"traces": {json.dumps(traces)}}}))
     print("imported", "opentelemetry.exporter" in sys.modules)
-except Exception as error:
+except Exception as error:  # the child says what it is; the test reads it
     print(error)
 """
     )

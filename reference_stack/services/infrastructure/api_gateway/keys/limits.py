@@ -44,7 +44,7 @@ def _all_of_it_out() -> Iterator[None]:
         yield
     except StackError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a client raises, as the docstring has it; the cause stays
         raise StackError(type(error).__name__) from error
 
 
