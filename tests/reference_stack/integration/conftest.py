@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from reference_stack.schemas.common.program import Program
 from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.schemas.configuration.metrics import MetricsSettings
+from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
 from reference_stack.services.integration.cache import embedded as valkey
 from reference_stack.services.integration.database.embedded import EmbeddedPostgres
 from reference_stack.services.integration.metrics import embedded as metrics
@@ -156,6 +158,28 @@ def external_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CacheSe
     with running(program, answers(settings.host, settings.port), folder / "log"):
         yield settings
     reservation.close()
+
+
+@pytest.fixture(scope="session")
+def external_qdrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorDatabaseSettings]:
+    """A server of Qdrant's API that is not ours: the one that HXP_TEST_QDRANT_URL names, else a process of its own.
+
+    No package has Qdrant's server; that process is our service: Qdrant's engine, reached over the wire alone.
+    """
+    if url := os.environ.get("HXP_TEST_QDRANT_URL"):
+        parts = urlsplit(url)
+        where = {"backend": "external", "host": parts.hostname, "port": parts.port or 6333, "prefer_grpc": False}
+        yield VectorDatabaseSettings.model_validate(where)
+        return
+    folder = tmp_path_factory.mktemp("external-qdrant")
+    face, rest, grpc = (ports.reserve() for _ in range(3))
+    said = (f"port={rest.port}", f"grpc_port={grpc.port}", f"folder={folder / 'vectors'}")
+    words = ("-m", "reference_stack", "serve", "vector_database", "--port", str(face.port))
+    program = Program((sys.executable, *words, *(part for each in said for part in ("--set", each))))
+    with running(program, readiness.http(f"http://127.0.0.1:{face.port}/health/ready"), folder / "log"):
+        yield VectorDatabaseSettings(backend="external", port=rest.port, grpc_port=grpc.port, timeout_s=10)
+    for reservation in (face, rest, grpc):
+        reservation.close()
 
 
 def redis_server() -> str | None:
