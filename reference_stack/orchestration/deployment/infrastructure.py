@@ -74,7 +74,11 @@ def monitoring(room: Room) -> list[Unit]:
     """The watch over every service of this stack; of itself it asks only whether it lives."""
     watched = {name: f"{room.face_url(name)}/health" for name in room.want.names}
     watched["monitoring"] = f"{room.face_url('monitoring')}/health/live"
-    settings: dict[str, object] = {"services": watched, "state_file": str(states.path(room.want.folder))}
+    settings: dict[str, object] = {
+        "services": watched,
+        "state_file": str(states.path(room.want.folder)),
+        "silences_file": str(room.data / "silences.json"),
+    }
     prometheus = backing.prometheus_url(room) if "metrics" in room.want.names and not room.want.mock else ""
     if prometheus:
         settings["prometheus_url"] = prometheus

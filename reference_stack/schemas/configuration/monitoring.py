@@ -19,7 +19,8 @@ class MonitoringSettings(Settings):
     that of the stack, for what its processes take of the machine.
 
     Alerts are those of the Prometheus at `prometheus_url`, asked every `alert_interval_s`. They go to the log and to
-    `webhook`: a new group after `alert_wait_s`, one that goes on again every `alert_repeat_s`.
+    `webhook`: a new group after `alert_wait_s`, one that goes on again every `alert_repeat_s`. Silences are kept in
+    `silences_file`; without one a restart forgets them.
     """
 
     services: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], HttpUrl] = Field(default_factory=dict)
@@ -28,6 +29,7 @@ class MonitoringSettings(Settings):
     state_file: Path | None = None
     prometheus_url: HttpUrl | None = None
     webhook: HttpUrl | None = None
+    silences_file: Path | None = None
     alert_interval_s: _Seconds = 15.0
     alert_wait_s: float = Field(default=10.0, ge=0, le=3600)
     alert_repeat_s: float = Field(default=14_400.0, gt=0, le=7 * 86_400)

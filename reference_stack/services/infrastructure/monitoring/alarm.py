@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import aiohttp
 
 from reference_stack.schemas.configuration.monitoring import MonitoringSettings
-from reference_stack.services.infrastructure.monitoring.alerting import Grouping, Notification, Silence
+from reference_stack.services.infrastructure.monitoring.alerting import Grouping, Notification
+from reference_stack.services.infrastructure.monitoring.silences import Silences
 from reference_stack.services.infrastructure.monitoring.watch import Finding
 from reference_stack.services.integration.metrics.port import Firing, Metrics, QueryRefused, Unavailable
 
@@ -34,7 +34,7 @@ class Alarm:
         self._grouping = Grouping(settings.alert_wait_s, settings.alert_repeat_s)
         self._down_since_s: dict[str, float] = {}
         self.alerts: Sequence[Firing] = ()
-        self.silences: dict[str, Silence] = {}
+        self.silences = Silences(settings.silences_file)
         self.told = 0  # notifications, and those of them that the webhook did not take
         self.failed = 0
 
@@ -48,8 +48,7 @@ class Alarm:
         """Ask what fires and tell whoever has to know."""
         now_s = time.time()
         self.alerts = await self._ask(now_s)
-        self.silences = {key: one for key, one in self.silences.items() if one.until_s > now_s}
-        for told in self._grouping.step(self.alerts, list(self.silences.values()), now_s):
+        for told in self._grouping.step(self.alerts, self.silences.in_force(now_s), now_s):
             self.told += 1
             _log(told)
             if self._settings.webhook is not None:
@@ -80,12 +79,6 @@ class Alarm:
             summary = f"{name} does not answer its health check"
             found.append(Firing("ServiceDown", labels, summary, since_s, now_s >= since_s + _DOWN_FOR_S))
         return found
-
-    def silence(self, matchers: Mapping[str, str], for_s: float, comment: str) -> Silence:
-        """Tell nobody of the alerts with these labels for so long; it is forgotten when the service ends."""
-        made = Silence(uuid.uuid4().hex[:12], dict(matchers), time.time() + for_s, comment)
-        self.silences[made.id] = made
-        return made
 
     async def _call(self, told: Notification) -> bool:
         body = _body(told)

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 
-from fastapi import FastAPI, HTTPException
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CollectorRegistry, Gauge
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from reference_stack.services.infrastructure.monitoring.alarm import Alarm
 from reference_stack.services.infrastructure.monitoring.measures import Health
 from reference_stack.services.infrastructure.monitoring.page import POLICY, render
 from reference_stack.services.infrastructure.monitoring.processes import Processes
+from reference_stack.services.infrastructure.monitoring.silences import NotKept
 from reference_stack.services.infrastructure.monitoring.watch import Finding, Watch
 from reference_stack.services.integration.metrics.client import PrometheusMetrics
 from reference_stack.services.integration.metrics.port import Metrics
@@ -88,13 +89,18 @@ def create_app(settings: MonitoringSettings, *, metrics: Metrics | None = None) 
         """What fires or waits for its time, and what is silenced."""
         return _alerts(alarm)
 
+    @app.exception_handler(NotKept)
+    async def not_kept(_request: Request, error: NotKept) -> JSONResponse:
+        return JSONResponse({"detail": error.message}, status_code=503, headers={"Retry-After": "1"})
+
     @app.post("/silences")
     async def silence(wanted: SilenceAsked) -> dict[str, object]:
-        return asdict(alarm.silence(wanted.matchers, wanted.for_s, wanted.comment))
+        """Tell nobody of some alerts for a while; it is on the disk when this is answered."""
+        return asdict(alarm.silences.add(wanted.matchers, wanted.for_s, wanted.comment))
 
     @app.delete("/silences/{silence_id}")
     async def speak(silence_id: str) -> Mapping[str, object]:
-        if alarm.silences.pop(silence_id, None) is None:
+        if not alarm.silences.lift(silence_id):
             raise HTTPException(404, "there is no such silence")
         return _alerts(alarm)
 
@@ -114,7 +120,7 @@ def _measure(registry: CollectorRegistry, alarm: Alarm) -> None:
     firing = Gauge("hxp_alerts_firing", "Alerts that fire, silenced ones included.", registry=registry)
     firing.set_function(lambda: float(sum(each.firing for each in alarm.alerts)))
     silences = Gauge("hxp_alert_silences", "Silences in force.", registry=registry)
-    silences.set_function(lambda: float(len(alarm.silences)))
+    silences.set_function(lambda: float(len(alarm.silences.in_force(time.time()))))
     failed = Gauge("hxp_alert_notifications_failed", "Notifications that the webhook did not take.", registry=registry)
     failed.set_function(lambda: float(alarm.failed))
 
@@ -137,6 +143,7 @@ def _status(findings: Mapping[str, Finding], alarm: Alarm) -> dict[str, object]:
 
 
 def _alerts(alarm: Alarm) -> Mapping[str, list[dict[str, object]]]:
-    now_s, silences = time.time(), list(alarm.silences.values())
+    now_s = time.time()
+    silences = alarm.silences.in_force(now_s)
     rows = [{**asdict(each), "silenced": any(one.covers(each, now_s) for one in silences)} for each in alarm.alerts]
     return {"alerts": rows, "silences": [asdict(one) for one in silences]}
