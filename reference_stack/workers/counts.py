@@ -19,7 +19,7 @@ def count_in(slab: Slab) -> None:
     spare = memoryview(bytearray(8)).cast("d")  # where a series without room is counted, for nobody
 
     class SharedValue:
-        """One number; the lock is for code that counts on other threads."""
+        """One number; the lock is for code that counts on other threads. `add` is `inc` for who has it to itself."""
 
         _multiprocess = False
 
@@ -38,6 +38,13 @@ def count_in(slab: Slab) -> None:
             slot = slab.slot(Series(kind, metric, sample, labels, text, multiprocess_mode))
             self._cells, self._slot = (spare, 0) if slot is None else (slab.values, slot)
             self._lock = Lock()
+
+            cells, place = self._cells, self._slot
+
+            def add(amount: float) -> None:
+                cells[place] += amount
+
+            self.add = add
 
         def inc(self, amount: float) -> None:
             with self._lock:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, overload
 
 # complete: the answer was delivered to its end; interrupted: the model broke off; cancelled: the client went away;
 # failed: nothing of an answer reached the client.
@@ -36,6 +36,36 @@ class UsageRow:
     accepted_at_s: float
     took_s: float
     cached: bool = False
+
+
+class WrittenRows(Sequence[UsageRow]):
+    """Rows as they were written down: JSON arrays of a word and then the fields of a row, in their order.
+
+    A store that takes JSON takes `json` as it is; who looks at a row has all of them read, which costs some ten times
+    as much. `read` returns None for what is no row, which is then left out.
+    """
+
+    def __init__(self, texts: Sequence[bytes], read: Callable[[bytes], UsageRow | None]) -> None:
+        self._texts = texts
+        self._read = read
+        self._rows: list[UsageRow] | None = None
+
+    @property
+    def json(self) -> str:
+        """All of them, as one JSON array."""
+        return f"[{b','.join(self._texts).decode()}]"
+
+    def __len__(self) -> int:
+        return len(self._texts if self._rows is None else self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> UsageRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[UsageRow]: ...
+    def __getitem__(self, index: int | slice) -> UsageRow | Sequence[UsageRow]:
+        if self._rows is None:
+            self._rows = [row for row in map(self._read, self._texts) if row is not None]
+        return self._rows[index]
 
 
 class UsageRepository(Protocol):

@@ -207,12 +207,21 @@ def test_without_a_database_rows_are_not_kept() -> None:
 
 
 @pytest.mark.parametrize("hot_path", [True, False])
-def test_the_first_token_of_streams_is_timed(make_gateway: MakeGateway, hot_path: bool) -> None:
-    """Streams, and nothing else, are in the histogram of the first token, by model."""
+def test_what_vllm_counts_too_has_its_names(make_gateway: MakeGateway, hot_path: bool) -> None:
+    """First token and time a token of streams, whole answers, tokens, running and waiting: each once for each model."""
     gateway = make_gateway(hot_path=hot_path)
     for streams in (True, True, False):
         assert gateway.post(chat(stream=streams)).status_code == 200
     assert gateway.post(chat(stream=True, model="unknown")).status_code == 404
-    counted = 'hxp_gateway_time_to_first_token_seconds_count{model_name="mixtral"} 2.0'
-    eventually(lambda: counted in gateway.http.get("/metrics").text)
+    counts = {
+        "time_to_first_token_seconds_count": 2,
+        "request_time_per_output_token_seconds_count": 2,
+        "e2e_request_latency_seconds_count": 3,
+        "prompt_tokens_total": 21,
+        "generation_tokens_total": 9,
+        "num_requests_running": 0,
+        "num_requests_waiting": 0,
+    }
+    expected = {f'hxp_gateway_{name}{{model_name="mixtral"}} {count:.1f}' for name, count in counts.items()}
+    eventually(lambda: expected <= set(gateway.http.get("/metrics").text.splitlines()))
     assert gateway.http.get("/metrics").text.count("hxp_gateway_time_to_first_token_seconds_count{") == 1

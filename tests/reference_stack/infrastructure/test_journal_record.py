@@ -7,13 +7,20 @@ import math
 import zlib
 from dataclasses import fields, replace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference_stack.schemas.api.usage import UsageRow
+from reference_stack.schemas.api.usage import UsageRow, WrittenRows
 from reference_stack.services.infrastructure.api_gateway.journal.fold import Fold
 from reference_stack.services.infrastructure.api_gateway.journal.marks import Progress
+from reference_stack.services.infrastructure.api_gateway.journal.record import (
+    ACCEPTED as ACCEPTED_HEAD,
+)
+from reference_stack.services.infrastructure.api_gateway.journal.record import (
+    FINAL as FINAL_HEAD,
+)
 from reference_stack.services.infrastructure.api_gateway.journal.record import (
     FORMAT,
     Accepted,
@@ -21,8 +28,12 @@ from reference_stack.services.infrastructure.api_gateway.journal.record import (
     Opened,
     Record,
     final_of,
+    id_of,
+    key_of,
     line_of,
+    row_of,
     scan,
+    skim,
 )
 
 ROW = UsageRow("id-1", "", "alice", "red", "mixtral", "/v1/completions", "complete", 200, True, 7, 3, True, 10.0, 0.1)
@@ -132,7 +143,8 @@ def test_a_sound_line_that_is_no_record_is_damaged(text: bytes) -> None:
 def test_an_open_request_becomes_interrupted_as_far_as_it_came() -> None:
     """What was accepted and has no end is billed by its mark, with the status that its client can have seen."""
     fold = Fold()
-    fold.read([ACCEPTED, Accepted("id-2", "c", "bob", "", "phi3", "/v1/completions", False, 11.0, 4, 9)], 1)
+    bob = Accepted("id-2", "c", "bob", "", "phi3", "/v1/completions", False, 11.0, 4, 9)
+    fold.read(texts_of(ACCEPTED, bob), 1)
     marks = {(0, 1): Progress(started=True, tokens=5), (4, 9): Progress(started=False, tokens=0)}
 
     first, second = fold.left(lambda mark, serial: marks[mark, serial], ended_at_s=12.5)
@@ -145,13 +157,13 @@ def test_an_open_request_becomes_interrupted_as_far_as_it_came() -> None:
 def test_a_segment_is_needed_until_all_that_it_accepted_is_stored() -> None:
     """An end in a later segment is no reason to let go of the acceptance before its row is stored."""
     fold = Fold()
-    assert fold.read([ACCEPTED], 1) == []
+    assert list(fold.read(texts_of(ACCEPTED), 1)) == []
     assert fold.needs(1)
-    rows = fold.read([final_of(ROW)], 2)
-    assert rows == [ROW]
+    rows = fold.read(texts_of(final_of(ROW)), 2)
+    assert list(rows) == [ROW]
     assert fold.needs(1)
 
-    fold.stored(rows)
+    fold.stored()
 
     assert not fold.needs(1)
     assert not fold.open
@@ -160,8 +172,35 @@ def test_a_segment_is_needed_until_all_that_it_accepted_is_stored() -> None:
 def test_a_row_whose_acceptance_is_damaged_is_stored_all_the_same() -> None:
     """The end of a request says all that a row needs."""
     fold = Fold()
-    assert fold.read([final_of(ROW)], 3) == [ROW]
+    assert list(fold.read(texts_of(final_of(ROW)), 3)) == [ROW]
 
-    fold.stored([ROW])
+    fold.stored()
 
     assert not fold.needs(3)
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_a_request_is_known_by_its_id_whatever_stands_in_it(name: str, other: str) -> None:
+    """Quotes, commas and backslashes in an id, in whatever order, end no other request than its own."""
+    first = msgspec.structs.replace(ACCEPTED, request_id=name, client_request_id=other)
+    (accepted,) = texts_of(first)
+    (final,) = texts_of(msgspec.structs.replace(final_of(ROW), request_id=name, client_request_id=other))
+
+    assert id_of(accepted, ACCEPTED_HEAD) == id_of(final, FINAL_HEAD) == key_of(name.encode(errors="replace").decode())
+
+
+def test_a_text_that_is_no_row_is_left_out_of_the_rows() -> None:
+    """Rows that were written down are read one by one when somebody looks, and what is none of them is passed over."""
+    (good,) = texts_of(final_of(ROW))
+    rows = WrittenRows([good, b'["final","id-2"]', *texts_of(ACCEPTED)], row_of)
+
+    assert list(rows) == [ROW]
+    assert len(rows) == 1
+    assert rows[:1] == [ROW]
+    assert rows.json == f'[{good.decode()},["final","id-2"],{texts_of(ACCEPTED)[0].decode()}]'
+
+
+def texts_of(*written: Record) -> list[bytes]:
+    """Return the texts of records as a segment gives them back."""
+    return skim(b"".join(map(line_of, written))).texts

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference_stack.schemas.api.keys import ApiKey, KeyLimits, StoredKey
 from reference_stack.schemas.api.runs import JudgedRun, Run, RunVerdict
-from reference_stack.schemas.api.usage import UsageRow
+from reference_stack.schemas.api.usage import UsageRow, WrittenRows
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.memory import MemoryDatabase
 from reference_stack.services.integration.database.migrate import Migration, MigrationChanged, migrate, read
@@ -474,3 +475,42 @@ async def test_a_migration_that_fails_leaves_nothing(postgres: DatabaseSettings)
     finally:
         await connection.execute("DROP SCHEMA half CASCADE")
         await connection.close()
+
+
+def written(rows: list[UsageRow]) -> WrittenRows:
+    """Return the rows as a journal has them."""
+    texts = [msgspec.json.encode(["final", *astuple(each)]) for each in rows]
+    return WrittenRows(texts, lambda text: rows[texts.index(text)])
+
+
+async def test_rows_that_were_written_down_are_stored_as_rows_are(database: Database) -> None:
+    """JSON or columns: the table and its sums are the same, and a row that is there already stays as it is."""
+    odd = 'quotes " \\ and \u00fc, \U0001f600\n'
+    rows = [
+        row(1, client_request_id=odd, key_id="k2", outcome="interrupted", prompt_tokens=None, exact=False),
+        row(2, output_tokens=2**61, took_s=1 / 3, accepted_at_s=NOON.timestamp() + 0.123456),
+        row(3, status=500, stream=False, cached=True),
+    ]
+    await database.usage.add(written(rows[:2]))
+    await database.usage.add(written(rows))
+    sums = await database.usage.sums(*DAY)
+    ids = await database.usage.request_ids(*DAY)
+
+    other = [replace(each, request_id=f"x{each.request_id}") for each in rows]
+    await database.usage.add(other)
+
+    assert ids == ["r0002", "r0001", "r0003"]
+    doubled = await database.usage.sums(*DAY)
+    assert [(2 * each.requests, 2 * each.output_tokens, 2 * each.inexact) for each in sums] == [
+        (each.requests, each.output_tokens, each.inexact) for each in doubled
+    ]
+
+
+async def test_one_written_row_that_is_refused_spoils_no_other(database: Database) -> None:
+    """A number too large, or a character that the table cannot hold, costs its own row alone."""
+    bad = [row(2, output_tokens=2**70), row(4, tenant="a\0b")]
+    with pytest.raises(RowsRefused) as refused:
+        await database.usage.add(written([row(1), bad[0], row(3), bad[1]]))
+
+    assert list(refused.value.rows) == bad
+    assert await database.usage.request_ids(*DAY) == ["r0001", "r0003"]

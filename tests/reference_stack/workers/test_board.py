@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from reference_stack.counting import Level, adding, observing
 from reference_stack.workers.board import MOST_SERIES, Board, Series, Slab
 from reference_stack.workers.counts import Mirror, count_in
 from reference_stack.workers.page import page_of
@@ -45,15 +46,17 @@ def worker(slab: Slab, pid: int) -> CollectorRegistry:
     return CollectorRegistry()
 
 
-@given(st.lists(st.lists(st.floats(0, 400), max_size=20), min_size=1, max_size=4))
+@given(st.lists(st.lists(st.floats(0, 400) | st.sampled_from([0.1, 1.0, 10.0]), max_size=20), min_size=1, max_size=4))
 def test_workers_add_up_to_what_one_would_have_counted(seen: list[list[float]]) -> None:
-    """However observations are spread over workers, the page is that of one process that saw them all."""
+    """However observations are spread over workers, counted without checks, the page is that of one that saw all."""
     alone = CollectorRegistry()
     one = Histogram("took", "How long.", ("route",), buckets=(0.1, 1, 10), registry=alone)
     total = Counter("things", "How many.", ("route",), registry=alone)
+    Gauge("open", "How many are open.", registry=alone).set(sum(map(len, seen)))
+    took_alone, things_alone = one.labels("a"), total.labels("a")
     for value in (value for each in seen for value in each):
-        one.labels("a").observe(value)
-        total.labels("a").inc()
+        took_alone.observe(value)
+        things_alone.inc()
     expected = {(s.name, tuple(sorted(s.labels.items()))): s.value for m in alone.collect() for s in m.samples}
     before = values.ValueClass
     try:
@@ -62,9 +65,11 @@ def test_workers_add_up_to_what_one_would_have_counted(seen: list[list[float]]) 
             registry = worker(board.slabs[pid - 1], pid)
             took = Histogram("took", "How long.", ("route",), buckets=(0.1, 1, 10), registry=registry)
             things = Counter("things", "How many.", ("route",), registry=registry)
+            observe, add = observing(took.labels("a")), adding(things.labels("a"))
             for value in each:
-                took.labels("a").observe(value)
-                things.labels("a").inc()
+                observe(value)
+                add(1)
+            Level(Gauge("open", "How many are open.", registry=registry)).set(len(each))
         found = samples(board)
     finally:
         values.ValueClass = before
@@ -72,6 +77,20 @@ def test_workers_add_up_to_what_one_would_have_counted(seen: list[list[float]]) 
     assert found.keys() == kept.keys()
     for key, value in kept.items():
         assert found[key] == pytest.approx(value), key
+
+
+def test_one_process_counts_alike_without_the_checks() -> None:
+    """Where no memory is shared the numbers are in the library's own page."""
+    registry = CollectorRegistry()
+    things = Counter("things", "How many.", registry=registry)
+    took = Histogram("took", "How long.", buckets=(1, 2), registry=registry)
+    adding(things)(3)
+    observing(took)(2)
+    Level(Gauge("open", "How many are open.", registry=registry)).set(4)
+
+    found = {name: registry.get_sample_value(name) for name in ("things_total", "took_count", "took_sum", "open")}
+    assert found == {"things_total": 3, "took_count": 1, "took_sum": 2, "open": 4}
+    assert registry.get_sample_value("took_bucket", {"le": "2.0"}) == 1
 
 
 def test_counts_of_the_dead_stay_and_their_gauges_go() -> None:

@@ -1,69 +1,82 @@
-"""What the gateway counts. Labels take known values only, whatever clients send."""
+"""What the gateway counts. Labels take known values only, whatever clients send.
+
+What vLLM counts too has vLLM's name and label here, with a prefix that keeps the two apart: the difference is what the
+way through the gateway adds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from reference_stack.services.infrastructure.api_gateway.call import Call
+from reference_stack.counting import Level, adding, observing
+from reference_stack.schemas.api.usage import Outcome
+from reference_stack.services.infrastructure.api_gateway.call import OK, Call
 
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+_EACH_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+
+_Add = Callable[[float], None]
+_Kind = tuple[str, str, int, Outcome | None, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """Where an accepted request is counted; the last two are None where it is not one that was answered."""
+
+    outcomes: _Add
+    prompt: _Add
+    output: _Add
+    prompt_alike: _Add
+    output_alike: _Add
+    whole: _Add | None
+    stream: tuple[_Add, _Add] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where requests of one kind are counted."""
+
+    requests: _Add
+    took: _Add
+    first_byte: _Add
+    accepted: _Accepted | None
 
 
 class Measures:
-    """The gateway's metrics, in a registry of their own."""
+    """The gateway's metrics, in a registry of their own. For one thread."""
 
     def __init__(self, models: Iterable[str]) -> None:
         self.registry = CollectorRegistry()
         self._models = frozenset(models)
-        self._requests = Counter(
-            "hxp_gateway_requests",
-            "Requests by route, model and status.",
-            ("route", "model", "status"),
-            registry=self.registry,
+        self._requests = self._counter(
+            "hxp_gateway_requests", "Requests by route, model and status.", "route", "model", "status"
         )
-        self._took = Histogram(
+        self._took = self._histogram(
             "hxp_gateway_request_duration_seconds",
             "From the request's head to the end of the answer.",
-            ("route", "model"),
-            buckets=_BUCKETS_S,
-            registry=self.registry,
+            "route",
+            "model",
         )
-        self._first_byte = Histogram(
+        self._first_byte = self._histogram(
             "hxp_gateway_first_byte_seconds",
             "From the request's head to the first byte of the answer.",
-            ("route", "model"),
-            buckets=_BUCKETS_S,
-            registry=self.registry,
+            "route",
+            "model",
         )
-        # Named as vLLM's own, with a prefix that keeps the two apart: the difference is what the way through here adds.
-        self._first_token = Histogram(
-            "hxp_gateway_time_to_first_token_seconds",
-            "From a stream's request to its first event.",
-            ("model_name",),
-            buckets=_BUCKETS_S,
-            registry=self.registry,
+        self._tokens = self._counter("hxp_gateway_tokens", "Tokens by model and kind.", "model", "kind")
+        self._outcomes = self._counter(
+            "hxp_gateway_outcomes", "Accepted requests by model and how they ended.", "model", "outcome"
         )
-        self._tokens = Counter(
-            "hxp_gateway_tokens", "Tokens by model and kind.", ("model", "kind"), registry=self.registry
-        )
-        self._outcomes = Counter(
-            "hxp_gateway_outcomes",
-            "Accepted requests by model and how they ended.",
-            ("model", "outcome"),
-            registry=self.registry,
-        )
-        self.in_flight = Gauge("hxp_gateway_in_flight", "Requests being relayed.", registry=self.registry)
+        self._add_alike()
+        self.in_flight = Level(Gauge("hxp_gateway_in_flight", "Requests being relayed.", registry=self.registry))
         self.rows_held = Gauge(
             "hxp_gateway_usage_rows_held", "Usage rows that wait for the database.", registry=self.registry
         )
-        self.rows_stored = Counter(
-            "hxp_gateway_usage_rows_stored", "Usage rows stored in the database.", registry=self.registry
-        )
-        self.rows_refused = Counter(
-            "hxp_gateway_usage_rows_refused", "Usage rows that the database refused.", registry=self.registry
-        )
+        self.rows_stored = self._counter("hxp_gateway_usage_rows_stored", "Usage rows stored in the database.")
+        self.rows_refused = self._counter("hxp_gateway_usage_rows_refused", "Usage rows that the database refused.")
         self._upstream_up = Gauge(
             "hxp_gateway_upstream_up",
             "1 while the model's server is healthy.",
@@ -72,46 +85,88 @@ class Measures:
             multiprocess_mode="livemin",
         )
         # Looking children up by labels costs several times what counting does.
-        self._by_request: dict[tuple[str, str, int], tuple[Counter, Histogram, Histogram]] = {}
-        self._by_outcome: dict[tuple[str, str], tuple[Counter, Counter, Counter]] = {}
-        self._by_model: dict[str, Histogram] = {}
+        self._places: dict[_Kind, _Places] = {}
 
     def done(self, call: Call, took_s: float) -> None:
         """Count one request that ended."""
-        model = call.model if call.model in self._models else ""
-        key = (call.route, model, call.status)
-        children = self._by_request.get(key)
-        if children is None:
-            children = self._by_request[key] = (
-                self._requests.labels(call.route, model, str(call.status)),
-                self._took.labels(call.route, model),
-                self._first_byte.labels(call.route, model),
-            )
-        children[0].inc()
-        children[1].observe(took_s)
-        if call.first_byte_s is not None:
-            children[2].observe(call.first_byte_s)
-        if call.outcome is not None:
-            self._accepted(call, model, call.outcome)
-
-    def _accepted(self, call: Call, model: str, outcome: str) -> None:
-        children = self._by_outcome.get((model, outcome))
-        if children is None:
-            children = self._by_outcome[model, outcome] = (
-                self._outcomes.labels(model, outcome),
-                self._tokens.labels(model, "prompt"),
-                self._tokens.labels(model, "output"),
-            )
-        children[0].inc()
-        children[1].inc(0 if call.usage is None else call.usage.prompt_tokens)
-        children[2].inc(call.output_tokens)
-        if call.stream and call.status == 200 and call.first_byte_s is not None:
-            first = self._by_model.get(model)
-            if first is None:
-                first = self._by_model[model] = self._first_token.labels(model)
-            first.observe(call.first_byte_s)
+        kind = (call.route, call.model, call.status, call.outcome, call.stream)
+        places = self._places.get(kind) or self._places_of(kind)
+        places.requests(1.0)
+        places.took(took_s)
+        first_s = call.first_byte_s
+        if first_s is not None:
+            places.first_byte(first_s)
+        accepted = places.accepted
+        if accepted is None:
+            return
+        accepted.outcomes(1.0)
+        output = call.output_tokens
+        accepted.output(output)
+        accepted.output_alike(output)
+        if call.usage is not None:
+            accepted.prompt(call.usage.prompt_tokens)
+            accepted.prompt_alike(call.usage.prompt_tokens)
+        if accepted.whole is not None:
+            accepted.whole(took_s)
+        if accepted.stream is not None and first_s is not None:
+            first_token, each_token = accepted.stream
+            first_token(first_s)
+            if output > 1:
+                each_token((took_s - first_s) / (output - 1))
 
     def healthy(self, found: Mapping[str, str]) -> None:
         """Set which models' servers are up."""
         for model, problem in found.items():
             self._upstream_up.labels(model).set(not problem)
+
+    def _add_alike(self) -> None:
+        """Add what vLLM counts too."""
+        self._first_token = self._histogram(
+            "hxp_gateway_time_to_first_token_seconds", "From a stream's request to its first event.", "model_name"
+        )
+        self._each_token = self._histogram(
+            "hxp_gateway_request_time_per_output_token_seconds",
+            "Of a stream, from its first event to its end, over the tokens behind the first.",
+            "model_name",
+            buckets=_EACH_S,
+        )
+        self._whole = self._histogram(
+            "hxp_gateway_e2e_request_latency_seconds",
+            "From an answered request's head to the end of its answer.",
+            "model_name",
+        )
+        self._prompt = self._counter("hxp_gateway_prompt_tokens", "Tokens of prompts.", "model_name")
+        self._generation = self._counter("hxp_gateway_generation_tokens", "Tokens of answers.", "model_name")
+
+    def _places_of(self, kind: _Kind) -> _Places:
+        route, model, status, outcome, stream = kind
+        if model not in self._models:
+            kind = (route, "", status, outcome, stream)
+            model = ""
+        found = self._places.get(kind)
+        if found is None:
+            found = self._places[kind] = _Places(
+                adding(self._requests.labels(route, model, str(status))),
+                observing(self._took.labels(route, model)),
+                observing(self._first_byte.labels(route, model)),
+                None if outcome is None else self._accepted_of(model, outcome, stream=stream, answered=status == OK),
+            )
+        return found
+
+    def _accepted_of(self, model: str, outcome: Outcome, *, stream: bool, answered: bool) -> _Accepted:
+        streams = observing(self._first_token.labels(model)), observing(self._each_token.labels(model))
+        return _Accepted(
+            adding(self._outcomes.labels(model, outcome)),
+            adding(self._tokens.labels(model, "prompt")),
+            adding(self._tokens.labels(model, "output")),
+            adding(self._prompt.labels(model)),
+            adding(self._generation.labels(model)),
+            observing(self._whole.labels(model)) if answered else None,
+            streams if answered and stream else None,
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _BUCKETS_S) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)

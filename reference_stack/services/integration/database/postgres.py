@@ -9,7 +9,7 @@ import asyncpg
 
 from reference_stack.errors import StackError
 from reference_stack.schemas.api.keys import KeyFeed
-from reference_stack.schemas.api.usage import UsageRow
+from reference_stack.schemas.api.usage import UsageRow, WrittenRows
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.pool import READ_ONLY, Pool
 from reference_stack.services.integration.database.port import (
@@ -33,6 +33,13 @@ INSERT INTO usage (request_id, client_request_id, key_id, tenant, model, route, 
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
     $9::bool[], $10::bigint[], $11::bigint[], $12::bool[], $13::timestamptz[], $14::float8[], $15::bool[])
 ON CONFLICT (request_id) DO NOTHING"""
+# What was written down, as it is: the server takes some 4 us a row more to read it, and this process some 14 us less.
+_ADD_WRITTEN = """
+INSERT INTO usage (request_id, client_request_id, key_id, tenant, model, route, outcome, status, stream, prompt_tokens,
+    output_tokens, exact, accepted, took_s, cached)
+SELECT r->>1, r->>2, r->>3, r->>4, r->>5, r->>6, r->>7, (r->8)::int, (r->9)::bool, (r->>10)::bigint, (r->11)::bigint,
+    (r->12)::bool, to_timestamp((r->13)::float8), (r->14)::float8, coalesce((r->15)::bool, false)
+FROM jsonb_array_elements($1::text::jsonb) AS r ON CONFLICT (request_id) DO NOTHING"""
 _IDS = "SELECT request_id FROM usage WHERE accepted >= $1 AND accepted < $2 ORDER BY accepted, request_id"
 _KNOWN = "SELECT request_id FROM usage WHERE request_id = ANY($1)"
 _USED = """
@@ -89,7 +96,7 @@ class PostgresUsage:
         try:
             await self._insert(rows)
         except _BAD_ROW as error:
-            if len(rows) == 1:
+            if len(rows) == 1 and not isinstance(rows, WrittenRows):
                 raise RowsRefused(rows, type(error).__name__) from error
             await self._add_one_by_one(rows)
 
@@ -104,6 +111,10 @@ class PostgresUsage:
             raise RowsRefused(refused, "each was tried alone")
 
     async def _insert(self, rows: Sequence[UsageRow]) -> None:
+        if isinstance(rows, WrittenRows):
+            text = rows.json
+            await self._pool.run(lambda connection: connection.execute(_ADD_WRITTEN, text))
+            return
         columns = zip(*(_values(row) for row in rows), strict=True)
         values = [list(column) for column in columns]
         await self._pool.run(lambda connection: connection.execute(_ADD_ROWS, *values))

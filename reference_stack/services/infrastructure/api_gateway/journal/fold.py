@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from reference_stack.schemas.api.usage import UsageRow
+from reference_stack.schemas.api.usage import UsageRow, WrittenRows
 from reference_stack.services.infrastructure.api_gateway.journal.marks import Progress
-from reference_stack.services.infrastructure.api_gateway.journal.record import Accepted, Final, Record
+from reference_stack.services.infrastructure.api_gateway.journal.record import (
+    ACCEPTED,
+    FINAL,
+    Accepted,
+    id_of,
+    key_of,
+    record_of,
+    row_of,
+)
 
 # The client of a request that was cut off with its gateway saw no status; the row has that of a server's failure.
 _NO_STATUS = 500
@@ -15,25 +23,28 @@ _NO_STATUS = 500
 
 @dataclass(slots=True)
 class Fold:
-    """Reads the records of one lane in order."""
+    """Reads the records of one lane in order. Requests are known by their ids as JSON has them."""
 
-    open: dict[str, tuple[Accepted, int]] = field(default_factory=dict)
-    _ended: dict[str, int] = field(default_factory=dict)
+    open: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)  # the text of the acceptance, its segment
+    _ended: dict[bytes, int] = field(default_factory=dict)
     _unsettled: dict[int, int] = field(default_factory=dict)  # by segment
 
-    def read(self, records: Iterable[Record], segment: int) -> list[UsageRow]:
+    def read(self, texts: Iterable[bytes], segment: int) -> WrittenRows:
         """Return the rows that these records of segment number `segment` complete."""
-        rows = []
-        for record in records:
-            if isinstance(record, Accepted):
-                self.open[record.request_id] = (record, segment)
-                self._unsettled[segment] = self._unsettled.get(segment, 0) + 1
-            elif isinstance(record, Final):
-                found = self.open.pop(record.request_id, None)
+        finals = []
+        accepted = 0
+        for text in texts:
+            if text.startswith(ACCEPTED):
+                self.open[id_of(text, ACCEPTED)] = (text, segment)
+                accepted += 1
+            elif text.startswith(FINAL):
+                finals.append(text)
+                name = id_of(text, FINAL)
+                found = self.open.pop(name, None)
                 if found is not None:
-                    self._ended[record.request_id] = found[1]
-                rows.append(record.row())
-        return rows
+                    self._ended[name] = found[1]
+        self._unsettled[segment] = self._unsettled.get(segment, 0) + accepted
+        return WrittenRows(finals, row_of)
 
     def left(self, progress: Callable[[int, int], Progress], ended_at_s: float) -> list[UsageRow]:
         """Return the rows of what is open when its process has died: interrupted, billed as far as it came.
@@ -41,23 +52,23 @@ class Fold:
         `progress` is asked with a request's mark and serial number; `ended_at_s` (wall clock) bounds how long it took.
         """
         rows = []
-        for accepted, segment in self.open.values():
-            self._ended[accepted.request_id] = segment
-            rows.append(_interrupted(accepted, progress(accepted.mark, accepted.serial), ended_at_s))
+        for text, _ in self.open.values():
+            accepted = record_of(text)
+            if isinstance(accepted, Accepted):
+                rows.append(_interrupted(accepted, progress(accepted.mark, accepted.serial), ended_at_s))
         self.open.clear()
         return rows
 
-    def stored(self, rows: Iterable[UsageRow]) -> None:
-        """Note that `rows` need the journal no more."""
-        for row in rows:
-            segment = self._ended.pop(row.request_id, None)
-            if segment is not None:
-                self._unsettled[segment] -= 1
+    def stored(self) -> None:
+        """Note that the rows which were read need the journal no more."""
+        for segment in self._ended.values():
+            self._unsettled[segment] -= 1
+        self._ended.clear()
 
     def settled(self, rows: Iterable[UsageRow]) -> None:
         """Note that `rows` were stored although their ends were never read."""
         for row in rows:
-            found = self.open.pop(row.request_id, None)
+            found = self.open.pop(key_of(row.request_id), None)
             if found is not None:
                 self._unsettled[found[1]] -= 1
 

@@ -7,15 +7,17 @@ tells what was changed since.
 
 from __future__ import annotations
 
-import zlib
 from operator import attrgetter
 from typing import NamedTuple
+from zlib import crc32
 
 import msgspec
 
 from reference_stack.schemas.api.usage import Outcome, UsageRow
 
 FORMAT = 1
+# How the texts of records begin.
+OPENED, ACCEPTED, FINAL = b'["opened",', b'["accepted","', b'["final","'
 _CHECKSUM_DIGITS = 8
 
 
@@ -77,6 +79,14 @@ class Scan(NamedTuple):
     damaged: int
 
 
+class Skim(NamedTuple):
+    """The same, but the records are texts of which no more is known than that they are as they were written."""
+
+    texts: list[bytes]
+    whole_bytes: int
+    damaged: int
+
+
 def line_of(record: Record) -> bytes:
     """Return the line that stands for `record`."""
     try:
@@ -85,32 +95,58 @@ def line_of(record: Record) -> bytes:
         fields = msgspec.structs.asdict(record).items()
         clean = {name: text.encode(errors="replace").decode() for name, text in fields if isinstance(text, str)}
         text = _encode(msgspec.structs.replace(record, **clean))
-    return b"%08x %b\n" % (zlib.crc32(text), text)
+    return b"%08x %b\n" % (crc32(text), text)
 
 
 def final_of(row: UsageRow) -> Final:
     return Final(*_fields_of(row))
 
 
-def scan(data: bytes) -> Scan:
-    """Read the whole lines of `data`; what follows the last newline is not a record yet, and may never be one."""
+def skim(data: bytes) -> Skim:
+    """Return the texts in the whole lines of `data`; what follows the last newline is no record yet, and may never be.
+
+    To read them costs several times as much (`record_of`), and shipping needs only the request's id (`id_of`).
+    """
     end = data.rfind(b"\n") + 1
-    records: list[Record] = []
-    damaged = 0
-    for line in data[: end - 1].split(b"\n") if end else ():
-        record = _read(line)
-        if record is None:
-            damaged += 1
-        else:
-            records.append(record)
-    return Scan(records, end, damaged)
+    texts = []
+    lines = data[: end - 1].split(b"\n") if end else ()
+    for line in lines:
+        text = line[_CHECKSUM_DIGITS + 1 :]
+        if line[: _CHECKSUM_DIGITS + 1] == b"%08x " % crc32(text):
+            texts.append(text)
+    return Skim(texts, end, len(lines) - len(texts))
 
 
-def _read(line: bytes) -> Record | None:
-    text = line[_CHECKSUM_DIGITS + 1 :]
-    if line[: _CHECKSUM_DIGITS + 1] != b"%08x " % zlib.crc32(text):
-        return None
+def scan(data: bytes) -> Scan:
+    """Read the whole lines of `data`."""
+    found = skim(data)
+    records = [record for record in map(record_of, found.texts) if record is not None]
+    return Scan(records, found.whole_bytes, found.damaged + len(found.texts) - len(records))
+
+
+def record_of(text: bytes) -> Record | None:
+    """Return the record that stands in a line behind its checksum, None when it is none."""
     try:
         return _decoder.decode(text)
     except msgspec.MsgspecError:
         return None
+
+
+def row_of(text: bytes) -> UsageRow | None:
+    """Return the usage row that stands there, None for whatever else."""
+    record = record_of(text)
+    return record.row() if isinstance(record, Final) else None
+
+
+def id_of(text: bytes, head: bytes) -> bytes:
+    """Return the request's id, as JSON has it, in the text of a record that begins with `head`."""
+    found = text[len(head) : text.find(b'",', len(head))]
+    if b"\\" not in found:
+        return found
+    record = record_of(text)  # none of ours has one; its quote may not be the end
+    return key_of(record.request_id) if isinstance(record, Accepted | Final) else found
+
+
+def key_of(request_id: str) -> bytes:
+    """Return what `id_of` returns of a record with this id."""
+    return _encode(request_id)[1:-1]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.services.infrastructure.api_gateway.journal.fold import Fold
 from reference_stack.services.infrastructure.api_gateway.journal.lane import lanes, segments
-from reference_stack.services.infrastructure.api_gateway.journal.record import scan
+from reference_stack.services.infrastructure.api_gateway.journal.record import skim
 
 
 def written(directory: Path) -> Iterator[tuple[list[UsageRow], list[str]]]:
@@ -23,7 +24,7 @@ def written(directory: Path) -> Iterator[tuple[list[UsageRow], list[str]]]:
                 data = path.read_bytes()
             except FileNotFoundError:
                 continue
-            rows = fold.read(scan(data).records, number)
-            fold.stored(rows)
-            yield rows, []
-        yield [], list(fold.open)
+            rows = fold.read(skim(data).texts, number)
+            fold.stored()
+            yield list(rows), []
+        yield [], [json.loads(b'"%b"' % name) for name in fold.open]

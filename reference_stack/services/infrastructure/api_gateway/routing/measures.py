@@ -36,10 +36,17 @@ class RoutingCollector(Collector):
         )
         waiting = GaugeMetricFamily("hxp_gateway_line", "Requests that wait for a server.", labels=("model",))
         retries = CounterMetricFamily("hxp_gateway_retries", "Requests that were sent once more.", labels=("model",))
+        # vLLM's names, as in ../measures.py.
+        running = GaugeMetricFamily("hxp_gateway_num_requests_running", "Requests at servers.", labels=("model_name",))
+        queued = GaugeMetricFamily(
+            "hxp_gateway_num_requests_waiting", "Requests that wait for a server.", labels=("model_name",)
+        )
         shed = CounterMetricFamily("hxp_gateway_shed", "Requests turned away, by why.", labels=("model", "why"))
         for model, pool in self._pools.items():
             counts = pool.counts
             waiting.add_metric((model,), pool.waiting)
+            queued.add_metric((model,), pool.waiting)
+            running.add_metric((model,), sum(server.in_flight for server in pool.servers))
             retries.add_metric((model,), counts.retries)
             for why in Shed:
                 shed.add_metric((model, why), counts.shed.get(why, 0))
@@ -53,4 +60,4 @@ class RoutingCollector(Collector):
                         ended.add_metric((*place, sign), counts.ended.get((server.name, sign), 0))
                 for out in Out:
                     ejected.add_metric((*place, out), counts.ejected.get((server.name, out), 0))
-        yield from (in_flight, trusted, ended, ejected, waiting, retries, shed)
+        yield from (in_flight, trusted, ended, ejected, waiting, retries, shed, running, queued)

@@ -1,0 +1,43 @@
+"""Counting on the path of a request: what the metrics library does for it, without its checks and its locks.
+
+For code of one thread. The library's own `inc` and `observe` cost three times as much.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+
+
+def adding(counter: Counter) -> Callable[[float], None]:
+    """Return what adds to `counter`, a child where it has labels."""
+    return _add(counter._value)  # noqa: SLF001 - there is no public way around the checks and the lock
+
+
+class Level:
+    """A gauge without labels that one thread sets."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self.set: Callable[[float], None] = gauge._value.set  # noqa: SLF001 - as above
+
+
+def observing(histogram: Histogram) -> Callable[[float], None]:
+    """Return what observes a value in `histogram`, a child where it has labels."""
+    add_sum = _add(histogram._sum)  # noqa: SLF001 - as above
+    buckets = [_add(bucket) for bucket in histogram._buckets]  # noqa: SLF001 - as above
+    bounds = histogram._upper_bounds  # noqa: SLF001 - as above
+
+    def observe(value: float) -> None:
+        add_sum(value)
+        buckets[bisect_left(bounds, value)](1.0)
+
+    return observe
+
+
+def _add(value: Any) -> Callable[[float], None]:
+    """Return the way of a number that knows one (`workers.counts`), else the library's."""
+    found: Callable[[float], None] = getattr(value, "add", value.inc)
+    return found
