@@ -113,6 +113,14 @@ def gateway_kill(session: nox.Session) -> None:
 
 
 @nox.session
+def outage(session: nox.Session) -> None:
+    """PostgreSQL away, hung, slow (+500 ms) and full, a minute each: what callers get, and that no row is lost."""
+    install(session, "dev")
+    test = "tests/reference_stack/kill/test_outage.py"
+    session.run("pytest", "-s", "-n", "0", test, *session.posargs, env={"HXP_OUTAGE_S": "60"})
+
+
+@nox.session
 def gateway_fuzz(session: nox.Session) -> None:
     """Both paths of the gateway compared by 5,000 generated connections (or -- 20000), and long forms of the like."""
     install(session, "dev")

@@ -11,7 +11,7 @@ from reference_stack.errors import StackError
 from reference_stack.schemas.api.keys import KeyFeed
 from reference_stack.schemas.api.usage import UsageRow, WrittenRows
 from reference_stack.schemas.configuration.database import DatabaseSettings
-from reference_stack.services.integration.database.pool import READ_ONLY, Pool
+from reference_stack.services.integration.database.pool import Pool
 from reference_stack.services.integration.database.port import (
     KeyStore,
     RowsRefused,
@@ -57,6 +57,15 @@ _TOTALS = f"{_SUMS} GROUP BY key_id, model ORDER BY key_id, model"
 _KEY_TOTALS = f"{_SUMS} AND key_id = $3 GROUP BY key_id, model ORDER BY model"
 
 
+# One message each way. A file of some 100 kB is written and dropped, which takes no room in the server's log.
+_TAKES_WRITES = """
+DO $$ BEGIN
+    IF current_setting('transaction_read_only') = 'on' THEN RAISE read_only_sql_transaction; END IF;
+    PERFORM set_config('work_mem', '64kB', true);
+    PERFORM count(*) FROM generate_series(1, 5000);
+END $$"""
+
+
 class PostgresDatabase:
     """See port.Database."""
 
@@ -69,10 +78,9 @@ class PostgresDatabase:
         self.runs: RunStore = PostgresRuns(self._pool)
 
     async def ping(self) -> str:
-        """Ask whether it takes writes: a standby, and a server told to be read-only, answer every other query."""
+        """Ask whether it takes writes: one that is read-only, or whose disk is full, answers all other questions."""
         try:
-            if await self._pool.run(lambda connection: connection.fetchval("SHOW transaction_read_only")) == "on":
-                return READ_ONLY
+            await self._pool.run(lambda connection: connection.execute(_TAKES_WRITES))
         except StackError as error:
             return error.message
         except asyncpg.PostgresError as error:  # it answers, and refuses us: a wrong password, no such database
