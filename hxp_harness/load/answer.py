@@ -6,24 +6,23 @@ A body is given with its reads: which bytes came when. Nothing here knows socket
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 
+from hxp_harness.load.chunk import Chunk, Usage, chunk_of, read_at_once
 from hxp_harness.load.sse import Event, split_events
 from hxp_harness.trace import ErrorKind
 
 DETAIL_CHARACTERS = 200
-_CONTENT_KEYS = ("content", "reasoning_content", "reasoning", "tool_calls")
 _BROKEN_FINISHES = ("abort", "error")
 
 _decoder = msgspec.json.Decoder()
 NO_JSON = (ValueError, msgspec.DecodeError, RecursionError)  # msgspec has one for bad UTF-8 and one for depth
 
 
-class Read(NamedTuple):
+class Read(msgspec.Struct, frozen=True, gc=False):
     """One read that brought bytes of the body; times in nanoseconds on the monotonic clock."""
 
     end: int  # offset in the body behind its last byte
@@ -57,25 +56,46 @@ class Answer:
 def read_stream(body: bytes, reads: Sequence[Read]) -> Answer:
     """Return what the events of `body` say, without a judgement about its end: see `judge_end`."""
     answer = Answer()
+    found = read_at_once(body)
+    if found is not None:
+        answer.done = found.done
+        _take_all(zip(found.messages, found.ends, strict=True), reads, answer)
+    else:
+        _take_all(_one_by_one(body, answer), reads, answer)
+    return answer
+
+
+def _take_all(messages: Iterable[tuple[Chunk, int]], reads: Sequence[Read], answer: Answer) -> None:
+    """Take messages, each with the offset behind its event."""
     position = 0
-    for event in split_events(body):
-        if event.data == b"[DONE]":
-            answer.done = True
-            break
-        message = _message(event, answer)
-        if message is None:
-            break
-        while reads[position].end < event.end:
+    for message, end in messages:
+        while reads[position].end < end:
             position += 1
-        _take_usage(message, answer)
+        if message.usage is not None:
+            _take_usage(message.usage, answer)
         count = _tokens(message, answer)
         if count:
             read = reads[position]
-            lo_ns = read.last_lo_ns if event.end == read.end else read.lo_ns
+            lo_ns = read.last_lo_ns if end == read.end else read.lo_ns
             answer.chunks += 1
-            answer.token_lo_ns += [lo_ns] * count
-            answer.token_hi_ns += [read.hi_ns] * count
-    return answer
+            if count == 1:
+                answer.token_lo_ns.append(lo_ns)
+                answer.token_hi_ns.append(read.hi_ns)
+            else:
+                answer.token_lo_ns += [lo_ns] * count
+                answer.token_hi_ns += [read.hi_ns] * count
+
+
+def _one_by_one(body: bytes, answer: Answer) -> Iterator[tuple[Chunk, int]]:
+    """Yield the messages of a stream of any shape up to its end or its first failure, which `answer` gets to know."""
+    for event in split_events(body):
+        if event.data == b"[DONE]":
+            answer.done = True
+            return
+        message = _message(event, answer)
+        if message is None:
+            return
+        yield chunk_of(message), event.end
 
 
 def judge_end(answer: Answer) -> None:
@@ -109,8 +129,10 @@ def read_whole(body: bytes, reads: Sequence[Read]) -> Answer:
     if message.get("error"):
         answer.fail(ErrorKind.STREAM_ERROR, said(message))
         return answer
-    _take_usage(message, answer)
-    if _tokens(message, answer):
+    chunk = chunk_of(message)
+    if chunk.usage is not None:
+        _take_usage(chunk.usage, answer)
+    if _tokens(chunk, answer):
         last = reads[bisect_left(reads, len(body), key=lambda read: read.end)]
         answer.chunks = 1
         answer.token_lo_ns.append(last.last_lo_ns)
@@ -156,47 +178,31 @@ def _message(event: Event, answer: Answer) -> dict[str, object] | None:
     return message
 
 
-def _tokens(message: dict[str, object], answer: Answer) -> int:
+def _tokens(message: Chunk, answer: Answer) -> int:
     """Return how many tokens this message brings, 0 when it has no content.
 
     One, or as many as the running count of the server's usage grew. Tokens that were counted while their text was held
     back (half of a character) arrive with the text.
     """
     content = False
-    choices = message.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict):
-            content |= _has_content(choice)
-            reason = choice.get("finish_reason")
-            if isinstance(reason, str) and reason:
-                answer.finish_reason = reason
-                if reason in _BROKEN_FINISHES:
-                    answer.fail(ErrorKind.STREAM_ERROR, f"finish_reason is {reason}")
+    for choice in message.choices or ():
+        content = content or choice.has_content
+        reason = choice.finish_reason
+        if reason:
+            answer.finish_reason = reason
+            if reason in _BROKEN_FINISHES:
+                answer.fail(ErrorKind.STREAM_ERROR, f"finish_reason is {reason}")
     if not content:
         return 0
     return max(1, (answer.output_tokens or 0) - len(answer.token_lo_ns))
 
 
-def _has_content(choice: dict[str, object]) -> bool:
-    for name in ("delta", "message"):
-        place = choice.get(name)
-        if isinstance(place, dict):
-            for key in _CONTENT_KEYS:
-                if place.get(key):
-                    return True
-    return bool(choice.get("text"))
-
-
-def _take_usage(message: dict[str, object], answer: Answer) -> None:
-    usage = message.get("usage")
-    if not isinstance(usage, dict):
-        return
-    answer.prompt_tokens = _count(usage.get("prompt_tokens"), answer.prompt_tokens)
-    answer.output_tokens = _count(usage.get("completion_tokens"), answer.output_tokens)
-    details = usage.get("prompt_tokens_details")
-    if isinstance(details, dict):
-        answer.cached_tokens = _count(details.get("cached_tokens"), answer.cached_tokens)
-
-
-def _count(value: object, known: int | None) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else known
+def _take_usage(usage: Usage, answer: Answer) -> None:
+    """Take what a usage says; what it does not say stays as it was."""
+    if usage.prompt_tokens is not None:
+        answer.prompt_tokens = usage.prompt_tokens
+    if usage.completion_tokens is not None:
+        answer.output_tokens = usage.completion_tokens
+    details = usage.prompt_tokens_details
+    if details is not None and details.cached_tokens is not None:
+        answer.cached_tokens = details.cached_tokens
