@@ -19,8 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.gateway.backing import backing
+from benchmarks.gateway.experiments import LOADS
 from benchmarks.gateway.measure import Bench
-from benchmarks.gateway.parts import PARTS, Part
+from benchmarks.gateway.parts import PARTS, Asked, Part
 from benchmarks.gateway.peers import nginx, python_peers
 from benchmarks.gateway.programs import CannotRun, backend, compiled
 from benchmarks.gateway.room import Room
@@ -33,6 +34,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=list(PARTS), action="append", help="only this (may be repeated)")
     parser.add_argument("--only", action="append", default=[], metavar="SUBJECT", help="of the peers only these")
+    parser.add_argument(
+        "--load", action="append", choices=LOADS, help="of the peers' loads only this (may be repeated)"
+    )
     parser.add_argument("--rounds", type=int, help="how often everything takes its turn (each part has its own number)")
     parser.add_argument(
         "--seconds",
@@ -84,9 +88,10 @@ def main() -> int:
             behind = held.enter_context(backing(folder / "backing", cache.parent, client_cores))
             room = Room(Bench(programs, served, folder, client_cores), behind, subject_cores, cache, say)
             names = options.part or list(PARTS)
+            asked = Asked(options.only, options.load or LOADS, options.rounds, options.seconds)
             done: dict[str, Part] = {}
             for name in names:  # what is done is kept, whatever becomes of the rest
-                done[name] = PARTS[name](room, options.only, options.rounds, options.seconds)
+                done[name] = PARTS[name](room, asked)
                 _write(options.json, done)
                 print(f"{done[name].markdown}\n", flush=True)
     except CannotRun as error:

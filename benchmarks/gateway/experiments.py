@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.gateway.programs import Load
 
 CLOSED, PACED, STREAMS, FIRST_EVENT = "as fast as answers come", "fixed rate", "streams", "first event"
+LOADS = (CLOSED, PACED, STREAMS, FIRST_EVENT)
 # Each stream has an event every 5 ms and lasts a second.
 _GAP_US, _EVENTS = 5000, 200
 _BODIES_KIB = (1, 8, 32, 128)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gateway import figures, ours, peers, subjects
-from benchmarks.gateway.experiments import FAST, MIDDLE, SLOW, Pace, costs, growth_of, loads
+from benchmarks.gateway.experiments import FAST, LOADS, MIDDLE, SLOW, Pace, costs, growth_of, loads
 from benchmarks.gateway.figures import DIRECT, LITELLM, NGINX, ROUTER, Readings
 from benchmarks.gateway.measure import Reading
 from benchmarks.gateway.programs import Load
@@ -28,17 +28,34 @@ class Part:
     left_out: Sequence[str]
 
 
-def compare(room: Room, only: Sequence[str], rounds: int | None, seconds: float) -> Part:
-    """Compare the gateways under the four loads; `only` names the subjects to take, none: all."""
-    turns = [Turn(DIRECT, Running(room.bench.backend.port, 0), loads(FAST, seconds))]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`only` names the gateways to compare, none: all, and `loads` their loads; `rounds` None: as many as the part has.
+
+    `seconds` is how long a reading of peers measures.
+    """
+
+    only: Sequence[str] = ()
+    loads: Sequence[str] = LOADS
+    rounds: int | None = None
+    seconds: float = 1.5
+
+
+def compare(room: Room, asked: Asked) -> Part:
+    """Compare the gateways under the four loads, or those that are asked for."""
+
+    def taken(pace: Pace) -> Mapping[str, Load]:
+        return {name: load for name, load in loads(pace, asked.seconds).items() if name in asked.loads}
+
+    turns = [Turn(DIRECT, Running(room.bench.backend.port, 0), taken(FAST))]
     with room.settled():
         for name, pace, make in _gateways(room):
-            if only and name not in only:
+            if asked.only and name not in asked.only:
                 continue
             running = room.start(name, make)
             if running is not None:
-                turns.append(Turn(name, running, loads(pace, seconds)))
-        readings = take_turns(room.bench, turns, rounds or 3, room.say)
+                turns.append(Turn(name, running, taken(pace)))
+        readings = take_turns(room.bench, turns, asked.rounds or 3, room.say)
         tables = [figures.comparison_table(readings), figures.demands_table(readings, ours.OURS)]
         return _part(tables, readings, room.left_out)
 
@@ -52,37 +69,37 @@ def _gateways(room: Room) -> Iterator[tuple[str, Pace, Callable[[Path], Command]
     yield LITELLM, SLOW, lambda folder: subjects.litellm(peers.python_peers(room.cache, room.say), folder, port)
 
 
-def features(room: Room, _only: Sequence[str], rounds: int | None, seconds: float) -> Part:
+def features(room: Room, asked: Asked) -> Part:
     """Show what each feature costs: everything on, beside the same with one thing otherwise."""
     with room.settled():
-        turns = _ours(room, ours.FEATURES, costs(OUR_PACE, seconds / 2))
-        readings = take_turns(room.bench, turns, rounds or 2, room.say)
+        turns = _ours(room, ours.FEATURES, costs(OUR_PACE, asked.seconds / 2))
+        readings = take_turns(room.bench, turns, asked.rounds or 2, room.say)
         always = (
             "metrics and the log line of a request have no setting that turns them off: their cost is in every line"
         )
         return _part([figures.cost_table(readings, "our gateway")], readings, [*room.left_out, always])
 
 
-def growth(room: Room, _only: Sequence[str], rounds: int | None, seconds: float) -> Part:
+def growth(room: Room, asked: Asked) -> Part:
     """Show how CPU time grows with bodies, streams, workers and keys."""
     port = room.bench.backend.port
     found: list[Reading] = []
     tables = []
     with room.settled():
-        grown = growth_of(OUR_PACE, seconds / 2)
+        grown = growth_of(OUR_PACE, asked.seconds / 2)
         turns = _ours(room, (ours.FULL,), grown)
         nginx = room.start(NGINX, lambda folder: subjects.nginx(peers.nginx(room.cache, room.say), folder, port))
         turns += [] if nginx is None else [Turn(NGINX, nginx, grown)]
-        readings = take_turns(room.bench, turns, rounds or 2, room.say)
+        readings = take_turns(room.bench, turns, asked.rounds or 2, room.say)
         found += readings.all
         tables.append(figures.points_table(readings, "CPU us a request, or of streams an event"))
         left_out = [*room.left_out]
     for variants in (ours.WORKERS, ours.KEYS):
         with room.settled():
-            turns = _ours(room, variants, costs(OUR_PACE, seconds / 2))
+            turns = _ours(room, variants, costs(OUR_PACE, asked.seconds / 2))
             for turn in turns:
                 room.show_all_keys(turn.running)
-            readings = take_turns(room.bench, turns, rounds or 2, room.say)
+            readings = take_turns(room.bench, turns, asked.rounds or 2, room.say)
             found += readings.all
             tables.append(figures.cost_table(readings, "our gateway"))
             left_out += room.left_out
