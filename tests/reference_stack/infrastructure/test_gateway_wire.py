@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import itertools
 
-from tests.reference_stack.infrastructure.conftest import DONE, TEXTS, WHOLE, Gateway, Script, Wire, chat, eventually
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from reference_stack.services.infrastructure.api_gateway.backend import Address
+from reference_stack.services.infrastructure.api_gateway.wire.connection import Connection
+from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange, Headers
+from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
+from reference_stack.services.infrastructure.api_gateway.wire.watch import Watch
+from tests.reference_stack.infrastructure.conftest import (
+    DONE,
+    ROLE,
+    TEXTS,
+    WHOLE,
+    Gateway,
+    Script,
+    Wire,
+    chat,
+    eventually,
+    text_event,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 LENGTH = b"content-length: %d\r\n\r\n" % len(WHOLE)
@@ -42,6 +63,111 @@ def test_an_answer_in_any_lawful_form(gateway: Gateway, name: str) -> None:
     for _ in range(2):
         reply = gateway.post(chat())
         assert (reply.status_code, reply.content) == (200, WHOLE)
+
+
+EVENTS = (ROLE, *(text_event(f"word {number}, thrée") for number in range(8)), text_event("", "stop"), DONE)
+STREAM = b"".join(EVENTS)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+CHUNKS = b"".join(map(chunk, EVENTS))
+LINE = len(b"xx\r\n")
+
+
+def cut_behind_chunks(by: int) -> list[bytes]:
+    """Return the stream in reads that end `by` bytes into the next chunk."""
+    places = [0, *(len(b"".join(map(chunk, EVENTS[:count]))) + by for count in range(1, len(EVENTS))), len(CHUNKS)]
+    return [CHUNKS[start:end] for start, end in itertools.pairwise(places)]
+
+
+FRAMED = {
+    "an_event_a_chunk": [*map(chunk, EVENTS)],
+    "all_at_once": [CHUNKS],
+    "two_chunks_a_read": [b"".join(map(chunk, EVENTS[at : at + 2])) for at in range(0, len(EVENTS), 2)],
+    "a_chunk_over_two_reads": [CHUNKS[at : at + 100] for at in range(0, len(CHUNKS), 100)],
+    "an_event_over_two_chunks": [chunk(STREAM[at : at + 77]) for at in range(0, len(STREAM), 77)],
+    "two_events_a_chunk": [chunk(b"".join(EVENTS[at : at + 2])) for at in range(0, len(EVENTS), 2)],
+    "sizes_in_another_spelling": [b"%06X;x=y\r\n%b\r\n" % (len(each), each) for each in EVENTS],
+    "size_and_rest_apart": [part for each in EVENTS for part in (b"%x\r\n" % len(each), each + b"\r\n")],
+    "line_end_apart": [part for each in EVENTS for part in (chunk(each)[:-2], b"\r\n")],
+    "next_size_begun": cut_behind_chunks(1),
+    "next_size_read": cut_behind_chunks(LINE),
+}
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_a_stream_in_any_framing(gateway: Gateway, name: str) -> None:
+    """However chunks and reads cut a stream, the client gets its events, and the texts are counted."""
+
+    async def script(wire: Wire) -> None:
+        wire.keeps = True
+        await wire.head(200, "text/event-stream", "transfer-encoding: chunked")
+        for part in FRAMED[name]:
+            await wire.send(part)
+            await asyncio.sleep(0.002)  # so that it is a read of its own
+        await wire.end()
+
+    gateway.backend.script = script
+    reply = gateway.post(chat(stream=True))
+    assert reply.content == STREAM
+    assert gateway.usage.last().output_tokens == 8
+
+
+class Heard(asyncio.Transport):
+    """Both ends of a connection to a model's server: takes what is sent there, and keeps what is heard from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = b""
+        self.ended = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None: ...
+
+    def head(self, status: int, headers: Headers) -> None: ...
+
+    def part(self, data: bytes) -> None:
+        self.body += data
+
+    def chunk(self, wire: bytes, at: int) -> bool:
+        self.body += wire[at:-2]
+        return True
+
+    def end(self) -> None:
+        self.ended = True
+
+    def lost(self, why: str, *, reached: bool = True) -> None:
+        raise AssertionError(f"{why}, {reached}")
+
+
+ADDRESS = Address("127.0.0.1", 1, tls=False)
+LIKE_CHUNK = st.sampled_from([b"3\r\nabc\r\n", b"1\r\n", b"0\r\n\r\n", b"a", b"\r\n"])
+
+
+@given(st.lists(st.lists(LIKE_CHUNK, min_size=1, max_size=6).map(b"".join), max_size=6), st.lists(st.integers(0, 400)))
+@example([b"a", b"abc\r\n" + b"x" * 14], [54, 62])  # the second size is 13: a read begins with its 3
+def test_a_chunk_is_one_wherever_reads_cut(payloads: list[bytes], cuts: list[int]) -> None:
+    """What only looks like a chunk, being within one or behind the first digit of a size, is not taken for one."""
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    data = head + b"".join(map(chunk, payloads)) + b"0\r\n\r\n"
+    places = sorted({cut % len(data) for cut in cuts} | {0, len(data)})
+    heard = Heard()
+    connection = Connection(Pool(Watch(), 1.0), ADDRESS)
+    connection.connection_made(heard)
+    connection.begin(Exchange(ADDRESS, b"", heard))
+    for start, end in itertools.pairwise(places):
+        connection.data_received(data[start:end])
+    assert (heard.body, heard.ended) == (b"".join(payloads), True)
 
 
 BAD = {

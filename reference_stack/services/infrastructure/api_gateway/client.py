@@ -24,6 +24,10 @@ class Client(Protocol):
 
     def part(self, data: bytes) -> None: ...
 
+    def chunk(self, wire: bytes, at: int) -> None:
+        """Hear of a part as the model's server framed it: a chunk, whose payload is from `at` to the last two bytes."""
+        ...
+
     def last(self, data: bytes) -> None: ...
 
     def broken(self, event: bytes) -> None:

@@ -74,26 +74,28 @@ class Usage(msgspec.Struct):
     completion_tokens: int = 0
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: Usage | None = None
     error: msgspec.Raw | None = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
+# Python 3.11 takes 0.2 us to find a member by its class.
+_CONTENT, _USAGE, _DONE, _ERROR, _OTHER = Kind
 
 
 @dataclass(slots=True)
@@ -108,23 +110,23 @@ class Tally:
         """Count one event and return its kind. Data that is no JSON object of a completion is an error."""
         data = _data(event)
         if data is None:
-            return Kind.OTHER
+            return _OTHER
         if data == b"[DONE]":
-            return Kind.DONE
+            return _DONE
         try:
             chunk = _decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            return Kind.ERROR
+            return _ERROR
         if chunk.error is not None or (chunk.choices is None and chunk.usage is None):
-            return Kind.ERROR
+            return _ERROR
         if chunk.usage is not None:
             self.usage = chunk.usage
         if not chunk.choices:
-            return Kind.USAGE
+            return _USAGE
         for choice in chunk.choices:
             self.texts += _has_text(choice)
             self.finished += choice.finish_reason is not None
-        return Kind.CONTENT
+        return _CONTENT
 
 
 def _has_text(choice: _Choice) -> bool:

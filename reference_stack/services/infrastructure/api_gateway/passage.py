@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from reference_stack.services.infrastructure.api_gateway.events import Kind, Splitter, Tally
+from reference_stack.services.infrastructure.api_gateway.likeness import Likeness
 
 
 class State(Enum):
@@ -13,6 +14,11 @@ class State(Enum):
     OPEN = auto()
     FINISHED = auto()
     FAILED = auto()
+
+
+# Python 3.11 takes 0.2 us to find a member by its class.
+_OPEN, _FINISHED, _FAILED = State
+_CONTENT, _USAGE, _DONE, _ERROR = Kind.CONTENT, Kind.USAGE, Kind.DONE, Kind.ERROR
 
 
 class Passage:
@@ -28,33 +34,50 @@ class Passage:
         self._strip_usage = strip_usage
         self._most_held_bytes = most_held_bytes
         self.tally = Tally()
-        self.state = State.OPEN
+        self.state = _OPEN
+        self._likeness = Likeness()
+
+    def passes(self, wire: bytes, at: int) -> bool:
+        """Return whether a chunk with its payload from `at` is an event with text like those before, having counted it.
+
+        Then it goes on as it is; else nothing was done, and its payload is to be fed.
+        """
+        if self.state is not _OPEN or self._splitter.held_bytes or not self._likeness.has(wire, at, len(wire) - 2):
+            return False
+        self.tally.texts += 1
+        return True
 
     def feed(self, data: bytes) -> bytes:
         """Return what may go on of the events that `data` completes."""
         passed = []
         for event in self._splitter.feed(data):
-            kind = self.tally.read(event)
-            if kind is Kind.DONE:
-                self.state = State.FINISHED if self.tally.finished else State.FAILED
-            elif kind is Kind.ERROR:
-                self.state = State.FAILED
-            if self.state is State.FAILED:
-                break
-            if kind is not Kind.USAGE or not self._strip_usage:
+            if self._likeness.has(event, 0, len(event)):
+                self.tally.texts += 1
                 passed.append(event)
-            if self.state is State.FINISHED:
+                continue
+            kind = self.tally.read(event)
+            if kind is _CONTENT:
+                self._likeness.learn(event)
+            if kind is _DONE:
+                self.state = _FINISHED if self.tally.finished else _FAILED
+            elif kind is _ERROR:
+                self.state = _FAILED
+            if self.state is _FAILED:
+                break
+            if kind is not _USAGE or not self._strip_usage:
+                passed.append(event)
+            if self.state is _FINISHED:
                 break
         if self._splitter.held_bytes > self._most_held_bytes:
-            self.state = State.FAILED
+            self.state = _FAILED
         return passed[0] if len(passed) == 1 else b"".join(passed)
 
     def end(self) -> bytes:
         """The model's server closed the stream: settle its state; a [DONE] without its blank line counts."""
-        if self.state is not State.OPEN:
+        if self.state is not _OPEN:
             return b""
         rest = self._splitter.take().rstrip(b"\r\n")
         if rest == b"data: [DONE]":
             return self.feed(rest + b"\n\n")
-        self.state = State.FAILED
+        self.state = _FAILED
         return b""

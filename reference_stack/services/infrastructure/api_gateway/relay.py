@@ -53,6 +53,7 @@ class Relay:
         "_passage",
         "_paused",
         "_pool",
+        "_short",
         "_size",
         "_status",
         "_story",
@@ -71,6 +72,7 @@ class Relay:
         self._lease: Lease | None = None
         self._exchange: Exchange | None = None
         self._begun = self._over = self._paused = False
+        self._short = False  # what comes need not be kept
         self.due_s = time.monotonic() + story.timeout_s
 
     def start(self) -> None:
@@ -178,6 +180,17 @@ class Relay:
         elif self._size > self._story.limits.answer_bytes:
             self._fail(Ended.AFTER, bad_upstream("the model's answer is larger than the gateway takes"))
 
+    def chunk(self, wire: bytes, at: int) -> bool:
+        """Nearly all events of a stream go this way: looked at once, and passed on as they are."""
+        passage = self._passage
+        if passage is None or not self._short or not passage.passes(wire, at):
+            return False
+        self._heard()
+        self._call.texts = passage.tally.texts
+        self._story.journal.progress(self._call)
+        self._client.chunk(wire, at)
+        return True
+
     def end(self) -> None:
         if self._passage is not None:
             self._pass_on(self._passage, self._passage.end())
@@ -229,6 +242,7 @@ class Relay:
                 self._parts.append(data)
             if not self._begun:
                 self._begun = True
+                self._short = self._errand is not None and not self._errand.cached
                 self._client.begin(_EVENT_STREAM)
             if finished:
                 self._complete(Ended.OK, b"".join(self._parts))

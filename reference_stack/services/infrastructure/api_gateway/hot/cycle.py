@@ -134,6 +134,10 @@ class HotCycle(RequestResponseCycle):
         head, self._head = self._head, b""
         self._write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
 
+    def chunk(self, wire: bytes, _at: int) -> None:
+        if not self.disconnected:
+            self.transport.write(wire)  # our framing is the same
+
     def last(self, data: bytes) -> None:
         head, self._head = self._head, b""
         chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""

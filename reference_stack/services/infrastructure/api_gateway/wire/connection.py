@@ -9,6 +9,7 @@ from typing import Protocol, cast
 import httptools
 
 from reference_stack.services.infrastructure.api_gateway.backend import Address
+from reference_stack.services.infrastructure.api_gateway.wire.chunk import payload_at
 from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange
 
 # What a server may say before the body of its answer, interim answers included.
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._clear()
 
     def _clear(self) -> None:
+        self._between = False  # the parser has seen a whole chunk, and nothing of the next
         self._headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self._head_bytes = 0
@@ -111,6 +113,11 @@ class Connection(asyncio.Protocol):
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._between and self._exchange is not None:
+            listener, at = self._exchange.listener, payload_at(data)
+            # The parser stands where it stood: it need not see a chunk that somebody else has dealt with.
+            if at and listener is not None and listener.chunk(data, at):
+                return
         if self._free:  # a server that speaks unasked
             self.abort()
             return
@@ -129,6 +136,7 @@ class Connection(asyncio.Protocol):
                 broken = "the head is too long"
         if broken:
             self._keeps = False
+        self._between = self._between and data.endswith(b"\r\n")
         self._tell(broken)
 
     def eof_received(self) -> None:
@@ -171,7 +179,14 @@ class Connection(asyncio.Protocol):
         if not self._whole:
             self._parts.append(data)
 
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = True
+
     def on_message_complete(self) -> None:
+        self._between = False
         if self._interim:
             self._interim = False
         elif not self._whole:

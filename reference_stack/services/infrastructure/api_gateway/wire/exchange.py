@@ -21,6 +21,13 @@ class Listener(Protocol):
         """Hear what one read from the socket brought of the body."""
         ...
 
+    def chunk(self, wire: bytes, at: int) -> bool:
+        """Hear that one read brought exactly one chunk: `wire` as it came, the payload from `at` to the last two bytes.
+
+        Return whether it was dealt with; if not, nothing was done, and the payload comes as a `part`.
+        """
+        ...
+
     def end(self) -> None: ...
 
     def lost(self, why: str, *, reached: bool = True) -> None:

@@ -1,0 +1,71 @@
+"""Tells events apart from those that differ from an earlier one in their text alone, without parsing them."""
+
+from __future__ import annotations
+
+import re
+
+from reference_stack.services.infrastructure.api_gateway.events import Kind, Tally
+
+_KEY = re.compile(rb'"(?:content|text|reasoning|reasoning_content)": ?"')
+# The inside of a JSON string, without the escapes of single code units, which must be well paired.
+_TEXT = re.compile(rb'[^"\\\x00-\x1f]*(?:\\["\\/bfnrt][^"\\\x00-\x1f]*)*')
+# A server whose events are never alike is not learned from for ever.
+_MOST_LESSONS = 8
+_TRIAL = b"."
+# Until there is an example no event is long enough to be like it.
+_NO_EXAMPLE = 1 << 62
+
+
+class Likeness:
+    """What the events of one stream have in common around their text.
+
+    A model's server spells all of a stream's events alike but for the text, and JSON is free of context: once an event
+    is parsed, another string in the place of its text makes an event that says the same but for the text.
+    """
+
+    __slots__ = ("_before", "_behind", "_behind_bytes", "_lessons")
+
+    def __init__(self) -> None:
+        self._before = self._behind = b""
+        self._behind_bytes = _NO_EXAMPLE
+        self._lessons = 0
+
+    def has(self, data: bytes, at: int, end: int) -> bool:
+        """Return whether `data` has from `at` to `end` exactly one event, with text, that is like the example."""
+        begins, ends = at + len(self._before), end - self._behind_bytes
+        return (
+            begins < ends
+            and data.startswith(self._before, at)
+            and data.endswith(self._behind, ends, end)
+            and _TEXT.fullmatch(data, begins, ends) is not None
+            and (data.isascii() or _is_utf8(data[begins:ends]))
+        )
+
+    def learn(self, event: bytes) -> None:
+        """Take a whole event as the example, if it is one line, and brings text and nothing else of interest."""
+        if self._lessons == _MOST_LESSONS:
+            return
+        self._lessons += 1
+        key = _KEY.search(event)
+        text = None if key is None else _TEXT.match(event, key.end())
+        if text is None or not event.startswith(b"data: ") or event.find(b"\n") != len(event) - 2 or b"\r" in event:
+            return
+        before, behind = event[: text.start()], event[text.end() :]
+        if behind.startswith(b'"') and _is_of_text(before, behind):
+            self._before, self._behind, self._behind_bytes = before, behind, len(behind)
+
+
+def _is_of_text(before: bytes, behind: bytes) -> bool:
+    """Return whether an event counts as text because of what is between the two, and not without it."""
+    with_text, without = Tally(), Tally()
+    kinds = with_text.read(before + _TRIAL + behind), without.read(before + behind)
+    said = (with_text.texts, without.texts, with_text.finished)
+    return kinds == (Kind.CONTENT, Kind.CONTENT) and said == (1, 0, 0) and with_text.usage is None
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
