@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,15 @@ from tests.hxp_harness.load.conftest import (
     plan_for,
     stream,
 )
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """`main` is a process's own: called in this one, its priority and limit would stay for every test that follows."""
+    priority, descriptors = os.getpriority(os.PRIO_PROCESS, 0), resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    os.setpriority(os.PRIO_PROCESS, 0, priority)
+    resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
 
 
 def prepare(path: Path, plan: LoadPlan, schedule: list[Due]) -> LoadFolder:
