@@ -27,6 +27,7 @@ from reference_stack.services.infrastructure.api_gateway.cache import cache_at
 from reference_stack.services.infrastructure.api_gateway.call import call_of
 from reference_stack.services.infrastructure.api_gateway.database import address_of, database_at
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
+from reference_stack.services.infrastructure.api_gateway.head import Head
 from reference_stack.services.infrastructure.api_gateway.hot.door import Door
 from reference_stack.services.infrastructure.api_gateway.hot.protocol import GatewayProtocol
 from reference_stack.services.infrastructure.api_gateway.journal.journal import DiskJournal
@@ -213,7 +214,7 @@ def _guarded(story: Story) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def admit_first(request: Request) -> Response:
-                await story.admit(call_of(request.scope), request.scope["headers"])
+                await story.admit(call_of(request.scope), Head(request.scope["headers"]))
                 return await handle(request)
 
             return admit_first

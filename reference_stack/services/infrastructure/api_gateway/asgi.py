@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from reference_stack.services.infrastructure.api_gateway.body import read_body
 from reference_stack.services.infrastructure.api_gateway.call import call_of
 from reference_stack.services.infrastructure.api_gateway.client import LAST_WORD_S
+from reference_stack.services.infrastructure.api_gateway.head import Head
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from reference_stack.services.infrastructure.api_gateway.relay import Relay
 from reference_stack.services.infrastructure.api_gateway.story import Story
@@ -38,7 +39,7 @@ class Relayed(Response):
         story, call = self._story, call_of(scope)
         story.enter()
         try:
-            story.check_kind(scope["headers"])
+            story.check_kind(Head(scope["headers"]))
             asked = story.read(call, await read_body(scope["headers"], receive, story.limits))
             client = _Client(send)
             await client.serve(Relay(story, self._pool, call, asked, client), receive)

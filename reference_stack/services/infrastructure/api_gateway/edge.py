@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reference_stack.services.infrastructure.api_gateway.asgi import ClientGone
 from reference_stack.services.infrastructure.api_gateway.call import Call, begin
+from reference_stack.services.infrastructure.api_gateway.head import Head
 from reference_stack.services.infrastructure.api_gateway.mistake import log_mistake, our_mistake
 from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
@@ -30,10 +31,9 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
-        given = next((value for name, value in headers if name == b"x-request-id"), None)
+        head = Head(scope["headers"])
         path = scope["path"]
-        call = begin(scope, path if path in self._routes else "other", given)
+        call = begin(scope, path if path in self._routes else "other", head.first(b"x-request-id"))
         request_id = (b"x-request-id", call.shown_id.encode())
 
         async def send_marked(message: Message) -> None:
@@ -44,7 +44,7 @@ class Edge:
             await send(message)
 
         try:
-            check_head(headers, self._header_bytes)
+            head.check(self._header_bytes)
             await self._app(scope, receive, send_marked)
         except (ClientGone, ClientDisconnect):
             call.status = call.status or CLIENT_GONE
@@ -56,18 +56,6 @@ class Edge:
             await _refuse(our_mistake(), call, send_marked)
         finally:
             self._settlement.settle(call)
-
-
-def check_head(headers: Iterable[tuple[bytes, bytes]], most_bytes: int) -> None:
-    """Raise Refusal 431 when the headers are too large, 400 when there is not exactly one Host."""
-    size = hosts = 0
-    for name, value in headers:
-        size += len(name) + len(value)
-        hosts += name == b"host"
-    if size > most_bytes:
-        raise Refusal(431, "headers_too_large", f"the headers are larger than {most_bytes} bytes")
-    if hosts != 1:
-        raise Refusal(400, "invalid_host", "the request must have one Host header", param="Host")
 
 
 async def _refuse(refusal: Refusal, call: Call, send: Send) -> None:

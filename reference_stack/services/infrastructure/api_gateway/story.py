@@ -7,18 +7,18 @@ then with the body `read`, and `accept`, which makes the errand that sees to the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
 
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.asked import Asked, Reader
 from reference_stack.services.infrastructure.api_gateway.backend import Backend
 from reference_stack.services.infrastructure.api_gateway.body import refuse_type
 from reference_stack.services.infrastructure.api_gateway.call import Call
-from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
+from reference_stack.services.infrastructure.api_gateway.head import Head
+from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing, Shown
 from reference_stack.services.infrastructure.api_gateway.keys.salt import Salts
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Grant, Lease, Ports
-from reference_stack.services.infrastructure.api_gateway.refusal import overloaded, stopping
+from reference_stack.services.infrastructure.api_gateway.refusal import JSON, overloaded, stopping
 from reference_stack.services.infrastructure.api_gateway.traces import Traces
 from reference_stack.services.infrastructure.api_gateway.wire.watch import Watch
 
@@ -54,13 +54,16 @@ class Story:
         self._cut = False
         self._keeping: set[asyncio.Task[None]] = set()
 
-    async def admit(self, call: Call, headers: Collection[tuple[bytes, bytes]]) -> None:
-        """Let the request in by its key. Raises Refusal 401, or 503 when keys cannot be checked."""
+    async def admit(self, call: Call, head: Head, shown: Shown | None = None) -> None:
+        """Let the request in by its key. Raises Refusal 401, or 503 when keys cannot be checked.
+
+        `shown` is what its connection showed before, where the transport knows connections.
+        """
         if self.traces is not None:
-            self.traces.begin(call, headers)
+            self.traces.begin(call, head.headers)
         if self._session_header:
-            call.session = next((v.decode("latin-1") for n, v in headers if n == self._session_header), "")
-        call.key = await self._ring.admit([value for name, value in headers if name == b"authorization"])
+            call.session = (head.first(self._session_header) or b"").decode("latin-1")
+        call.key = await self._ring.admit(head.every(b"authorization"), shown)
 
     def enter(self) -> None:
         """Take a place among the requests in flight. Raises Refusal 503 when there is none."""
@@ -81,10 +84,10 @@ class Story:
         self._in_flight -= 1
         self._measures.in_flight.set(self._in_flight)
 
-    def check_kind(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def check_kind(self, head: Head) -> None:
         """Raise Refusal 400 when the body does not call itself JSON."""
-        kind = next((value for name, value in headers if name == b"content-type"), b"")
-        if kind.partition(b";")[0].strip().lower() != b"application/json":
+        kind = head.first(b"content-type") or b""
+        if kind != JSON and kind.partition(b";")[0].strip().lower() != JSON:
             refuse_type()
 
     def read(self, call: Call, body: bytes) -> Asked:

@@ -9,12 +9,16 @@ from typing import cast
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from reference_stack.services.infrastructure.api_gateway.body import read_body
 from reference_stack.services.infrastructure.api_gateway.call import Call
-from reference_stack.services.infrastructure.api_gateway.edge import CLIENT_GONE, check_head
-from reference_stack.services.infrastructure.api_gateway.hot.door import Door, lines
+from reference_stack.services.infrastructure.api_gateway.edge import CLIENT_GONE
+from reference_stack.services.infrastructure.api_gateway.head import Head
+from reference_stack.services.infrastructure.api_gateway.hot.door import Door, fixed_lines, lines
+from reference_stack.services.infrastructure.api_gateway.keys.ring import Shown
 from reference_stack.services.infrastructure.api_gateway.mistake import log_mistake, our_mistake
 from reference_stack.services.infrastructure.api_gateway.ports import in_task
 from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal
@@ -25,38 +29,41 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Way:
-    """What a cycle has of its connection: where it writes, and who hears of its end."""
+    """What a cycle has of its connection: where it writes, and who hears of its end.
 
-    def __init__(self, door: Door, transport: asyncio.Transport, flow: object, defaults: Callable[[], Headers]) -> None:
+    `ended` is called once for each cycle, when its answer is written, and closes the connection where it is not kept;
+    `broken` when the last of a failed stream is.
+    """
+
+    __slots__ = ("broken", "door", "ended", "flow", "server_state", "shown", "transport")
+
+    def __init__(
+        self,
+        door: Door,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        server_state: ServerState,
+        ended: Callable[[], None],
+        broken: Callable[[], None],
+    ) -> None:
         self.door = door
         self.transport = transport
         self.flow = flow
-        self.defaults = defaults
+        self.server_state = server_state
+        self.ended = ended
+        self.broken = broken
+        self.shown = Shown()
 
 
 class HotCycle(RequestResponseCycle):
     """Stands where uvicorn expects one of its own cycles, so that order and pipelining are uvicorn's.
 
-    Implements the relay's Client. `on_response` is called once, when the answer is written, and closes the connection
-    where it is not kept; `on_broken` when the last
-    of a failed stream is.
+    Implements the relay's Client.
     """
 
-    def __init__(
-        self,
-        way: Way,
-        call: Call,
-        headers: Headers,
-        *,
-        keep_alive: bool,
-        expect_100_continue: bool,
-        on_response: Callable[[], None],
-        on_broken: Callable[[], None],
-    ) -> None:
+    def __init__(self, way: Way, call: Call, head: Head, *, keep_alive: bool, expect_100_continue: bool) -> None:
         self.transport = way.transport
-        self.flow = way.flow  # type: ignore[assignment] # uvicorn's own, which it gave us
-        self.message_event = asyncio.Event()
-        self.on_response = on_response
+        self.flow = way.flow
         self.disconnected = False
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = expect_100_continue
@@ -66,11 +73,25 @@ class HotCycle(RequestResponseCycle):
         self.relay: Relay | None = None
         self._way = way
         self._call = call
-        self._headers = headers
-        self._on_broken = on_broken
+        self._head = head
         self._entered = False
-        self._head = b""
+        self._event: asyncio.Event | None = None
+        self._begun = b""
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override] # few requests ever need theirs
+        """What uvicorn's `receive` waits for; made when somebody is to wait."""
+        if self._event is None:
+            self._event = asyncio.Event()
+            if self.body or self.disconnected or not self.more_body:
+                self._event.set()
+        return self._event
+
+    def news(self) -> None:
+        """Something came of the body, or its end, or that of the connection."""
+        if self._event is not None:
+            self._event.set()
 
     def start(self) -> None:
         if not self.disconnected:
@@ -79,20 +100,21 @@ class HotCycle(RequestResponseCycle):
     def gone(self) -> None:
         """The client has closed its connection."""
         self.disconnected = True
-        self.message_event.set()
+        self.news()
         if self.relay is not None and not self.response_complete:
             self.relay.gone()
             self._left()
 
     async def _serve(self) -> None:
-        door, call, headers = self._way.door, self._call, self._headers
+        way, call, head = self._way, self._call, self._head
+        door = way.door
         story = door.story
         try:
-            check_head(headers, story.limits.header_bytes)
-            await story.admit(call, headers)
+            head.check(door.limits.header_bytes)
+            await story.admit(call, head, way.shown)
             story.enter()
             self._entered = True
-            story.check_kind(headers)
+            story.check_kind(head)
             asked = story.read(call, await self._whole_body())
         except ClientDisconnect:
             self._left()
@@ -109,7 +131,7 @@ class HotCycle(RequestResponseCycle):
         limits = self._way.door.limits
         if self.more_body or self.waiting_for_100_continue or len(self.body) > limits.body_bytes:
             await in_task()
-            return await read_body(self._headers, cast("Receive", self.receive), limits)
+            return await read_body(self._head.headers, cast("Receive", self.receive), limits)
         if self.disconnected:
             raise ClientDisconnect
         return bytes(self.body)
@@ -124,14 +146,14 @@ class HotCycle(RequestResponseCycle):
 
     def whole(self, headers: Headers, body: bytes) -> None:
         length = b"content-length: %d\r\n" % len(body)
-        self._write(b"%b\r\n%b" % (self._lines(200, headers[:1], length, headers[1:]), body))
+        self._write(b"".join((self._lines(200, headers[:1], length, headers[1:]), b"\r\n", body)))
         self._end()
 
     def begin(self, headers: Headers) -> None:
-        self._head = self._lines(200, headers) + b"transfer-encoding: chunked\r\n\r\n"
+        self._begun = self._lines(200, headers) + b"transfer-encoding: chunked\r\n\r\n"
 
     def part(self, data: bytes) -> None:
-        head, self._head = self._head, b""
+        head, self._begun = self._begun, b""
         self._write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
 
     def chunk(self, wire: bytes, _at: int) -> None:
@@ -139,13 +161,13 @@ class HotCycle(RequestResponseCycle):
             self.transport.write(wire)  # our framing is the same
 
     def last(self, data: bytes) -> None:
-        head, self._head = self._head, b""
+        head, self._begun = self._begun, b""
         chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
         self._write(b"%b%b0\r\n\r\n" % (head, chunk))
         self._end()
 
     def broken(self, event: bytes) -> None:
-        self._on_broken()
+        self._way.broken()
         self.last(event)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -167,16 +189,19 @@ class HotCycle(RequestResponseCycle):
         call.status = status
         call.first_byte_s = time.perf_counter() - call.began_s
         self.waiting_for_100_continue = False
-        return b"%b%b%b%b%b%bx-request-id: %b\r\n%b" % (
+        way = self._way
+        parts = (
             STATUS_LINE[status],
-            self._way.door.default_lines(self._way.defaults()),
-            lines(headers),
+            way.door.default_lines(way.server_state.default_headers),
+            fixed_lines(headers),
             length,
-            lines(more),
-            lines(call.headers),
+            lines(more) if more else b"",
+            lines(call.headers) if call.headers else b"",
+            b"x-request-id: ",
             call.shown_id.encode(),
-            b"" if self.keep_alive or closes else b"connection: close\r\n",
+            b"\r\n" if self.keep_alive or closes else b"\r\nconnection: close\r\n",
         )
+        return b"".join(parts)
 
     def _write(self, data: bytes) -> None:
         if not self.disconnected:
@@ -184,9 +209,9 @@ class HotCycle(RequestResponseCycle):
 
     def _end(self) -> None:
         self.response_complete = True
-        self.message_event.set()
+        self.news()
         self._settle()
-        self.on_response()
+        self._way.ended()
 
     def _settle(self) -> None:
         self.relay = None  # it knows this cycle as its client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -21,13 +22,10 @@ class Door:
         self.pool = pool
         self.settlement = settlement
         self.routes: Mapping[bytes, str] = {route.encode(): route for route in routes}
+        self.limits: LimitSettings = story.limits
         self.connections = 0
         self._defaults: Sequence[tuple[bytes, bytes]] = ()
         self._default_lines = b""
-
-    @property
-    def limits(self) -> LimitSettings:
-        return self.story.limits
 
     def default_lines(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Return uvicorn's own headers as lines; it replaces the list once a second, for the date."""
@@ -39,6 +37,12 @@ class Door:
 
 def lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+@lru_cache(maxsize=16)
+def fixed_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the lines of headers of which there are only a few."""
+    return lines(headers)
 
 
 def refusal_bytes(refusal: Refusal, shown_id: str, defaults: Sequence[tuple[bytes, bytes]]) -> bytes:

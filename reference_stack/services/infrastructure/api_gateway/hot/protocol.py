@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from reference_stack.services.infrastructure.api_gateway.call import new_call
 from reference_stack.services.infrastructure.api_gateway.client import LAST_WORD_S
+from reference_stack.services.infrastructure.api_gateway.head import Head
 from reference_stack.services.infrastructure.api_gateway.hot.cycle import HotCycle, Way
 from reference_stack.services.infrastructure.api_gateway.hot.door import Door, refusal_bytes
 from reference_stack.services.infrastructure.api_gateway.hot.upgrade import head_without_upgrade
@@ -62,7 +63,7 @@ class GatewayProtocol(HttpToolsProtocol):
         door = self._door
         door.connections += 1
         self._over = door.connections > self._limits.connections
-        self._way = Way(door, transport, self.flow, lambda: self.server_state.default_headers)
+        self._way = Way(door, transport, self.flow, self.server_state, self.on_response_complete, self._on_broken)
         self._read_within(self._limits.headers_s)
         door.story.watch.add(self)
 
@@ -138,16 +139,10 @@ class GatewayProtocol(HttpToolsProtocol):
             self._ordinary()
             return
         existing = self.cycle
-        given = next((value for name, value in self.headers if name == b"x-request-id"), None)
-        self.cycle = cycle = HotCycle(
-            self._way,
-            new_call(route, given),
-            self.headers,
-            keep_alive=parser.should_keep_alive(),
-            expect_100_continue=self.expect_100_continue,
-            on_response=self.on_response_complete,
-            on_broken=self._on_broken,
-        )
+        head = Head(self.headers)
+        call = new_call(route, head.first(b"x-request-id"))
+        keep_alive, expects = parser.should_keep_alive(), self.expect_100_continue
+        self.cycle = cycle = HotCycle(self._way, call, head, keep_alive=keep_alive, expect_100_continue=expects)
         if existing is None or existing.response_complete:
             self._running = self._ready = cycle
         else:
@@ -175,12 +170,18 @@ class GatewayProtocol(HttpToolsProtocol):
                 cycle.body += body
                 if len(cycle.body) > HIGH_WATER_LIMIT:
                     self.flow.pause_reading()
-            cycle.message_event.set()
+            cycle.news()
 
     def on_message_complete(self) -> None:
         self._stage = _Stage.WHOLE
-        if not self._deaf and not self._upgrades:
+        if self._deaf or self._upgrades:
+            return
+        cycle = self.cycle
+        if not isinstance(cycle, HotCycle):
             super().on_message_complete()
+        elif not cycle.response_complete:
+            cycle.more_body = False
+            cycle.news()
 
     # What uvicorn calls of itself.
 

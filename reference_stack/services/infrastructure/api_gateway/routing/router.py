@@ -37,6 +37,10 @@ _SIGNS = {
 }
 
 
+def _nothing() -> None:
+    """Nobody holds the place any more."""
+
+
 def sign_of(how: Ended, status: int) -> Sign:
     """Return what the end of an attempt says of the server."""
     if how is not Ended.REFUSED:
@@ -80,6 +84,7 @@ class Held:
     def end(self, how: Ended, status: int = 0, rest_s: float = 0.0) -> None:
         if self._holding:
             self.released()
+        self._place.on_stalled = _nothing  # or the place and this would keep each other until the collector comes
         sign = Sign.STALLED if self._silent else Sign.OK if how is Ended.OK else sign_of(how, status)
         self._pool.end(self._place, sign, self._clock(), rest_s=rest_s)
 
