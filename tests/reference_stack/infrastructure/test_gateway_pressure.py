@@ -18,9 +18,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.hot.cycle import HotCycle
 from reference_stack.services.infrastructure.api_gateway.hot.protocol import GatewayProtocol
 from reference_stack.services.infrastructure.api_gateway.relay import Relay
+from reference_stack.services.infrastructure.api_gateway.routing.pool import Place
+from reference_stack.services.infrastructure.api_gateway.routing.router import Held
 from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange
 from tests.reference_stack.infrastructure.conftest import (
     DEADLINE_S,
@@ -93,7 +96,8 @@ def test_aborts_leave_nothing(make_gateway: MakeGateway, hot_path: bool) -> None
     eventually(lambda: set(asked) <= {row.request_id for row in gateway.usage.rows})
     assert len({row.request_id for row in gateway.usage.rows}) == len(gateway.usage.rows)
     assert {row.outcome for row in gateway.usage.rows} >= {"cancelled", "complete"}
-    assert _alive() <= Counter({"GatewayProtocol": 2, "HotCycle": 2, "Relay": 1, "Exchange": 1})
+    most = {"GatewayProtocol": 2, "HotCycle": 2, "Relay": 1, "Exchange": 1, "Call": 2, "Held": 1, "Place": 1}
+    assert _alive() <= Counter(most)
     assert gateway.post(chat()).content == WHOLE
 
 
@@ -111,12 +115,13 @@ def test_a_request_is_forgotten_with_its_end(make_gateway: MakeGateway, stream: 
         gc.enable()
     assert 1 <= alive["HotCycle"] - before["HotCycle"] <= 2
     assert alive["Relay"] - before["Relay"] <= 1
+    assert all(alive[name] - before[name] <= 2 for name in ("Call", "Held", "Place"))
 
 
 def _alive(*, collected: bool = True) -> Counter[str]:
     if collected:
         gc.collect()
-    kinds = (GatewayProtocol, HotCycle, Relay, Exchange)
+    kinds = (GatewayProtocol, HotCycle, Relay, Exchange, Call, Held, Place)
     return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
 
 

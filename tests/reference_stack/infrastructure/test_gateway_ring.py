@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reference_stack.schemas.api.keys import ApiKey
-from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing
+from reference_stack.services.infrastructure.api_gateway.keys.ring import KeyRing, Shown
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from tests.reference_stack.infrastructure.conftest import PEPPER, key_of
 
@@ -104,6 +104,27 @@ async def test_while_changes_are_not_told_keys_are_asked_for_twice_a_second() ->
     assert (await seen.comes(), seen.store.asked) == (200, 3)
     seen.ring.watched(False)
     assert (await seen.comes(), seen.store.asked) == (200, 4)
+
+
+async def test_what_a_connection_showed_before_decides_nothing() -> None:
+    """On one connection each request has its own key: another is another, none is none, and a revoked one is out."""
+    store = Store(CAROL)
+    store.gate.set()
+    ring = KeyRing((key_of("alice"),), PEPPER.encode(), store, fresh_s=0.0)
+    shown = Shown()
+
+    async def comes(*keys: bytes) -> str:
+        try:
+            return (await ring.admit([b"Bearer " + key for key in keys], shown)).id
+        except Refusal as refusal:
+            return str(refusal.status)
+
+    alice, carol = b"alice", b"carol"
+    shows = [(alice,), (alice,), (carol,), (alice,), (carol, carol), (b"mallory",), (b"mallory",), (), (carol,)]
+    seen = [await asyncio.create_task(comes(*keys)) for keys in shows]
+    assert seen == ["alice", "alice", "carol", "alice", "401", "401", "401", "401", "carol"]
+    store.key = None
+    assert await asyncio.create_task(comes(carol)) == "401"
 
 
 async def test_many_who_come_at_once_ask_once() -> None:
