@@ -155,7 +155,8 @@ def gateway_process(session: nox.Session) -> None:
     """Restart, kill and drain the gateway's workers under load, longer than the tests do."""
     install(session, "dev")
     session.env["GATEWAY_PROCESS_SIZE"] = "nightly"
-    session.run("pytest", "tests/reference_stack/infrastructure/test_gateway_process.py", *session.posargs)
+    files = [f"tests/reference_stack/infrastructure/test_gateway_{part}.py" for part in ("workers", "reload")]
+    session.run("pytest", *files, *session.posargs)
 
 
 @nox.session

@@ -25,6 +25,7 @@ from reference_stack.schemas.api.usage import UsageRepository, UsageRow
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.app import create_app
 from reference_stack.services.integration.database.port import RowsRefused
+from tests.reference_stack.infrastructure.gateway_processes import Served, served
 
 DEADLINE_S = 10.0
 PEPPER = "a pepper for tests alone"
@@ -384,3 +385,10 @@ def gateway(shared_gateway: Gateway) -> Gateway:
 def key_of(name: str, *models: str) -> ApiKey:
     """The key `name` as a repository would hold it."""
     return ApiKey(name, digest_of(name.encode(), PEPPER.encode()), frozenset(models or ("*",)))
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gateway that outlives a test: whoever uses it leaves two workers that serve."""
+    with Backend() as backend, served(tmp_path_factory.mktemp("standing"), backend.url) as gateway:
+        yield gateway

@@ -18,7 +18,7 @@ from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.postgres import PostgresDatabase
 from tests.reference_stack.infrastructure.conftest import Backend, chat
-from tests.reference_stack.infrastructure.test_gateway_process import Served, served
+from tests.reference_stack.infrastructure.gateway_processes import Served, served
 
 WORKERS = 4
 LIMIT = 400
