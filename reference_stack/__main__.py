@@ -41,6 +41,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         "config": _config,
         "storage": _storage,
         "metrics": _metrics,
+        "documents": _documents,
         "history": _history,
         "gateway": _gateway,
         "usage": _usage,
@@ -61,6 +62,13 @@ def _history(options: argparse.Namespace) -> int:
         raise SettingsError("a search needs a text, and a list takes none", hint=hint)
     told = (options.runs, options.folder, options.question, options.service, options.verdict)
     return history(Asked(*told, options.limit, options.json))
+
+
+def _documents(options: argparse.Namespace) -> int:
+    from reference_stack.orchestration.documenting import Asked, run
+
+    told = (options.action, options.store, tuple(options.names), options.tenant, tuple(options.attributes))
+    return run(Asked(*told, options.settings, options.folder, options.json))
 
 
 def _gateway(options: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     _add_storage(commands.add_parser("storage", help="bring in, verify, keep, export and clear artefacts"))
     _add_config(commands.add_parser("config", help="show, check and compare what the services are set to"))
     _add_keys(commands.add_parser("keys", help="make, show, limit, rotate and revoke the gateway's keys"))
+    _add_documents(commands.add_parser("documents", help="put in, list and remove what the gateway's clients search"))
     _add_history(commands.add_parser("history", help="list past runs, or search them in plain words"))
     gateway = commands.add_parser("gateway", help="renew, reload, drain or show the workers of a running gateway")
     gateway.add_argument("action", choices=("status", "restart", "reload", "drain"))
@@ -150,6 +151,26 @@ def _add_keys(keys: argparse.ArgumentParser) -> None:
     keys.add_argument("--settings", type=Path, metavar="FILE", help="the gateway's settings; else those of --folder")
     keys.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
     keys.add_argument("--json", action="store_true", help="JSON: one line a key")
+
+
+def _add_documents(documents: argparse.ArgumentParser) -> None:
+    documents.add_argument("action", choices=("add", "list", "remove"))
+    documents.add_argument("store", metavar="STORE", help="one of the gateway's retrieval.stores")
+    documents.add_argument("names", nargs="*", metavar="NAME", help="text files (add), or ids of documents (remove)")
+    documents.add_argument("--tenant", required=True, metavar="NAME", help="whose documents they are")
+    documents.add_argument(
+        "--attribute",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="attributes",
+        help="searches may filter by it",
+    )
+    documents.add_argument(
+        "--settings", type=Path, metavar="FILE", help="the gateway's settings; else those of --folder"
+    )
+    documents.add_argument("--folder", type=Path, default=FOLDER, help="where the stack keeps its files")
+    documents.add_argument("--json", action="store_true", help="one line of JSON a document")
 
 
 def _add_history(history: argparse.ArgumentParser) -> None:

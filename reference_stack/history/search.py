@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reference_stack.history import embedding
 from reference_stack.history.documents import documents_of, medians_of
 from reference_stack.history.record import Record
+from reference_stack.services.integration.vector_database import embedding
 from reference_stack.services.integration.vector_database.port import Collection, Point, VectorDatabase, Where
 
 RUNS = Collection(

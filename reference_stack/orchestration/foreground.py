@@ -91,8 +91,10 @@ async def _serve(room: Room, plan: Plan, mine: states.StackState, stop: asyncio.
                 await starting
             return
         starting.result()
+        settings = {unit.name: unit.settings for unit in plan.units}
         mine.services = {
-            name: offer.row(supervisor.process(name).pid, supervisor.held(name)) for name, offer in plan.offers.items()
+            name: offer.row(supervisor.process(name).pid, supervisor.held(name), settings.get(name))
+            for name, offer in plan.offers.items()
         }
         mine.phase = "ready"
         states.write(folder, mine)

@@ -13,10 +13,18 @@ from hxp_harness.certify.behaviour import Behaviour
 from hxp_harness.certify.golden_process import golden
 from hxp_harness.stack import RunningStack, Want, running
 from reference_stack.catalogue import ServiceSpec, load_catalogue
+from suites.retrieval import searched
 
 ROWS = [
     pytest.param(spec, id=spec.name, marks=pytest.mark.xdist_group(spec.name)) for spec in load_catalogue().values()
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _searched() -> Iterator[None]:
+    """Gateways that are started here search documents."""
+    with searched():
+        yield
 
 
 @pytest.fixture(params=ROWS)

@@ -8,6 +8,14 @@ import httpx
 import pytest
 
 from hxp_harness.stack import RunningStack
+from suites.retrieval import searched
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _searched() -> Iterator[None]:
+    """Gateways that are started here search documents."""
+    with searched():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from reference_stack.catalogue import load_catalogue
 from reference_stack.orchestration import state as states
@@ -19,6 +20,7 @@ from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 
 GATEWAY = "api_gateway"
 JOURNAL = "journal"  # in the stack's folder
+_TENANT = "local"  # whose documents the stack's own key may search
 _MARGIN_S = 5.0  # what the gateway may take to end, beyond its time to drain
 
 
@@ -28,9 +30,10 @@ def api_gateway(room: Room) -> list[Unit]:
     digest = digest_of(_key(room).encode(), pepper.read_bytes().strip())
     upstream = room.want.upstream
     models = [spec.name for spec in load_catalogue().values() if spec.group == MODELS] if upstream else room.models
+    key: dict[str, object] = {"id": "local", "hash": digest.hex()}
     settings: dict[str, object] = {
         "upstreams": {name: {"base_url": upstream or f"{room.face_url(name)}/v1"} for name in models},
-        "keys": [{"id": "local", "hash": digest.hex()}],
+        "keys": [key],
         "pepper_file": str(pepper),
     }
     if "database" in room.want.names and not room.want.mock:
@@ -38,11 +41,24 @@ def api_gateway(room: Room) -> list[Unit]:
         settings["cache_url"] = backing.cache_settings(room).url
         settings["journal"] = {"directory": str(room.want.folder / JOURNAL)}
     said = room.configured.said[GATEWAY]
+    if said.get("retrieval"):
+        settings["retrieval"] = {**_vectors(room), **_part(said, "retrieval")}
+        key["tenant"] = _TENANT
     settings["process"] = {**_part(said, "process"), "control": str(control_path(room.want.folder))}
     if backing.has_metrics_door(room):
         settings["metrics"] = {**_part(said, "metrics"), "port": backing.gateway_metrics_port(room)}
     grace_s = room.settings(GATEWAY, ApiGatewaySettings).process.drain_s + _MARGIN_S
     return [replace(room.service(GATEWAY, settings), grace_s=grace_s, door=True)]
+
+
+def _vectors(room: Room) -> dict[str, object]:
+    """Where the documents of this stack are, unless the configuration says it."""
+    if room.want.mock:
+        return {"backend": "mock"}
+    if "vector_database" not in room.want.names:
+        return {}
+    at = urlsplit(backing.vectors_url(room))
+    return {"host": at.hostname, "port": at.port, "grpc_port": backing.vectors_grpc_port(room)}
 
 
 def _part(said: Mapping[str, object], name: str) -> dict[str, object]:

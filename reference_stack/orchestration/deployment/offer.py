@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,11 @@ class Offer:
         default_factory=dict
     )  # verdict, sentence, rate_rps: the stack's own prediction
 
-    def row(self, pid: int, limits: str = "") -> dict[str, object]:
-        """Return the offer as JSON has it, `pid` and in words its `limits` added, what does not apply left out."""
+    def row(self, pid: int, limits: str = "", settings: Path | None = None) -> dict[str, object]:
+        """Return the offer as JSON has it, what does not apply left out.
+
+        Added are `pid`, in words its `limits`, and the file with the `settings` that it was started with.
+        """
         row: dict[str, object] = {"health_url": self.health_url, "metrics_url": self.metrics_url, "pid": pid}
         if self.url:
             row["url"] = self.url
@@ -33,6 +37,8 @@ class Offer:
             row["grpc_port"] = self.grpc_port
         if limits:
             row["limits"] = limits
+        if settings is not None:
+            row["settings_file"] = str(settings)
         if self.base_url:
             row |= {
                 "base_url": self.base_url,

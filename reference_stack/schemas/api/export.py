@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter
 
-from reference_stack.schemas.api import openai, openai_replies, runs
+from reference_stack.schemas.api import openai, openai_replies, retrieval, runs
 from reference_stack.schemas.api.usage import UsageRow
 
 VERSION = 1
@@ -22,6 +22,7 @@ _SHAPES: Mapping[Direction, Mapping[str, type[Any]]] = {
         "tokenize_chat": openai.TokenizeChatRequest,
         "tokenize_prompt": openai.TokenizePromptRequest,
         "run": runs.JudgedRun,
+        "search": retrieval.SearchRequest,
     },
     "replies": {
         "chat": openai_replies.ChatCompletion,
@@ -30,6 +31,7 @@ _SHAPES: Mapping[Direction, Mapping[str, type[Any]]] = {
         "error": openai_replies.ErrorReply,
         "models": openai_replies.ModelList,
         "run": runs.JudgedRun,
+        "search": retrieval.SearchPage,
         "usage_row": UsageRow,
     },
 }

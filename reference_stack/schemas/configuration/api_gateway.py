@@ -12,6 +12,7 @@ from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeptAnswers, Key
 from reference_stack.schemas.configuration.admin import AdminSettings
 from reference_stack.schemas.configuration.base import Secret, Settings
 from reference_stack.schemas.configuration.process import MetricsDoorSettings, ProcessSettings
+from reference_stack.schemas.configuration.retrieval import RetrievalSettings
 from reference_stack.schemas.configuration.traces import TraceSettings
 from reference_stack.schemas.configuration.upstream import RoutingSettings, UpstreamSettings
 
@@ -24,7 +25,7 @@ _Limit = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class KeySettings(Settings):
-    """One key that may come in: the hex form of its keyed hash, and the models that it may use ("*" is all).
+    """One key that may come in: the hex form of its keyed hash, and the models and stores that it may use ("*" is all).
 
     Its limits are as those of keys in the database, but for the budget, which needs one; none is no limit.
     """
@@ -107,7 +108,7 @@ class ApiGatewaySettings(Settings):
     what processes share, the limits of keys and kept answers; a call to it takes `cache_s` at most. `workers` is how
     many processes serve on the one listening socket; their parent is one more. While the cache is out, or where there
     is none, each worker of each of `sharers` gateways allows its part of each limit. With `hot_path` completions go
-    past FastAPI, to the same effect.
+    past FastAPI, to the same effect. Without `retrieval` there is no route that searches documents.
     """
 
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,64}$")], UpstreamSettings] = Field(
@@ -137,6 +138,7 @@ class ApiGatewaySettings(Settings):
     process: ProcessSettings = ProcessSettings()
     metrics: MetricsDoorSettings = MetricsDoorSettings()
     traces: TraceSettings = TraceSettings()
+    retrieval: RetrievalSettings | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -150,11 +152,19 @@ class ApiGatewaySettings(Settings):
             if len(set(names)) < len(names):
                 raise ValueError(f"two keys have the same {what}")
         for key in self.keys:
-            unknown = set(key.models) - {"*", *self.upstreams}
+            unknown = set(key.models) - {"*", *self.upstreams, *self.stores}
             if unknown:
                 raise ValueError(f"key {key.id!r} names a model that has no upstream: {min(unknown)!r}")
+        both = self.stores & self.upstreams.keys()
+        if both:
+            raise ValueError(f"a model and a store have the same name: {min(both)!r}")
         self.pepper()
         return self
+
+    @property
+    def stores(self) -> frozenset[str]:
+        """The stores of documents that clients may search."""
+        return frozenset() if self.retrieval is None else self.retrieval.stores
 
     def pepper(self) -> bytes:
         """Return the pepper; b"" where none is configured. Raises ValueError when it is missing or under 16 bytes."""

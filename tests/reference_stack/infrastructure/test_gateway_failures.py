@@ -328,7 +328,7 @@ def test_our_own_mistake_has_the_same_shape(caplog: pytest.LogCaptureFixture) ->
     """An exception that nobody expected is a 500 like any other error; its text is neither told nor logged."""
     measures = Measures(())
     edge = Edge(
-        mistaken, routes=(), header_bytes=1000, settlement=Settlement(measures, UsageLog(None, measures, most_held=1))
+        mistaken, routes={}, header_bytes=1000, settlement=Settlement(measures, UsageLog(None, measures, most_held=1))
     )
     with serving(edge) as url, httpx.Client(base_url=url) as http:
         reply = http.get("/health")

@@ -79,6 +79,14 @@ async def test_a_filter_narrows_search_and_count(vectors: VectorDatabase) -> Non
     assert await vectors.count("c", {"lang": "de", "n": 1}) == 0
 
 
+async def test_true_is_not_one(vectors: VectorDatabase) -> None:
+    """A boolean of a payload is found as a boolean, and not as a number."""
+    await vectors.upsert("c", [Point(3, [0, 0, 1], {"open": True}), Point(4, [0, 0, 1], {"open": 1})])
+    assert [row.id for row in await vectors.search("c", [0.0, 0.0, 1.0], 5, {"open": True})] == [3]
+    assert [row.id for row in await vectors.search("c", [0.0, 0.0, 1.0], 5, {"open": 1})] == [4]
+    assert await vectors.count("c", {"open": False}) == 0
+
+
 async def test_upsert_replaces_and_delete_removes(vectors: VectorDatabase) -> None:
     """The same id twice is one point, the later; a removed point is gone, an unknown one no error."""
     await vectors.upsert("c", [Point(1, [0, 0, 1], {"lang": "fr"})])

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -236,6 +237,29 @@ def test_mocks_are_mocks_in_every_environment(room: Path) -> None:
     for name in ("database", "cache", "vector_database", "metrics"):
         assert read_settings(name, room / "settings" / f"{name}.json").backend == "mock"
         assert plan.offers[name].url == ""
+
+
+def test_a_gateway_that_searches_is_told_where(room: Path, tmp_path: Path) -> None:
+    """With stores configured the gateway gets the stack's own vector store or a mock, and its key a tenant."""
+    host = tmp_path / "h.yaml"
+    host.write_text("api_gateway: {retrieval: {stores: [handbook], timeout_s: 2}}\n")
+    names = ("api_gateway", "vector_database")
+    own, mocked, alone = (
+        told(room, host_file=host, **more)
+        for more in ({"services": names}, {"services": names, "mock": True}, {"services": names[:1]})
+    )
+
+    assert own["retrieval"]["host"] == "127.0.0.1"
+    assert own["retrieval"]["port"] != own["retrieval"]["grpc_port"]
+    assert (own["retrieval"]["timeout_s"], own["keys"][0]["tenant"]) == (2, "local")
+    assert mocked["retrieval"] == {"backend": "mock", "stores": ["handbook"], "timeout_s": 2}
+    assert alone["retrieval"] == {"stores": ["handbook"], "timeout_s": 2}
+
+
+def told(room: Path, **wishes: object) -> Any:
+    """The gateway's settings as they are written for it."""
+    ((_, _plan),) = drawn(want(room, **wishes))
+    return json.loads((room / "settings" / "api_gateway.json").read_text())
 
 
 def test_a_wrong_environment_starts_nothing(room: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from starlette.types import Lifespan
 from reference_stack.errors import SettingsError
 from reference_stack.place import Place
 from reference_stack.schemas.api.keys import KeyFeed, KeyRepository
+from reference_stack.schemas.api.retrieval import SearchPage
 from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.admin.door import admin_router
@@ -40,6 +41,8 @@ from reference_stack.services.infrastructure.api_gateway.measures import Measure
 from reference_stack.services.infrastructure.api_gateway.plain import NoAnswers
 from reference_stack.services.infrastructure.api_gateway.ports import Answers, Ports
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
+from reference_stack.services.infrastructure.api_gateway.retrieval.search import SEARCH, Searches, described, path_of
+from reference_stack.services.infrastructure.api_gateway.retrieval.vectors import vectors_at
 from reference_stack.services.infrastructure.api_gateway.routing.measures import RoutingCollector
 from reference_stack.services.infrastructure.api_gateway.routing.router import Router
 from reference_stack.services.infrastructure.api_gateway.routing.watch import keep_watch
@@ -53,6 +56,7 @@ from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
 from reference_stack.services.integration.cache.port import Cache
 from reference_stack.services.integration.cache.responses import ResponseCache
 from reference_stack.services.integration.database.port import Database
+from reference_stack.services.integration.vector_database.port import VectorDatabase
 
 _MODELS = "/v1/models"
 _USAGE = "/v1/usage"
@@ -76,15 +80,17 @@ def create_app(
     usage_repository: UsageRepository | None = None,
     ports: Ports | None = None,
     place: Place | None = None,
+    vectors: VectorDatabase | None = None,
 ) -> FastAPI:
     """Return the gateway. The repositories are those of the database at `database_dsn` unless given.
 
-    `ports` are made from the settings unless given; `place` is where it runs, alone unless given.
+    `ports` are made from the settings unless given, and so is `vectors`, which is closed with the gateway; `place` is
+    where it runs, alone unless given.
 
     Raises SettingsError when that is no URL of a database.
     """
     place = place or Place()
-    measures = Measures(settings.upstreams)
+    measures = Measures((*settings.upstreams, *settings.stores))
     upstreams = Upstreams(settings)
     database = None if settings.database_dsn is None else database_at(settings.database_dsn.get_secret_value())
     if database is not None:
@@ -110,6 +116,9 @@ def create_app(
     place.on_cut.append(story.cut)
     settlement = Settlement(measures, ports.journal, place.line)
     pool = Pool(story.watch, settings.connect_s)
+    if settings.retrieval is not None and vectors is None:
+        vectors = vectors_at(settings.retrieval)
+    searches = None if settings.retrieval is None or vectors is None else Searches(settings.retrieval, story, vectors)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -128,19 +137,12 @@ def create_app(
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             story.watch.stop()
-            await pool.close()
-            await usage.close()
-            await limits.close()
-            if cache is not None:
-                await cache.close()
-            await upstreams.close()
-            if traces is not None:
-                await traces.close()
-            if database is not None:
-                await database.close()
+            for each in (pool, usage, limits, cache, upstreams, traces, database, vectors):
+                if each is not None:
+                    await each.close()
 
-    app = _application(settings, place, database, story, pool, settlement, lifespan)
-    show(app, settings, place, measures, Around(upstreams, usage, database))
+    app = _application(settings, place, database, story, pool, settlement, searches, lifespan)
+    show(app, settings, place, measures, Around(upstreams, usage, database, vectors))
     return app
 
 
@@ -151,6 +153,7 @@ def _application(
     story: Story,
     pool: Pool,
     settlement: Settlement,
+    searches: Searches | None,
     lifespan: Lifespan[FastAPI],
 ) -> FastAPI:
     """Return the routes for clients, and beside them the short way to the same story."""
@@ -162,7 +165,7 @@ def _application(
         openapi_url="/openapi.json" if settings.open_docs else None,
         redirect_slashes=False,
     )
-    app.include_router(_api(settings, database, story, Relayed(story, pool)))
+    app.include_router(_api(settings, database, story, Relayed(story, pool), searches))
     if settings.admin is not None and database is not None:
         admin = admin_router(settings.admin)
         add_keys(admin, Keeper(database.keys, database.spend, settings.pepper()), database.usage, settings.limits)
@@ -170,7 +173,8 @@ def _application(
             add_workers(admin, place.command)
         app.include_router(admin)
     app.add_exception_handler(HTTPException, _refuse_route)
-    app.add_middleware(Edge, routes=_ROUTES, header_bytes=settings.limits.header_bytes, settlement=settlement)
+    routes = {route: route for route in _ROUTES} | {path_of(store): SEARCH for store in settings.stores}
+    app.add_middleware(Edge, routes=routes, header_bytes=settings.limits.header_bytes, settlement=settlement)
     door = Door(story, pool, settlement, tuple(RELAYED) if settings.hot_path else ())
     app.state.http_protocol = partial(GatewayProtocol, door)
     return app
@@ -222,7 +226,9 @@ def _guarded(story: Story) -> type[APIRoute]:
     return Guarded
 
 
-def _api(settings: ApiGatewaySettings, database: Database | None, story: Story, relayed: Relayed) -> APIRouter:
+def _api(
+    settings: ApiGatewaySettings, database: Database | None, story: Story, relayed: Relayed, searches: Searches | None
+) -> APIRouter:
     api = APIRouter(route_class=_guarded(story))
 
     @api.post(CHAT, tags=["completions"])
@@ -249,6 +255,12 @@ def _api(settings: ApiGatewaySettings, database: Database | None, story: Story, 
         key = call_of(request.scope).key
         assert key is not None  # noqa: S101 - the route is behind authentication
         return JSONResponse(await usage_of(key, database, request.query_params))
+
+    if searches is not None:
+
+        @api.post(SEARCH, tags=["retrieval"], responses={200: {"model": SearchPage}}, openapi_extra=described())
+        async def search(request: Request, store: str) -> Response:
+            return await searches.answer(request, store)
 
     return api
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,9 +21,10 @@ CLIENT_GONE = 499
 class Edge:
     """Pure ASGI, so that a disconnect reaches what it wraps."""
 
-    def __init__(self, app: ASGIApp, *, routes: Iterable[str], header_bytes: int, settlement: Settlement) -> None:
+    def __init__(self, app: ASGIApp, *, routes: Mapping[str, str], header_bytes: int, settlement: Settlement) -> None:
+        """`routes` has the paths that are served, and what each is called where requests are counted."""
         self._app = app
-        self._routes = frozenset(routes)
+        self._routes = routes
         self._header_bytes = header_bytes
         self._settlement = settlement
 
@@ -32,8 +33,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         head = Head(scope["headers"])
-        path = scope["path"]
-        call = begin(scope, path if path in self._routes else "other", head.first(b"x-request-id"))
+        call = begin(scope, self._routes.get(scope["path"], "other"), head.first(b"x-request-id"))
         request_id = (b"x-request-id", call.shown_id.encode())
 
         async def send_marked(message: Message) -> None:

@@ -17,6 +17,7 @@ from reference_stack.services.infrastructure.api_gateway.measures import Measure
 from reference_stack.services.infrastructure.api_gateway.upstream import Upstreams
 from reference_stack.services.infrastructure.api_gateway.usage import UsageLog
 from reference_stack.services.integration.database.postgres import PostgresDatabase
+from reference_stack.services.integration.vector_database.port import VectorDatabase
 
 _SELF = "api_gateway"
 
@@ -28,27 +29,29 @@ class Around:
     upstreams: Upstreams
     usage: UsageLog | DiskJournal
     database: PostgresDatabase | None
+    vectors: VectorDatabase | None = None
 
 
 def show(app: FastAPI, settings: ApiGatewaySettings, place: Place, measures: Measures, around: Around) -> None:
     """Add the routes of health and metrics to `app`."""
-    upstreams, usage, database = around.upstreams, around.usage, around.database
+    upstreams, usage = around.upstreams, around.usage
 
     async def check() -> Mapping[str, str]:
-        found, out = await asyncio.gather(upstreams.health(), _ping(database))
+        found, out, lost = await asyncio.gather(upstreams.health(), _ping(around.database), _ping(around.vectors))
         measures.healthy(found)
-        around = {"journal": usage.problem} if isinstance(usage, DiskJournal) else {}
-        around |= {} if database is None else {"database": out}
-        around |= {_SELF: "it is being stopped"} if place.stopping() else {}
-        return {**(found or {"upstreams": "none is configured"}), **around}
+        beside = {"journal": usage.problem} if isinstance(usage, DiskJournal) else {}
+        beside |= {} if around.database is None else {"database": out}
+        beside |= {} if around.vectors is None else {"vector_database": lost}
+        beside |= {_SELF: "it is being stopped"} if place.stopping() else {}
+        return {**(found or {"upstreams": "none is configured"}), **beside}
 
     def one_model(found: Mapping[str, str]) -> bool:
-        # One model out of four, or the database, is no reason to take the others away; a full disk is.
+        # One model out of four, or a database, is no reason to take the others away; a full disk is.
         return any(found[name] == "" for name in settings.upstreams) and not usage.problem and _SELF not in found
 
     guard = metrics_guard(settings.metrics)
     add_face(app, _SELF, check, measures.registry, enough=one_model, page=place.page, admit=guard)
 
 
-async def _ping(database: PostgresDatabase | None) -> str:
+async def _ping(database: PostgresDatabase | VectorDatabase | None) -> str:
     return "" if database is None else await database.ping()

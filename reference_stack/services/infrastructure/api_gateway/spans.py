@@ -69,7 +69,7 @@ def _end(span: Span, call: Call, operation: str) -> None:
                 "hxp.outcome": call.outcome or "",
             }
         )
-        if call.model:
+        if call.route in _OPERATIONS and call.model:
             _tell_of_model(span, call, operation)
         if call.first_byte_s is not None:
             first_byte_s = call.accepted_at_s + call.first_byte_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
@@ -52,6 +53,9 @@ def _one(condition: object) -> edge.ConditionType:
 def _match(match: object) -> edge.MatchType:
     match match:
         case models.MatchValue():
+            if isinstance(match.value, bool):
+                # Of Python's own booleans the engine makes 0 and 1, which match none in a payload.
+                return edge.MatchValue(np.bool_(match.value))  # type: ignore[arg-type]  # its types do not say so
             return edge.MatchValue(match.value)
         case models.MatchAny():
             return edge.MatchAny(match.any)

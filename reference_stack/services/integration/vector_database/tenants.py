@@ -59,6 +59,14 @@ class TenantVectors:
     async def count(self, where: Where | None = None) -> int:
         return 0 if self._elsewhere(where) else await self._store.count(self._name, self._where(where))
 
+    async def scroll(
+        self, limit: int, after: PointId | None = None, where: Where | None = None
+    ) -> tuple[list[Point], PointId | None]:
+        """Return points in the order of ids that are not the tenant's own; `after` is what a call before gave."""
+        if self._elsewhere(where):
+            return [], None
+        return await self._store.scroll(self._name, limit, after, self._where(where))
+
     async def delete(self, ids: Sequence[PointId]) -> None:
         await self._store.delete(self._name, [self._id(point_id) for point_id in ids], self._where(None))
 

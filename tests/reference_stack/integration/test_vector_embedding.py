@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference_stack.history.embedding import SIZE, dense, sparse
+from reference_stack.services.integration.vector_database.embedding import SIZE, dense, sparse
 
 
 def nearness(one: str, other: str) -> float:

@@ -1,0 +1,1 @@
+"""Documents that clients of the gateway may search, each tenant its own."""
