@@ -157,6 +157,7 @@ def _config(options: argparse.Namespace) -> int:
             tuple(options.assignments),
             options.origin,
             options.json,
+            options.folder,
         )
     )
 

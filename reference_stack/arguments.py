@@ -86,13 +86,14 @@ def _add_storage(storage: argparse.ArgumentParser) -> None:
 
 
 def _add_config(config: argparse.ArgumentParser) -> None:
-    config.add_argument("action", choices=("show", "validate", "diff", "schema", "watch"))
+    config.add_argument("action", choices=("show", "validate", "diff", "schema", "watch", "reload"))
     config.add_argument(
         "names", nargs="*", metavar="NAME", help="services (show, schema) or environments (validate, diff)"
     )
     config.add_argument("--env", metavar="NAME", help="an environment by name, or its file: local, ci, gpu-server, ...")
     config.add_argument("--host-file", type=Path, metavar="FILE", help="settings of this host; they win over --env")
     config.add_argument("--set", action="append", default=[], metavar="SERVICE.KEY=VALUE", dest="assignments")
+    config.add_argument("--folder", type=Path, default=FOLDER, help="with reload: where the stack keeps its files")
     config.add_argument("--origin", action="store_true", help="who set each value: file and line, variable or option")
     config.add_argument("--json", action="store_true", help="JSON instead of lines")
 

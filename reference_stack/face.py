@@ -40,8 +40,8 @@ def add_face(
     /health/live is 200 while the process answers; a dependency that is out never makes it fail. /health/startup is 503
     until the service was ready for the first time, and 200 from then on. /health/ready and
     /health are 200 when what `check` found is `enough` ("degraded" when some dependency is out none the less), else
-    503; all three say `{"service", "status", "dependencies"}`. /metrics is the Prometheus text of `registry`, as `page`
-    makes it, for whom `admit`, a dependency of the route, lets in.
+    503; a refused reload degrades and never fails. All three say `{"service", "status", "dependencies"}`. /metrics is
+    the Prometheus text of `registry`, as `page` makes it, for whom `admit`, a dependency of the route, lets in.
     """
 
     @app.get("/health/live", tags=["health"])
@@ -49,11 +49,16 @@ def add_face(
         return {"service": name, "status": "live"}
 
     was_ready = False
+    # Whoever reloads the settings (reloading.py) measures it here, and says what is wrong with those that are written.
+    app.state.registry = registry
+    app.state.settings_problem = ""
 
     async def ready() -> JSONResponse:
         nonlocal was_ready
         found = dict(await check())
         serves = enough(found)
+        if app.state.settings_problem:
+            found["settings"] = f"the last reload was refused: {app.state.settings_problem}"
         was_ready = was_ready or serves
         status = "unready" if not serves else "ready" if every_one(found) else "degraded"
         body = {"service": name, "status": status, "dependencies": found}

@@ -7,10 +7,10 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
@@ -19,6 +19,9 @@ from reference_stack.catalogue import load_catalogue
 from reference_stack.errors import NotReady, SettingsError, nearest
 from reference_stack.schemas.configuration.marked import NotYaml, read_marked
 from reference_stack.schemas.configuration.problem import explain
+
+if TYPE_CHECKING:
+    from reference_stack import reloading
 
 _CONFIGURATION = "reference_stack.schemas.configuration"
 _SERVICES = "reference_stack.services"
@@ -114,15 +117,26 @@ def _read_mapping(file: Path) -> tuple[dict[str, Any], Mapping[str, int]]:
     return marked.tree, marked.lines
 
 
+def _place(file: Path | None, key: str) -> str:
+    """Return "FILE:LINE: " of a key; where it does not stand in the file, the file."""
+    if file is None:
+        return ""
+    lines = _read_mapping(file)[1]
+    return f"{file}:{lines[key]}: " if key in lines else f"{file}: "
+
+
 def serve(
-    name: str, settings: Any, *, host: str, port: int, fd: int | None = None, read: Callable[[], Any] | None = None
+    name: str, settings: Any, *, host: str, port: int, fd: int | None = None, source: reloading.Source | None = None
 ) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. With `fd`, on that listening socket; `port` 0 takes a free
-    one. `read` gives the settings as they are written down now, where they can be read again.
+    one. `source` is where the settings can be read again.
 
     Raises NotReady when the port is taken.
     """
-    from reference_stack.draining import DrainingServer, uvicorn_config
+    from reference_stack.draining import uvicorn_config
+    from reference_stack.reloading import Reloader, ReloadingServer, Source, log_at
+
+    source = source or Source(lambda: settings)
 
     # uvicorn raises the signal again when it has stopped: that is an orderly end, as is one before it serves.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -135,10 +149,12 @@ def serve(
             from reference_stack.workers.worker import Service
 
             def made(told: Any, place: Any) -> Any:
+                log_at(told.log_level)
                 return create(told, place=place)
 
-            return run(Service(name, read or (lambda: settings), made, uvicorn_config), settings, sock)
-        DrainingServer(uvicorn_config(create(settings))).run(sockets=[sock])
+            return run(Service(name, source.read, made, uvicorn_config), settings, sock)
+        app = create(settings)
+        ReloadingServer(uvicorn_config(app), Reloader(name, settings, source, app)).run(sockets=[sock])
     return 0
 
 
@@ -149,7 +165,11 @@ def _leave(*_: object) -> None:
 def serve_file(name: str, file: Path | None, assignments: tuple[str, ...] = (), **where: Any) -> int:
     """Serve `name` with the settings in `file`; `where` is as in `serve`, the port being the documented one."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    settings = read_settings(name, file, assignments)
+    from reference_stack.reloading import Source, log_at
+
+    source = Source(lambda: read_settings(name, file, assignments), file, lambda key: _place(file, key))
+    settings = source.read()
+    log_at(settings.log_level)
     host, port = where.get("host", "127.0.0.1"), where.get("port")
     return serve(
         name,
@@ -157,7 +177,7 @@ def serve_file(name: str, file: Path | None, assignments: tuple[str, ...] = (), 
         host=host,
         port=load_catalogue()[name].port if port is None else port,
         fd=where.get("fd"),
-        read=lambda: read_settings(name, file, assignments),
+        source=source,
     )
 
 

@@ -18,7 +18,7 @@ from reference_stack.schemas.configuration.export import environment_schema, ser
 from reference_stack.schemas.configuration.problem import InvalidConfiguration
 from reference_stack.services.infrastructure.configured import Difference, Keeper, differences, load, show
 
-ACTIONS = ("show", "validate", "diff", "schema", "watch")
+ACTIONS = ("show", "validate", "diff", "schema", "watch", "reload")
 _LOOK_S = 0.5
 _DIFFERS = 1  # as of diff(1)
 
@@ -34,6 +34,7 @@ class Asked:
     assignments: tuple[str, ...] = ()
     origin: bool = False
     as_json: bool = False
+    folder: Path = Path(".hxp/stack")
 
     def settings(self) -> ConfigurationSettings:
         file = None if self.environment is None else find_environment(self.environment)
@@ -48,6 +49,7 @@ def run(asked: Asked, environ: Mapping[str, str] | None = None) -> int:
         "diff": _diff,
         "schema": _schema,
         "watch": _watch,
+        "reload": _reload,
     }
     return actions[asked.action](asked, os.environ if environ is None else environ)
 
@@ -117,6 +119,12 @@ def _schema(asked: Asked, _environ: Mapping[str, str]) -> int:
     for schema in schemas:
         print(json.dumps(schema, indent=1))
     return 0
+
+
+def _reload(asked: Asked, _environ: Mapping[str, str]) -> int:
+    from reference_stack.orchestration.rereading import reload  # all that runs a stack
+
+    return reload(asked.folder)
 
 
 def _watch(asked: Asked, environ: Mapping[str, str]) -> int:

@@ -19,6 +19,8 @@ from reference_stack.orchestration import state as states
 from reference_stack.orchestration.deployment.plan import Plan, draw
 from reference_stack.orchestration.deployment.room import Room
 from reference_stack.orchestration.deployment.want import Want
+from reference_stack.orchestration.rereading import asked_for
+from reference_stack.orchestration.rereading import watch as watch_configuration
 from reference_stack.orchestration.supervisor import State, Supervisor
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,8 @@ async def _serve(room: Room, plan: Plan, mine: states.StackState, stop: asyncio.
     mine.down_s += max((unit.grace_s for unit in plan.units), default=0.0)
     mine.units = {unit.name: State.WAITING.value for unit in plan.units}
     supervisor = Supervisor(plan.units, room.logs, watch)
+    rereading: asyncio.Task[None] | None = None
+    asked = asked_for()
     starting = asyncio.create_task(supervisor.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,10 +105,13 @@ async def _serve(room: Room, plan: Plan, mine: states.StackState, stop: asyncio.
         print(f"all ready after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
         if as_json:
             _say({"ready": True, "services": mine.services})
+        rereading = asyncio.create_task(watch_configuration(room, supervisor, mine, asked))
         await stopping
         mine.phase = "stopping"
     finally:
         stopping.cancel()
+        if rereading is not None:
+            rereading.cancel()
         await supervisor.stop()
 
 

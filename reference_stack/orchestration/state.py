@@ -19,7 +19,8 @@ class StackState:
 
     `phase` is starting, ready, stopping or failed; `units` maps each process to its state, `services` each service to
     what it offers; `said` is what was done before the first process started, `notes` what a person should know.
-    `down_s` is how long its stop may take.
+    `down_s` is how long its stop may take. `reloads` counts how often the configuration was read again; `refused` is
+    what was wrong with it the last time, and `changed` the services whose settings it changed.
     """
 
     pid: int
@@ -32,6 +33,9 @@ class StackState:
     hint: str = ""
     said: tuple[str, ...] = ()
     down_s: float = 10.0
+    reloads: int = 0
+    refused: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -65,7 +69,8 @@ def read(folder: Path) -> StackState | None:
         row = json.loads((folder / FILE).read_text(encoding="utf-8"))
         if row.pop("schema") != SCHEMA:
             return None
-        return StackState(**{**row, "notes": tuple(row["notes"]), "said": tuple(row["said"])})
+        told = {name: tuple(row[name]) for name in ("notes", "said", "refused", "changed") if name in row}
+        return StackState(**{**row, **told})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

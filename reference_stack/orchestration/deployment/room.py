@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -17,9 +17,10 @@ from reference_stack.orchestration.deployment.want import MODELS, Want
 from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.common.limits import UNLIMITED, Limits
 from reference_stack.schemas.common.program import Program
-from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.base import Settings, read_at_start
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
 from reference_stack.schemas.configuration.layers import Effective
+from reference_stack.schemas.configuration.problem import InvalidConfiguration, Problem
 
 log = logging.getLogger(__name__)
 HOST = ports.HOST
@@ -34,6 +35,7 @@ class Room:
         self.say = say  # of what takes long, and of what will be started
         self.notes: list[str] = []  # what a person should know of this stack
         self._reserved: dict[str, ports.Reservation] = {}
+        self._ours: dict[str, Mapping[str, object]] = {}  # by service: settings that only this stack can know
 
     def __enter__(self) -> Self:
         for part in ("logs", "settings", "data", "secrets"):
@@ -97,10 +99,48 @@ class Room:
     @functools.cached_property
     def configured(self) -> Effective:
         """What the environment, the host and variables say of the services. Raises InvalidConfiguration."""
+        return self._read()
+
+    def _read(self) -> Effective:
         from reference_stack.services.infrastructure.configured import load
 
         files = ConfigurationSettings(environment_file=self.want.environment, host_file=self.want.host_file)
         return load(files, os.environ).effective
+
+    def reread(self) -> list[str]:
+        """Read environment, host and variables again, and write the settings files anew; return which have changed.
+
+        Raises InvalidConfiguration, and nothing is changed, when something is wrong or is read only when a service
+        starts: file, line and key are named.
+        """
+        found = self._read()
+        fixed = [problem for name in self._ours for problem in self._fixed(name, found)]
+        if fixed:
+            raise InvalidConfiguration(fixed)
+        self.configured = found
+        return [name for name in self._ours if self._write(name)]
+
+    def _fixed(self, name: str, found: Effective) -> Iterator[Problem]:
+        hint = "put it back; or hxp-stack down, then up"
+        for key in read_at_start(self.configured.services[name], found.services[name]):
+            if key in self._ours[name]:
+                continue
+            leaves = (each for leaf, each in found.origins[name].items() if leaf.split(".")[0] == key)
+            origin = next(leaves, found.origin(name, key))
+            yield Problem(origin.source, f"{name}.{key}", "is read when the service starts", hint, origin.line)
+
+    def _write(self, name: str) -> bool:
+        """Write the settings file of a service, whole, for its owner alone; False when it says so already."""
+        file = self.settings_file(name)
+        text = json.dumps({**self.configured.said[name], **self._ours[name]}, indent=2) + "\n"
+        if file.is_file() and file.read_text(encoding="utf-8") == text:
+            return False
+        draft = file.with_suffix(".part")
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+        return True
 
     def settings(self, name: str, kind: type[Kind]) -> Kind:
         """Return what service `name` is configured to be; its settings are of that `kind`."""
@@ -124,9 +164,9 @@ class Room:
         health: str = "/health/ready",
     ) -> Unit:
         """Return the unit that serves `name`, ready when `health` answers 200; `settings` win over the environment."""
+        self._ours[name] = settings
+        self._write(name)
         file = self.settings_file(name)
-        file.touch(mode=0o600)
-        file.write_text(json.dumps({**self.configured.said[name], **settings}, indent=2) + "\n", encoding="utf-8")
         argv = (sys.executable, "-m", "reference_stack", "serve", name, "--settings", str(file))
         probe = readiness.http(self.face_url(name) + health)
         return Unit(name, Program(argv), probe, file, after, listen_port=self.face_port(name), limits=self.limits(name))

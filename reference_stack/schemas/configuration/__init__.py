@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 
-from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.base import ServiceSettings
 
 _HERE = __name__
 # service -> where its settings class is, as "module:name"
@@ -25,8 +25,8 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
-def settings_class(service: str) -> type[Settings]:
+def settings_class(service: str) -> type[ServiceSettings]:
     """Return the settings class of one of the twelve; the module is imported only now."""
     module, name = SETTINGS[service].split(":")
-    found: type[Settings] = getattr(importlib.import_module(module), name)
+    found: type[ServiceSettings] = getattr(importlib.import_module(module), name)
     return found

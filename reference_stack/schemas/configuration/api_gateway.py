@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeptAnswers, KeyLimits
 from reference_stack.schemas.configuration.admin import AdminSettings
-from reference_stack.schemas.configuration.base import Secret, Settings
+from reference_stack.schemas.configuration.base import Secret, ServiceSettings, Settings
 from reference_stack.schemas.configuration.process import MetricsDoorSettings, ProcessSettings
 from reference_stack.schemas.configuration.retrieval import RetrievalSettings
 from reference_stack.schemas.configuration.traces import TraceSettings
@@ -98,7 +98,7 @@ class AnswerSettings(Settings):
     most_bytes: _Positive = 256 * 1024
 
 
-class ApiGatewaySettings(Settings):
+class ApiGatewaySettings(ServiceSettings):
     """The gateway's upstreams by public model name, who may come in, and its limits.
 
     Keys come from `keys` and, with `database_dsn`, from the database; both need the pepper under which keys are
@@ -139,6 +139,11 @@ class ApiGatewaySettings(Settings):
     metrics: MetricsDoorSettings = MetricsDoorSettings()
     traces: TraceSettings = TraceSettings()
     retrieval: RetrievalSettings | None = None
+
+    @classmethod
+    def in_flight(cls) -> frozenset[str]:
+        """Its workers are renewed with whatever is new, and share a port for metrics that stays as it is."""
+        return frozenset(cls.model_fields) - {"metrics"}
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

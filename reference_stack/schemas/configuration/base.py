@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo, WithJsonSchema
 
@@ -14,6 +14,24 @@ class Settings(BaseModel):
     """Unknown keys are errors: a misspelt limit must never be a limit that silently does not hold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServiceSettings(Settings):
+    """Settings of one service. Those in `IN_FLIGHT` may change while it runs; the others are read when it starts."""
+
+    IN_FLIGHT: ClassVar[frozenset[str]] = frozenset()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def in_flight(cls) -> frozenset[str]:
+        """Return the names of the settings that may change while the service runs."""
+        return cls.IN_FLIGHT | {"log_level"}
+
+
+def read_at_start(one: ServiceSettings, other: ServiceSettings) -> list[str]:
+    """Return the settings, by name, that differ and cannot change while the service runs."""
+    fixed = (name for name in type(one).model_fields if name not in one.in_flight())
+    return [name for name in fixed if getattr(one, name) != getattr(other, name)]
 
 
 def is_reference(value: object) -> bool:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
-from reference_stack.schemas.configuration.base import Secret, Settings
+from reference_stack.schemas.configuration.base import Secret, ServiceSettings
 
 
-class CacheSettings(Settings):
+class CacheSettings(ServiceSettings):
     """Where the Redis-protocol server is, and the deadlines that keep its outage cheap for callers.
 
     `command_s` bounds a whole call: the wait for a connection, making one, the command and its second try. On the path
     of requests 0.02 keeps an outage under 20 ms a call.
     """
 
+    IN_FLIGHT: ClassVar = frozenset(
+        {"host", "port", "index", "password", "namespace", "connections", "connect_s", "command_s"}
+    )
     backend: Literal["embedded", "external", "mock"] = "embedded"
     host: str = "127.0.0.1"
     port: int = Field(default=6379, gt=0, lt=65536)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
-from reference_stack.schemas.configuration.base import Secret, Settings
+from reference_stack.schemas.configuration.base import Secret, ServiceSettings
 
 
-class DatabaseSettings(Settings):
+class DatabaseSettings(ServiceSettings):
     """Where PostgreSQL is and how long we wait for it.
 
     `embedded` and `external` speak to the server at `host`:`port` and differ in who starts it; `mock` keeps
     everything in memory.
     """
 
+    IN_FLIGHT: ClassVar = frozenset(
+        {"host", "port", "database", "user", "password", "connection_pool_size", "connect_s", "acquire_s", "command_s"}
+    )
     backend: Literal["embedded", "external", "mock"] = "embedded"
     host: str = "127.0.0.1"
     port: int = Field(default=5433, gt=0, lt=65536)

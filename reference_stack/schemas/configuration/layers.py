@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from reference_stack.errors import nearest
 from reference_stack.schemas.configuration import SETTINGS, settings_class
-from reference_stack.schemas.configuration.base import Settings, is_reference
+from reference_stack.schemas.configuration.base import ServiceSettings, is_reference
 from reference_stack.schemas.configuration.marked import NotYaml, read_marked
 from reference_stack.schemas.configuration.problem import InvalidConfiguration, Origin, Problem, explain
 from reference_stack.schemas.configuration.secrets import secret_keys
@@ -36,7 +36,7 @@ class Layer:
 class Effective:
     """The settings of each service, what was said of them, and the origin of every "key.of.it" that is no default."""
 
-    services: dict[str, Settings] = field(default_factory=dict)
+    services: dict[str, ServiceSettings] = field(default_factory=dict)
     said: dict[str, dict[str, object]] = field(default_factory=dict)
     origins: dict[str, dict[str, Origin]] = field(default_factory=dict)
 
@@ -118,7 +118,7 @@ def _single(source: str, path: Sequence[str], value: str) -> Layer:
 
 def lay(
     layers: Sequence[Layer],
-    classes: Callable[[str], type[Settings]] = settings_class,
+    classes: Callable[[str], type[ServiceSettings]] = settings_class,
     environ: Mapping[str, str] | None = None,
 ) -> Effective:
     """Return the configuration that `layers` make, later ones over earlier. Raises InvalidConfiguration.
@@ -147,7 +147,7 @@ def lay(
     return effective
 
 
-def _problem(effective: Effective, service: str, kind: type[Settings], error: Mapping[str, object]) -> Problem:
+def _problem(effective: Effective, service: str, kind: type[ServiceSettings], error: Mapping[str, object]) -> Problem:
     key, problem, hint = explain(kind, error)
     origin = effective.origin(service, key)
     return Problem(origin.source, f"{service}.{key}" if key else service, problem, hint, origin.line)

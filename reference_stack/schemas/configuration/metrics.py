@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from reference_stack.schemas.configuration.base import Secret, Settings
+from reference_stack.schemas.configuration.base import Secret, ServiceSettings
 
 
-class MetricsSettings(Settings):
+class MetricsSettings(ServiceSettings):
     """Where Prometheus (and Grafana, if there is one) is.
 
     The dashboards are put into Grafana when the service starts, and when it is told to. Prometheus collects every
@@ -17,6 +17,9 @@ class MetricsSettings(Settings):
     service then serves its own metrics only and says so.
     """
 
+    IN_FLIGHT: ClassVar = frozenset(
+        {"prometheus_host", "prometheus_port", "grafana_host", "grafana_port", "grafana_token", "timeout_s"}
+    )
     backend: Literal["embedded", "external", "mock"] = "embedded"
     prometheus_host: str = "127.0.0.1"
     prometheus_port: int = Field(default=9090, gt=0, lt=65536)

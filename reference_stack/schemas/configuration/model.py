@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.base import ServiceSettings
 from reference_stack.schemas.configuration.script import Script
 
 
-class ModelSettings(Settings):
+class ModelSettings(ServiceSettings):
     """What the simulated engine serves and on which device. None: the model's own value.
 
     The key is never written here: `api_key_env` names an environment variable that holds it, `api_key_file` a file.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, HttpUrl
 
-from reference_stack.schemas.configuration.base import Settings
+from reference_stack.schemas.configuration.base import ServiceSettings
 
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class MonitoringSettings(Settings):
+class MonitoringSettings(ServiceSettings):
     """Which services are watched, by name and the URL of their /health, and how often.
 
     Every `interval_s` each is asked, and counts as down when it has not answered within `deadline_s`. `state_file` is
@@ -23,6 +23,9 @@ class MonitoringSettings(Settings):
     `silences_file`; without one a restart forgets them.
     """
 
+    IN_FLIGHT: ClassVar = frozenset(
+        {"services", "interval_s", "deadline_s", "webhook", "alert_interval_s", "alert_wait_s", "alert_repeat_s"}
+    )
     services: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], HttpUrl] = Field(default_factory=dict)
     interval_s: _Seconds = 30.0
     deadline_s: _Seconds = 30.0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from reference_stack.schemas.configuration.base import Secret, Settings
+from reference_stack.schemas.configuration.base import Secret, ServiceSettings, Settings
 
 
 class CollectionSettings(Settings):
@@ -22,13 +22,14 @@ class CollectionSettings(Settings):
     tenant: str = Field(default="", max_length=100)
 
 
-class VectorDatabaseSettings(Settings):
+class VectorDatabaseSettings(ServiceSettings):
     """Where a server that speaks Qdrant's API is.
 
     `embedded` serves that API itself, from Qdrant's engine inside this process, on `port` and `grpc_port`, with its
     data in `folder` (None: a temporary one).
     """
 
+    IN_FLIGHT: ClassVar = frozenset({"prefer_grpc", "api_key", "timeout_s", "collections"})
     backend: Literal["embedded", "external", "mock"] = "embedded"
     host: str = "127.0.0.1"
     port: int = Field(default=6333, gt=0, lt=65536)

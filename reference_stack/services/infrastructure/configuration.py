@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from reference_stack.errors import nearest
 from reference_stack.face import add_face
+from reference_stack.pace import Pace
 from reference_stack.schemas.configuration import SETTINGS
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
 from reference_stack.schemas.configuration.export import environment_schema
@@ -36,6 +37,7 @@ def create_app(settings: ConfigurationSettings, environ: Mapping[str, str] | Non
     current = Gauge("hxp_configuration_current", "1 while the files that are there are in force.", registry=registry)
     current.set_function(lambda: float(not keeper.problems))
     reloading = asyncio.Lock()
+    pace = Pace(settings.watch_s)
 
     async def read_again() -> bool:
         async with reloading:
@@ -51,16 +53,15 @@ def create_app(settings: ConfigurationSettings, environ: Mapping[str, str] | Non
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async def watch() -> None:
             while True:
-                await asyncio.sleep(settings.watch_s)
+                await pace.wait()
                 if await asyncio.to_thread(keeper.changed):
                     await read_again()
 
-        watching = asyncio.ensure_future(watch()) if settings.watch_s else None
+        watching = asyncio.ensure_future(watch())
         yield
-        if watching is not None:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
 
     app = FastAPI(title="Configuration", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -91,6 +92,10 @@ def create_app(settings: ConfigurationSettings, environ: Mapping[str, str] | Non
     async def check() -> Mapping[str, str]:
         return {"files": f"the last reload was refused: {keeper.problems[0].problem}" if keeper.problems else ""}
 
+    async def take(new: ConfigurationSettings) -> None:
+        pace.change(new.watch_s)
+
+    app.state.take = take
     # An old configuration that is good serves; that a newer one is not shows as degraded.
     add_face(app, "configuration", check, registry, enough=lambda _found: True)
     return app

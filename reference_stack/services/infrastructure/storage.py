@@ -76,8 +76,16 @@ def create_app(settings: StorageSettings) -> FastAPI:
         """Room left, in bytes, on the disk of each folder."""
         return {name: _free_bytes(path) for name, path in folders.items()}
 
+    least_free_bytes = settings.least_free_bytes
+
     async def check() -> Mapping[str, str]:
-        return {name: _problem(path, settings.least_free_bytes) for name, path in folders.items()}
+        return {name: _problem(path, least_free_bytes) for name, path in folders.items()}
+
+    async def take(new: StorageSettings) -> None:
+        nonlocal least_free_bytes
+        least_free_bytes = new.least_free_bytes
+
+    app.state.take = take
 
     add_face(app, "storage", check, registry)
     return app

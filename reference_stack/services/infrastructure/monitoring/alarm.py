@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 
+from reference_stack.pace import Pace
 from reference_stack.schemas.configuration.monitoring import MonitoringSettings
 from reference_stack.services.infrastructure.monitoring.alerting import Grouping, Notification
 from reference_stack.services.infrastructure.monitoring.silences import Silences
@@ -31,6 +32,7 @@ class Alarm:
         self._settings = settings
         self._metrics = metrics
         self._findings = findings
+        self._pace = Pace(settings.alert_interval_s)
         self._grouping = Grouping(settings.alert_wait_s, settings.alert_repeat_s)
         self._down_since_s: dict[str, float] = {}
         self.alerts: Sequence[Firing] = ()
@@ -42,7 +44,13 @@ class Alarm:
         """Look every `alert_interval_s` until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(self._settings.alert_interval_s)
+            await self._pace.wait()
+
+    def take(self, settings: MonitoringSettings) -> None:
+        """From the next look on look so often, and tell that webhook; what was told stays told."""
+        self._settings = settings
+        self._grouping.change(settings.alert_wait_s, settings.alert_repeat_s)
+        self._pace.change(settings.alert_interval_s)
 
     async def look(self) -> None:
         """Ask what fires and tell whoever has to know."""

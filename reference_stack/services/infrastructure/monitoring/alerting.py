@@ -60,6 +60,10 @@ class Grouping:
         self._repeat_s = repeat_s
         self._groups: dict[str, _Group] = {}
 
+    def change(self, wait_s: float, repeat_s: float) -> None:
+        """From the next step on wait and repeat so."""
+        self._wait_s, self._repeat_s = wait_s, repeat_s
+
     def step(self, alerts: Sequence[Firing], silences: Sequence[Silence], now_s: float) -> list[Notification]:
         """Return what is to be told now, given every alert that fires."""
         loud = [each for each in alerts if each.firing and not any(one.covers(each, now_s) for one in silences)]

@@ -106,11 +106,21 @@ def create_app(settings: MonitoringSettings, *, metrics: Metrics | None = None) 
 
     @app.get("/", response_class=HTMLResponse)
     async def show() -> HTMLResponse:
-        html = render(_rows(watch.findings), _alerts(alarm)["alerts"], settings.interval_s, time.time())
+        html = render(_rows(watch.findings), _alerts(alarm)["alerts"], interval_s, time.time())
         return HTMLResponse(html, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
     async def itself() -> Mapping[str, str]:
         return {}
+
+    interval_s = settings.interval_s
+
+    async def take(new: MonitoringSettings) -> None:
+        nonlocal interval_s
+        watch.take(new)
+        alarm.take(new)
+        interval_s = new.interval_s
+
+    app.state.take = take
 
     add_face(app, "monitoring", itself, registry)
     return app

@@ -11,6 +11,7 @@ from typing import Literal
 import aiohttp
 import msgspec
 
+from reference_stack.pace import Pace
 from reference_stack.schemas.configuration.monitoring import MonitoringSettings
 
 State = Literal["unknown", "ready", "degraded", "unready", "down"]
@@ -45,10 +46,11 @@ class Watch:
         self._session: aiohttp.ClientSession | None = None
         self._looking = asyncio.Lock()
         self._looked_at_s = float("-inf")
+        self._pace = Pace(settings.interval_s)
         self.findings: Mapping[str, Finding] = {name: Finding(name) for name in settings.services}
 
     async def start(self) -> None:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._settings.deadline_s))
+        self._session = aiohttp.ClientSession()
 
     async def close(self) -> None:
         if self._session is not None:
@@ -59,7 +61,13 @@ class Watch:
         """Look every `interval_s` until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(self._settings.interval_s)
+            await self._pace.wait()
+
+    def take(self, settings: MonitoringSettings) -> None:
+        """From the next look on ask those services, so often and with that deadline."""
+        self._settings = settings
+        self.findings = {name: self.findings.get(name, Finding(name)) for name in settings.services}
+        self._pace.change(settings.interval_s)
 
     async def look(self) -> None:
         """Ask every service at once; those that ask at the same time share one look."""
@@ -76,7 +84,8 @@ class Watch:
     async def _ask(self, session: aiohttp.ClientSession, name: str, url: str) -> Finding:
         asked_at_s, began_s = time.time(), time.perf_counter()
         try:
-            async with session.get(url, allow_redirects=False) as reply:
+            timeout = aiohttp.ClientTimeout(total=self._settings.deadline_s)
+            async with session.get(url, allow_redirects=False, timeout=timeout) as reply:
                 body = await reply.content.read(_LONGEST_BODY)
                 state, problem = _read(reply.status, body)
         except TimeoutError:

@@ -15,6 +15,7 @@ from reference_stack.face import add_face
 from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.services.integration.cache.client import connect
 from reference_stack.services.integration.cache.port import Cache, Unavailable
+from reference_stack.services.integration.swap import Swap
 
 _LARGEST_VALUE_BYTES = 1024 * 1024
 _Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:-]{1,200}$")]
@@ -31,7 +32,7 @@ def _cache(settings: CacheSettings) -> Cache:
 
 def create_app(settings: CacheSettings, *, cache: Cache | None = None) -> FastAPI:
     """Return the service's application."""
-    store = _cache(settings) if cache is None else cache
+    store = Swap(_cache(settings) if cache is None else cache)
     registry = CollectorRegistry()
     up = Gauge("hxp_cache_up", "1 when the cache answered the last check", registry=registry)
 
@@ -43,7 +44,7 @@ def create_app(settings: CacheSettings, *, cache: Cache | None = None) -> FastAP
     app = FastAPI(title="Cache", lifespan=lifespan, docs_url=None, redoc_url=None)
 
     async def check() -> Mapping[str, str]:
-        reason = await store.ping()
+        reason = await store.now.ping()
         up.set(not reason)
         return {"cache": reason}
 
@@ -53,7 +54,7 @@ def create_app(settings: CacheSettings, *, cache: Cache | None = None) -> FastAP
 
     @app.get("/v1/values/{name}", tags=["values"])
     async def get(name: _Name) -> Response:
-        value = await store.get(name)
+        value = await store.now.get(name)
         if value is None:
             raise HTTPException(404, "no such value")
         return Response(value, media_type="application/octet-stream")
@@ -65,17 +66,23 @@ def create_app(settings: CacheSettings, *, cache: Cache | None = None) -> FastAP
             value += chunk
             if len(value) > _LARGEST_VALUE_BYTES:
                 raise HTTPException(413, f"a value has at most {_LARGEST_VALUE_BYTES} bytes")
-        await store.put(name, value, ttl_s)
+        await store.now.put(name, value, ttl_s)
 
     @app.delete("/v1/values/{name}", tags=["values"], status_code=204)
     async def drop(name: _Name) -> None:
-        await store.drop(name)
+        await store.now.drop(name)
 
     @app.post("/v1/limits/{name}", tags=["limits"])
     async def allow(
         name: _Name, limit: Annotated[int, Query(ge=0)], window_s: _Seconds, cost: Annotated[int, Query(ge=1)] = 1
     ) -> dict[str, object]:
-        return asdict(await store.allow(name, limit, window_s, cost))
+        return asdict(await store.now.allow(name, limit, window_s, cost))
 
+    async def take(new: CacheSettings) -> None:
+        nonlocal settings
+        store.put(_cache(new), settings.command_s)
+        settings = new
+
+    app.state.take = take
     add_face(app, "cache", check, registry)
     return app

@@ -19,6 +19,7 @@ from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.memory import MemoryDatabase
 from reference_stack.services.integration.database.port import Database, Unavailable
 from reference_stack.services.integration.database.postgres import PostgresDatabase
+from reference_stack.services.integration.swap import Swap
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(9999, 1, 1, tzinfo=UTC)
@@ -31,7 +32,7 @@ def connect(settings: DatabaseSettings) -> Database:
 
 def create_app(settings: DatabaseSettings, *, database: Database | None = None) -> FastAPI:
     """Return the service's application. Keys and usage can only be read: others write them."""
-    store = connect(settings) if database is None else database
+    store = Swap(connect(settings) if database is None else database)
     registry = CollectorRegistry()
     up = Gauge("hxp_database_up", "1 when the database answered the last check", registry=registry)
 
@@ -43,7 +44,7 @@ def create_app(settings: DatabaseSettings, *, database: Database | None = None) 
     app = FastAPI(title="Database", lifespan=lifespan, docs_url=None, redoc_url=None)
 
     async def check() -> Mapping[str, str]:
-        reason = await store.ping()
+        reason = await store.now.ping()
         up.set(not reason)
         return {"postgresql": reason}
 
@@ -62,36 +63,43 @@ def create_app(settings: DatabaseSettings, *, database: Database | None = None) 
                 "revoked": stored.revoked,
                 "expires": stored.key.expires,
             }
-            for stored in await store.keys.all_keys()
+            for stored in await store.now.keys.all_keys()
         ]
 
     @app.get("/v1/usage", tags=["usage"])
     async def usage(since: AwareDatetime = _BEGINNING, until: AwareDatetime = _END) -> list[dict[str, object]]:
-        return [asdict(total) for total in await store.usage.totals(since, until)]
+        return [asdict(total) for total in await store.now.usage.totals(since, until)]
 
     _add_runs(app, store)
+
+    async def take(new: DatabaseSettings) -> None:
+        nonlocal settings
+        store.put(connect(new), settings.acquire_s + settings.command_s)
+        settings = new
+
+    app.state.take = take
     add_face(app, "database", check, registry)
     return app
 
 
-def _add_runs(app: FastAPI, store: Database) -> None:
+def _add_runs(app: FastAPI, store: Swap[Database]) -> None:
     @app.put("/v1/runs/{run_id}", tags=["runs"], status_code=204)
     async def record(run_id: str, judged: JudgedRun) -> None:
         if judged.run.id != run_id:
             raise HTTPException(400, "the run's id is not that of the address")
-        await store.runs.record(judged)
+        await store.now.runs.record(judged)
 
     @app.get("/v1/runs", tags=["runs"])
     async def recent(limit: Annotated[int, Query(ge=1, le=1000)] = 50, service: str = "") -> list[JudgedRun]:
-        return await store.runs.recent(limit, service)
+        return await store.now.runs.recent(limit, service)
 
     @app.get("/v1/runs/{run_id}", tags=["runs"])
     async def find(run_id: str) -> JudgedRun:
-        found = await store.runs.find(run_id)
+        found = await store.now.runs.find(run_id)
         if found is None:
             raise HTTPException(404, "no such run")
         return found
 
     @app.get("/v1/runs/{run_id}/verdicts", tags=["runs"])
     async def verdicts(run_id: str) -> list[RunVerdict]:
-        return await store.runs.verdicts(run_id)
+        return await store.now.runs.verdicts(run_id)

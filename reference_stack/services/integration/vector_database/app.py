@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reference_stack.face import add_face
 from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
+from reference_stack.services.integration.swap import Swap
 from reference_stack.services.integration.vector_database.client import connect
 from reference_stack.services.integration.vector_database.port import Collection, Refused, Unavailable, VectorDatabase
 from reference_stack.services.integration.vector_database.tenants import TenantVectors
@@ -32,8 +33,8 @@ class Search(BaseModel):
 
 def create_app(settings: VectorDatabaseSettings, *, vectors: VectorDatabase | None = None) -> FastAPI:
     """Return the service's application. With backend `embedded` it also serves Qdrant's API on two more ports."""
-    store = connect(settings) if vectors is None else vectors
-    declared = {name: Collection(name, **row.model_dump()) for name, row in settings.collections.items()}
+    store = Swap(connect(settings) if vectors is None else vectors)
+    declared = _declared(settings)
     registry = CollectorRegistry()
     up = Gauge("hxp_vector_database_up", "1 when the vector database answered the last check", registry=registry)
 
@@ -50,7 +51,7 @@ def create_app(settings: VectorDatabaseSettings, *, vectors: VectorDatabase | No
     app = FastAPI(title="Vector database", lifespan=lifespan, docs_url=None, redoc_url=None)
 
     async def check() -> Mapping[str, str]:
-        reason = await store.ping()
+        reason = await store.now.ping()
         up.set(not reason)
         return {"qdrant": reason}
 
@@ -64,7 +65,7 @@ def create_app(settings: VectorDatabaseSettings, *, vectors: VectorDatabase | No
 
     @app.get("/v1/collections", tags=["vectors"])
     async def collections() -> list[str]:
-        return await store.collections()
+        return await store.now.collections()
 
     @app.post("/v1/collections/{name}/search", tags=["vectors"])
     async def search(
@@ -73,12 +74,22 @@ def create_app(settings: VectorDatabaseSettings, *, vectors: VectorDatabase | No
         """Search for the tenant in the header alone, where the collection has tenants; whatever `where` says."""
         collection = declared.get(name)
         if collection is not None:
-            await store.ensure(collection)
+            await store.now.ensure(collection)
         if collection is not None and collection.tenant:
-            found = await TenantVectors(store, collection, tenant).search(wanted.vector, wanted.limit, wanted.where)
+            found = await TenantVectors(store.now, collection, tenant).search(wanted.vector, wanted.limit, wanted.where)
         else:
-            found = await store.search(name, wanted.vector, wanted.limit, wanted.where)
+            found = await store.now.search(name, wanted.vector, wanted.limit, wanted.where)
         return [{"id": row.id, "score": row.score, "payload": dict(row.payload)} for row in found]
 
+    async def take(new: VectorDatabaseSettings) -> None:
+        nonlocal settings, declared
+        store.put(connect(new), settings.timeout_s)
+        settings, declared = new, _declared(new)
+
+    app.state.take = take
     add_face(app, "vector_database", check, registry)
     return app
+
+
+def _declared(settings: VectorDatabaseSettings) -> dict[str, Collection]:
+    return {name: Collection(name, **row.model_dump()) for name, row in settings.collections.items()}
