@@ -187,6 +187,16 @@ ANYTHING = st.recursive(
 )
 
 
+@given(
+    st.sampled_from(["user", "system", "tool", "nobody", "", None, 1, ["user"]]),
+    st.sampled_from(["", "hello", None, 1, {}, [], [{"type": "text", "text": "a"}], [{"type": "text"}]]),
+)
+def test_the_simplest_messages_are_judged_as_all_others(role: object, content: object) -> None:
+    """A null beside role and content changes nothing, though without it most messages are seen to be right at once."""
+    message = {"role": role, "content": content}
+    assert RULES["messages"]([message]) == RULES["messages"]([{**message, "name": None}])
+
+
 @given(st.sampled_from(sorted(RULES)), ANYTHING)
 def test_no_value_breaks_a_rule(name: str, value: object) -> None:
     """Every rule answers every value, in under 8 KiB and without repeating it."""

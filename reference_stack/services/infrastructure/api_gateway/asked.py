@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import cast
+
+import msgspec
 
 from reference_stack.schemas.api.keys import ApiKey
 from reference_stack.schemas.configuration.api_gateway import LimitSettings
@@ -21,8 +23,7 @@ _BYTES_PER_TOKEN = 4
 _UNBOUNDED_OUTPUT_TOKENS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):  # made for every request, at a fifth of a dataclass's cost
     """`body` goes to the model; `strip_usage` says that the client did not ask for the usage summary it brings.
 
     `request` is what the client sent, parsed.
@@ -46,10 +47,8 @@ class Asked:
         if "input" in request:  # embeddings have no output
             return self.estimated_prompt_tokens
         most = request.get("max_completion_tokens") or request.get("max_tokens") or _UNBOUNDED_OUTPUT_TOKENS
-        choices = request.get("n") or 1
-        assert isinstance(most, int)  # noqa: S101 - the parameters were checked
-        assert isinstance(choices, int)  # noqa: S101 - likewise
-        return self.estimated_prompt_tokens + most * choices
+        # The parameters were checked.
+        return self.estimated_prompt_tokens + cast("int", most) * cast("int", request.get("n") or 1)
 
 
 Salt = Callable[[ApiKey, str], bytes]

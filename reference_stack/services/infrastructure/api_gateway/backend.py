@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from yarl import URL
 
@@ -18,8 +19,7 @@ _LEAST: Mapping[Route, tuple[str, Mapping[str, object]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where connections go to; connections to the same address are shared."""
 
     host: str
@@ -45,7 +45,8 @@ class Backend:
 
     def request(self, route: str, body: bytes, request_id: str) -> bytes:
         """Return the whole request as it goes over the wire."""
-        return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (self.heads[route], request_id.encode(), len(body), body)
+        head = self.heads[route]
+        return b"".join((head, request_id.encode(), b"\r\nContent-Length: %d\r\n\r\n" % len(body), body))
 
 
 def backends_of(settings: UpstreamSettings) -> tuple[Backend, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import msgspec
 from starlette.requests import ClientDisconnect
@@ -125,13 +125,17 @@ def _ends_in_quote(data: bytes) -> bool:
 
 
 def _members(tree: object) -> int:
-    kind = type(tree)
-    if kind is dict:
-        values = cast("dict[str, object]", tree).values()
-        return len(values) + sum([_members(each) for each in values if type(each) in _NESTED])
-    if kind is list:
-        return sum([_members(each) for each in cast("list[object]", tree) if type(each) in _NESTED])
-    return 0
+    members = 0
+    nested = [tree]
+    for node in nested:  # grows meanwhile
+        children: Iterable[object] = ()
+        if type(node) is dict:
+            members += len(node)
+            children = node.values()
+        elif type(node) is list:
+            children = node
+        nested += [each for each in children if type(each) in _NESTED]
+    return members
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

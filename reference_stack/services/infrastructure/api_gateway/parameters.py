@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import cast
 
 from reference_stack.schemas.configuration.api_gateway import LimitSettings
 from reference_stack.schemas.configuration.upstream import ParameterSettings
@@ -14,6 +15,7 @@ from reference_stack.services.infrastructure.api_gateway.refusal import Refusal,
 Rule = Callable[[object], str]
 
 _INT64 = 2**63
+_BOUND = frozenset({"stream_options", "top_logprobs", "tool_choice", "min_tokens"})  # to others
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -23,8 +25,9 @@ def number(low: float, high: float, *, above: bool = False) -> Rule:
     words = f"a number {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}"
 
     def rule(value: object) -> str:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if type(value) not in (int, float):  # which a bool is not
             return words
+        value = cast("float", value)
         return "" if (low < value if above else low <= value) and value <= high else words
 
     return rule
@@ -34,7 +37,7 @@ def integer(low: int, high: int) -> Rule:
     words = f"an integer from {low} to {high}"
 
     def rule(value: object) -> str:
-        if isinstance(value, bool) or not isinstance(value, int):
+        if type(value) is not int:  # which a bool is not
             return words
         return "" if low <= value <= high else words
 
@@ -42,16 +45,16 @@ def integer(low: int, high: int) -> Rule:
 
 
 def boolean(value: object) -> str:
-    return "" if isinstance(value, bool) else "true or false"
+    return "" if value is True or value is False else "true or false"
 
 
 def text(longest: int, *, shortest: int = 0) -> Rule:
     words = f"a string of {shortest} to {longest} characters"
-    return lambda value: "" if isinstance(value, str) and shortest <= len(value) <= longest else words
+    return lambda value: "" if type(value) is str and shortest <= len(value) <= longest else words
 
 
 def one_of(*words: str) -> Rule:
-    return lambda value: "" if isinstance(value, str) and value in words else "one of " + ", ".join(words)
+    return lambda value: "" if type(value) is str and value in words else "one of " + ", ".join(words)
 
 
 def either(*rules: Rule) -> Rule:
@@ -101,6 +104,19 @@ def fields(known: Mapping[str, Rule], *, needed: Iterable[str] = ()) -> Rule:
     return rule
 
 
+def simply(rule: Rule, choices: Collection[str]) -> Rule:
+    """What `rule` says of messages; of the simplest, a role out of `choices` and a text, without asking it."""
+
+    def either_way(value: object) -> str:
+        if type(value) is dict and len(value) == 2:
+            role = value.get("role")
+            if type(role) is str and role in choices and type(value.get("content")) is str:
+                return ""
+        return rule(value)
+
+    return either_way
+
+
 def _logit_bias(value: object) -> str:
     words = "an object of at most 300 token numbers, each with a number from -100 to 100"
     if not isinstance(value, dict) or len(value) > 300:
@@ -133,16 +149,19 @@ _CONTENT = either(
     text(_LONG),
     listed(fields({"type": one_of("text"), "text": text(_LONG)}, needed=("type", "text")), 1024, least=0),
 )
-_MESSAGE = fields(
-    {
-        "role": one_of(*sorted(_ROLES)),
-        "content": _CONTENT,
-        "name": text(64),
-        "tool_calls": listed(_TOOL_CALL, 128),
-        "tool_call_id": text(128),
-        "refusal": text(_LONG),
-    },
-    needed=("role",),
+_MESSAGE = simply(
+    fields(
+        {
+            "role": one_of(*sorted(_ROLES)),
+            "content": _CONTENT,
+            "name": text(64),
+            "tool_calls": listed(_TOOL_CALL, 128),
+            "tool_call_id": text(128),
+            "refusal": text(_LONG),
+        },
+        needed=("role",),
+    ),
+    _ROLES,
 )
 _TOOL = fields(
     {
@@ -272,6 +291,8 @@ def check(request: Mapping[str, object], rules: Mapping[str, Rule], needed: Iter
 
 
 def _check_together(request: Mapping[str, object]) -> None:
+    if _BOUND.isdisjoint(request):
+        return
     if request.get("stream_options") is not None and not request.get("stream"):
         raise _together("stream_options", "is for requests with stream alone")
     if request.get("top_logprobs") is not None and not request.get("logprobs"):

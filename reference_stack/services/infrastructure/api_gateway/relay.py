@@ -28,6 +28,8 @@ from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
 
 log = logging.getLogger(__name__)
 
+# By names of their own: looking a member up in its enum costs some 0.2 us (CPython 3.11), at each event of each stream.
+_OK, _FINISHED, _FAILED = Ended.OK, State.FINISHED, State.FAILED
 _JSON: Headers = ((b"content-type", JSON),)
 _EVENT_STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 
@@ -47,6 +49,7 @@ class Relay:
         "_errand",
         "_exchange",
         "_headers",
+        "_heard",
         "_lease",
         "_over",
         "_parts",
@@ -137,6 +140,7 @@ class Relay:
                     return
             assert self._errand is not None  # noqa: S101 - the first time made it
             self._lease = lease = await self._errand.lease()
+            self._heard = lease.heard
         except Refusal as refusal:
             self._task = None
             self._fail(Ended.CANCELLED, refusal, final=True)
@@ -204,10 +208,6 @@ class Relay:
         before = Ended.BEFORE if reached else Ended.UNREACHED
         self._fail(Ended.AFTER if self._status else before, bad_upstream())
 
-    def _heard(self) -> None:
-        assert self._lease is not None  # noqa: S101 - a server was asked
-        self._lease.heard()
-
     # To the client.
 
     def _answer(self, body: bytes) -> None:
@@ -216,7 +216,7 @@ class Relay:
         except ValueError:
             self._fail(Ended.AFTER, bad_upstream())
             return
-        self._complete(Ended.OK, body)
+        self._complete(_OK, body)
         self._client.whole(_JSON, body)
 
     def _answer_kept(self, answer: bytes) -> None:
@@ -235,7 +235,7 @@ class Relay:
 
     def _pass_on(self, passage: Passage, data: bytes) -> None:
         self._count(passage)
-        finished = passage.state is State.FINISHED
+        finished = passage.state is _FINISHED
         if data or finished:
             self._story.journal.progress(self._call)
             if self._errand is not None and self._errand.cached:
@@ -245,11 +245,11 @@ class Relay:
                 self._short = self._errand is not None and not self._errand.cached
                 self._client.begin(_EVENT_STREAM)
             if finished:
-                self._complete(Ended.OK, b"".join(self._parts))
+                self._complete(_OK, b"".join(self._parts))
                 self._client.last(data)
                 return
             self._client.part(data)
-        if passage.state is State.FAILED:
+        if passage.state is _FAILED:
             self._fail(Ended.AFTER, bad_upstream("the model's server broke off its answer"))
 
     def _count(self, passage: Passage) -> None:

@@ -37,6 +37,9 @@ class _Stage(IntEnum):
     WHOLE = 3
 
 
+_NONE, _HEAD, _BODY, _WHOLE = _Stage  # looking one up in its enum costs as much as parsing a header
+
+
 class GatewayProtocol(HttpToolsProtocol):
     """One connection of a client."""
 
@@ -45,7 +48,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.due_s = _NEVER
         self._door = door
         self._limits = door.limits
-        self._stage = self._seen = _Stage.NONE
+        self._stage = self._seen = _NONE
         self._head_bytes = 0
         self._read_due_s = self._write_due_s = _NEVER
         self._ready: HotCycle | None = None
@@ -84,7 +87,7 @@ class GatewayProtocol(HttpToolsProtocol):
         ready, self._ready = self._ready, None
         if ready is not None and not self._closed:
             ready.start()
-        if not self._deaf and (self._stage is not self._seen or self._stage is _Stage.HEAD):
+        if not self._deaf and (self._stage is not self._seen or self._stage is _HEAD):
             self._advance(len(data))
 
     def _parse(self, data: bytes) -> None:
@@ -118,13 +121,13 @@ class GatewayProtocol(HttpToolsProtocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        self._stage = _Stage.HEAD
+        self._stage = _HEAD
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        self._stage = _Stage.BODY
+        self._stage = _BODY
         if self._over:
             self._deaf = True
             self._refuse(overloaded("the gateway has as many connections as it takes"))
@@ -173,7 +176,7 @@ class GatewayProtocol(HttpToolsProtocol):
             cycle.news()
 
     def on_message_complete(self) -> None:
-        self._stage = _Stage.WHOLE
+        self._stage = _WHOLE
         if self._deaf or self._upgrades:
             return
         cycle = self.cycle
@@ -206,22 +209,22 @@ class GatewayProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._refusal is not None:
             self._refuse(self._refusal)
-        elif self._stage is _Stage.WHOLE:
+        elif self._stage is _WHOLE:
             self._idle()
 
     # Deadlines.
 
     def _advance(self, size: int) -> None:
         """Set the deadline for what is to come of the request next."""
-        if self._stage is _Stage.HEAD:
+        if self._stage is _HEAD:
             self._head_bytes += size
             if self._head_bytes > 2 * self._limits.header_bytes:
                 self._refuse(Refusal(431, "headers_too_large", "the request's head is too large"))
-            elif self._seen is not _Stage.HEAD:
+            elif self._seen is not _HEAD:
                 self._read_within(self._limits.headers_s)
         else:
             self._head_bytes = 0
-            if self._stage is _Stage.BODY:
+            if self._stage is _BODY:
                 self._read_within(self._limits.body_s + _BODY_GRACE_S)
             elif self.cycle is not None and self.cycle.response_complete and not self.pipeline:
                 self._idle()
@@ -232,7 +235,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._seen = self._stage
 
     def _idle(self) -> None:
-        self._stage = self._seen = _Stage.NONE
+        self._stage = self._seen = _NONE
         self._read_within(self._limits.idle_s)
 
     def _read_within(self, seconds: float) -> None:
@@ -257,7 +260,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif self.flow.read_paused:  # it is us who do not read
             self._read_within(self._limits.body_s)
-        elif self._stage is _Stage.HEAD:
+        elif self._stage is _HEAD:
             self._refuse(Refusal(408, "head_timeout", "the request's head did not arrive in time"))
         else:
             self._abandon()

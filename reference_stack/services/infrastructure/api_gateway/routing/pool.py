@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from reference_stack.services.infrastructure.api_gateway.routing.budget import Budget
 from reference_stack.services.infrastructure.api_gateway.routing.choice import bounded, least_loaded
-from reference_stack.services.infrastructure.api_gateway.routing.server import Out, Rules, Server, Sign
+from reference_stack.services.infrastructure.api_gateway.routing.server import OK, Out, Rules, Server, Sign
 
 _REPEATABLE = frozenset({Sign.UNREACHED, Sign.LOST, Sign.ERRED, Sign.BUSY, Sign.STALLED})
 
@@ -136,7 +136,7 @@ class Pool:
         server = place.server
         self.open -= 1
         self._places[server].discard(place)
-        if ended is Sign.OK and not place.trial:
+        if ended is OK and not place.trial:
             server.end(ended, now_s, stream=place.stream, trial=False)
             return
         opened = server.breaker.opened
@@ -145,7 +145,7 @@ class Pool:
             server.breaker.end_trial()
         if server.breaker.opened > opened:
             self._ejected(server, Out.FAILING)
-        if ended is not Sign.OK:
+        if ended is not OK:
             self.counts.ended[server.name, ended] = self.counts.ended.get((server.name, ended), 0) + 1
 
     def wait(self, waiter: Waiter) -> None:

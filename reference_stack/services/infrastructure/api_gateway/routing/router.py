@@ -17,7 +17,7 @@ from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from reference_stack.services.infrastructure.api_gateway.routing.affinity import affinity_of
 from reference_stack.services.infrastructure.api_gateway.routing.budget import Budget
 from reference_stack.services.infrastructure.api_gateway.routing.pool import Bounds, Place, Pool, Shed, Waiter
-from reference_stack.services.infrastructure.api_gateway.routing.server import Rules, Server, Sign
+from reference_stack.services.infrastructure.api_gateway.routing.server import OK, Rules, Server, Sign
 
 TICK_S = 0.1
 LONGEST_STEP_S = 2 * TICK_S
@@ -27,6 +27,7 @@ _WORDS = {
     Shed.LINE: ("model_overloaded", "the model's servers are full, and so is the line before them"),
     Shed.WAITED: ("model_overloaded", "the model's servers stayed full for as long as a request may wait"),
 }
+_OK = Ended.OK  # looking a member up in its enum costs what choosing a server does
 _SIGNS = {
     Ended.OK: Sign.OK,
     Ended.UNREACHED: Sign.UNREACHED,
@@ -85,7 +86,7 @@ class Held:
         if self._holding:
             self.released()
         self._place.on_stalled = _nothing  # or the place and this would keep each other until the collector comes
-        sign = Sign.STALLED if self._silent else Sign.OK if how is Ended.OK else sign_of(how, status)
+        sign = OK if how is _OK and not self._silent else Sign.STALLED if self._silent else sign_of(how, status)
         self._pool.end(self._place, sign, self._clock(), rest_s=rest_s)
 
 

@@ -23,6 +23,9 @@ class Sign(StrEnum):
     CANCELLED = "cancelled"  # by the client, or by its deadline
 
 
+OK = Sign.OK  # as nearly every attempt ends; looking it up in its enum costs what judging it does
+
+
 class Out(StrEnum):
     """Why a server is not trusted."""
 
@@ -123,7 +126,7 @@ class Server:
         """Take back what `begin` counted; a server that is busy rests for `rest_s`, within a bound."""
         self.in_flight -= 1
         self.streams -= stream
-        if ended is Sign.OK:
+        if ended is OK:
             self.served += 1
             if self.well and not self.breaker.window:  # as nearly always: there is nothing to forgive
                 self.heard = True
