@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from hxp_harness.errors import InvalidRun, NotReady
-from hxp_harness.load.folder import LoadFolder
-from hxp_harness.load.plan import Due, LoadPlan, LoadSummary
-from hxp_harness.load.schedule import write_schedule
-from hxp_harness.load.trace_file import Tail
-from hxp_harness.trace import Trace
+from hxp_harness.load.plan import Due, LoadPlan
+from hxp_harness.load.stored_load import StoredLoad
 
 JOIN_S = 300.0
 _LOOK_S = 0.05
@@ -115,29 +112,17 @@ class Crew:
         return CrewSession(self, folder, plan, schedule)
 
 
-class CrewSession:
+class CrewSession(StoredLoad):
     """One load that a crew sends; used as a LoadSession is."""
 
     def __init__(self, crew: Crew, folder: Path, plan: LoadPlan, schedule: Sequence[Due]) -> None:
-        self._crew, self._plan, self._schedule = crew, plan, schedule
-        self._folder = LoadFolder(folder)
-        self._tail = Tail(self._folder.traces)
+        super().__init__(folder, plan, schedule)
+        self._crew = crew
         self._ended = False
         self._stopping = False
-        self._summary: LoadSummary | None = None
 
-    def __enter__(self) -> Self:
-        """Write plan and schedule and tell the master. Raises InvalidRun when the folder cannot be written."""
-        try:
-            self._folder.path.mkdir(parents=True, exist_ok=True)
-            for stale in (self._folder.traces, self._folder.summary, self._folder.error):
-                stale.unlink(missing_ok=True)
-            self._folder.write_plan(self._plan)
-            write_schedule(self._folder.schedule, self._schedule)
-        except OSError as error:
-            raise InvalidRun(f"cannot write the run folder {self._folder.path}: {error.strerror}") from None
+    def _begin(self) -> None:
         self._crew.order({"load": str(self._folder.path.resolve())})
-        return self
 
     def __exit__(self, *_: object) -> None:
         until_s = time.monotonic() + _STOP_S
@@ -146,40 +131,18 @@ class CrewSession:
         while not self._ended and time.monotonic() < until_s:
             self._listen(_LOOK_S)
 
-    @property
-    def finished(self) -> bool:
-        """Whether the load has ended and every trace was handed out."""
-        return self._summary is not None
-
-    @property
-    def summary(self) -> LoadSummary:
-        """What the workers said of themselves. Raises InvalidRun while they send."""
-        if self._summary is None:
-            raise InvalidRun("the load has not ended yet, so there is no summary of it")
-        return self._summary
-
-    def poll(self, wait_s: float) -> list[Trace]:
-        """Return the traces completed since the last call; wait up to `wait_s` seconds for the first of them.
-
-        Raises InvalidRun when the master or a client failed. A worker that is lost ends the load; the summary tells.
-        """
-        until_s = time.monotonic() + wait_s
-        while True:
-            why = self._listen(min(_LOOK_S, max(0.0, until_s - time.monotonic())))
-            if why:
-                raise InvalidRun(f"the load failed: {why}")
-            ended = self._ended
-            traces = self._tail.read()
-            if ended and self._summary is None:
-                self._summary = self._folder.read_summary()
-            if traces or ended or time.monotonic() >= until_s:
-                return traces
-
     def stop(self) -> None:
         """Ask for an early stop: nothing more is sent, and open requests become UNFINISHED."""
         if not self._stopping and not self._ended:
             self._stopping = True
             self._crew.order({"stop": True})
+
+    def _look(self, wait_s: float) -> bool:
+        """A worker that is lost ends the load; the summary tells."""
+        why = self._listen(wait_s)
+        if why:
+            raise InvalidRun(f"the load failed: {why}")
+        return self._ended
 
     def _listen(self, wait_s: float) -> str:
         """Take what the master says; return why the load failed, if it did."""

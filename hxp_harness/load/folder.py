@@ -10,6 +10,7 @@ import msgspec
 from hxp_harness.load.plan import LoadPlan, LoadSummary
 
 KEY_VARIABLE = "HXP_API_KEY"
+_LOG_TAIL_CHARACTERS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +70,7 @@ class LoadFolder:
             return str(msgspec.json.decode(self.error.read_bytes(), type=dict[str, str])["error"])
         except (OSError, msgspec.DecodeError, KeyError):
             return ""
+
+    def log_tail(self) -> str:
+        """Return the last words of the client processes."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARACTERS:].strip()

@@ -34,7 +34,7 @@ from hxp_harness.errors import ExitCode
 from hxp_harness.load.build import own_build
 from hxp_harness.load.clock import clock_name
 from hxp_harness.load.folder import LoadFolder
-from hxp_harness.load.hot_loops import HotLoops
+from hxp_harness.load.hot_loops import LEAD_S, HotLoops
 from hxp_harness.load.master import Master
 from hxp_harness.load.plan import LoadSummary
 from hxp_harness.load.stop_signals import STOP_SIGNALS, let_through
@@ -46,7 +46,6 @@ _WATCH_S = 0.05
 _TICK_S = 0.02
 _FEED_S = 1.0
 _HELLO_S = 1.0
-_LEAD_S = 0.1  # from the word to t0: every hot loop has heard it by then
 _MESSAGE = "hxp"
 
 
@@ -75,7 +74,7 @@ class Foreman(locust.User):
         while not self.hot_loops.ready:
             gevent.sleep(_WATCH_S)
         if self.hot_loops.status() is None:
-            self.hot_loops.go(time.monotonic_ns() + int(_LEAD_S * 1e9))
+            self.hot_loops.go(time.monotonic_ns() + int(LEAD_S * 1e9))
         tail = Tail(self.folder.traces)
         fed_s = 0.0
         while (status := self.hot_loops.status()) is None:

@@ -1,4 +1,4 @@
-"""A load session as the run sees it, through real Locust and hot-loop processes."""
+"""A load session as the run sees it, through real hot-loop processes, with Locust's page and without."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ import pytest
 
 from hxp_harness.errors import InvalidRun
 from hxp_harness.load.folder import LoadFolder
-from hxp_harness.load.schedule import write_schedule
-from hxp_harness.load.session import LoadSession
+from hxp_harness.load.page_session import PageSession
+from hxp_harness.load.session import LoadSession, Session
 from hxp_harness.trace import ErrorKind, Trace
 from tests.hxp_harness.load.conftest import (
     DEADLINE_S,
@@ -36,7 +36,7 @@ from tests.hxp_harness.load.conftest import (
 )
 
 
-def drain(session: LoadSession) -> list[Trace]:
+def drain(session: Session) -> list[Trace]:
     deadline_s = time.monotonic() + DEADLINE_S
     traces: list[Trace] = []
     while not session.finished:
@@ -214,35 +214,70 @@ def test_children_die_with_a_killed_parent(tmp_path: Path, serve: ServerFactory)
         while not server.requests and time.monotonic() < deadline_s:
             time.sleep(0.02)  # polls another process
         children = psutil.Process(parent.pid).children(recursive=True)
-        assert len(children) == 2
+        assert len(children) == 1
         os.kill(parent.pid, signal.SIGKILL)
     deadline_s = time.monotonic() + DEADLINE_S
     while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
         assert time.monotonic() < deadline_s, "an orphan goes on"
         time.sleep(0.02)  # polls other processes
-    assert LoadFolder(tmp_path).read_summary().stopped_early
+    assert json.loads(LoadFolder(tmp_path).part(1).read_text())["stopped_early"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+def rows_of_page(port: int) -> list[dict[str, object]]:
+    """Return what Locust's page says of the replicates, nothing while it is not there."""
+    with contextlib.suppress(httpx.HTTPError):
+        rows = httpx.get(f"http://127.0.0.1:{port}/stats/requests", trust_env=False).json()["stats"]
+        return [row for row in rows if row["name"] == "replicate 0"]
+    return []
 
 
 def test_locusts_page_shows_the_load(tmp_path: Path, serve: ServerFactory) -> None:
-    """With a port for it, Locust's own page counts the requests; its numbers are used for nothing."""
+    """With a port for it, Locust's own page counts the requests while they come; its numbers are used for nothing."""
     server = serve(answering(stream(events(2))))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    folder = LoadFolder(tmp_path)
-    folder.write_plan(plan_for(server.base_url))
-    write_schedule(folder.schedule, [*dues(3), replace(dues(1)[0], index=3, intended_s=60.0)])
-    command = [sys.executable, "-m", "hxp_harness.load.locust_worker", str(tmp_path), "--web-port", str(port)]
-    with (
-        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker,
-        killed_at_the_end(worker),
-    ):
+    schedule = [*dues(3), replace(dues(1)[0], index=3, intended_s=60.0)]
+    port = free_port()
+    with PageSession(tmp_path, plan_for(server.base_url), schedule, web_port=port, clients=2) as session:
         deadline_s = time.monotonic() + DEADLINE_S
-        rows: list[dict[str, object]] = []
-        while not rows and time.monotonic() < deadline_s:
-            with contextlib.suppress(httpx.HTTPError):
-                rows = httpx.get(f"http://127.0.0.1:{port}/stats/requests", trust_env=False).json()["stats"]
-                rows = [row for row in rows if row["name"] == "replicate 0"]
-            time.sleep(0.05)  # polls another process
-        worker.terminate()
-        assert worker.wait(DEADLINE_S) == 0
-    assert [(row["num_requests"], row["num_failures"]) for row in rows] == [(3, 0)]
+        traces: list[Trace] = []
+        while not (rows := rows_of_page(port)) and time.monotonic() < deadline_s:
+            traces += session.poll(0.05)
+        assert [(row["num_requests"], row["num_failures"]) for row in rows] == [(3, 0)]
+        session.stop()
+        traces += drain(session)
+        assert session.summary.sent == 3
+    assert sorted(trace.index for trace in traces if trace.ok) == [0, 1, 2]
+    assert load_processes() == []
+
+
+def test_a_page_does_not_hide_that_the_load_failed(tmp_path: Path) -> None:
+    """What the hot loop said last is in the message, whoever started it."""
+    plan = plan_for("http://no-such-host.invalid/v1")
+    with (
+        PageSession(tmp_path, plan, dues(1), web_port=free_port()) as session,
+        pytest.raises(InvalidRun, match=r"failed \(exit status 1\)"),
+    ):
+        drain(session)
+
+
+def test_a_page_that_was_not_opened_shows_nothing(tmp_path: Path) -> None:
+    """Polling before the start is an error here too, and leaving is none."""
+    session = PageSession(tmp_path, plan_for("http://h/v1"), [], web_port=1)
+    session.stop()
+    with pytest.raises(InvalidRun, match="never started"):
+        session.poll(0.0)
+    session.__exit__()
+
+
+def test_a_summary_that_cannot_be_kept_is_an_invalid_run(tmp_path: Path, serve: ServerFactory) -> None:
+    """A load whose summary finds no place is not taken for one without faults."""
+    server = serve(answering(stream(events(2))))
+    with LoadSession(tmp_path, plan_for(server.base_url), dues(1)) as session:
+        LoadFolder(tmp_path).summary.mkdir()
+        with pytest.raises(InvalidRun, match="cannot be kept"):
+            drain(session)
