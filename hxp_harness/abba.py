@@ -26,6 +26,7 @@ from hxp_harness.report.words import headline as run_headline
 from hxp_harness.request import PerfRequest, resolve_profile, target_from_url
 from hxp_harness.run import write_views
 from hxp_harness.run_folder import make_run_folder
+from hxp_harness.senders import local_senders
 from hxp_harness.target import Evidence, Target
 from hxp_harness.trial import run_trial
 
@@ -125,7 +126,7 @@ def _visited(where: Path, profile: Profile, target: Target, request: PerfRequest
     record = None
     for folder in (where, where.with_name(f"{where.name}-again")):
         with contextlib.suppress(InvalidRun):
-            record = run_trial(folder, profile, target, request, screen)
+            record = run_trial(folder, profile, target, request, screen, local_senders(profile.contract))
             if record.verdict != "INVALID":
                 return record
         profile = profile.model_copy(update={"seed": profile.seed + 1_000_003})

@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     )
     certify = _command(commands, "certify", "prove that this machine can measure a profile's load")
     _profile_options(certify)
-    _clients_option(certify)
+    _senders_options(certify)
     certify.add_argument("--out", type=Path, metavar="DIR", help="keep the evidence here")
     certify.add_argument(
         "--witness", action="store_true", help="only check the golden server's own log against strace, independently"
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="M",
         help="search the highest rate that this machine measures right, about so long; default: %(default)s",
     )
-    _worker(_command(commands, "worker", "send this host's share of a load that hxp perf --hosts asks for"))
+    _worker(_command(commands, "worker", "send this host's share of a load that another asks for with --hosts"))
     check = _command(commands, "selfcheck", "try the verdict on virtual servers whose truth is known")
     size = check.add_mutually_exclusive_group()
     size.add_argument(
@@ -110,18 +110,29 @@ def _profile_options(command: argparse.ArgumentParser) -> None:
 
 
 def _worker(worker: argparse.ArgumentParser) -> None:
-    worker.add_argument("--master", required=True, metavar="HOST:PORT", help="what hxp perf has at --listen")
+    worker.add_argument(
+        "--master", required=True, metavar="HOST:PORT", help="what hxp perf, capacity or certify has at --listen"
+    )
     worker.add_argument("--clients", type=int, metavar="N", help="processes that send; default: the cores, less one")
     worker.add_argument("--name", default="", help="in messages and records; default: the host's name")
     worker.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of the target")
 
 
-def _clients_option(command: argparse.ArgumentParser) -> None:
+def _senders_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--clients",
         type=int,
         metavar="N",
         help="processes that share the load, a core each; default: by rate and cores",
+    )
+    command.add_argument(
+        "--hosts", type=int, metavar="N", help="let N workers send the load: hxp worker, on other hosts"
+    )
+    command.add_argument(
+        "--listen", metavar="HOST:PORT", help="with --hosts: where the workers join, reachable for them"
+    )
+    command.add_argument(
+        "--web-port", type=int, default=0, metavar="PORT", help="Locust's page: here, with --hosts at --listen"
     )
 
 
@@ -130,9 +141,6 @@ def _perf(perf: argparse.ArgumentParser) -> None:
     perf.add_argument(
         "--quick", action="store_true", help="fewer, shorter replicates: a wider bound, so less is decided"
     )
-    perf.add_argument("--hosts", type=int, metavar="N", help="let N workers send the load: hxp worker, on other hosts")
-    perf.add_argument("--listen", metavar="HOST:PORT", help="with --hosts: where the workers join, reachable for them")
-    perf.add_argument("--web-port", type=int, default=0, metavar="PORT", help="with --hosts: Locust's page, there")
     perf.add_argument("--baseline", type=Path, metavar="RUN_DIR", help="an older run; worse than it is a FAIL")
     perf.add_argument(
         "--rate", metavar="RATE", help="'20 rps' instead of the profile's: another contract, and labelled so"
@@ -179,7 +187,7 @@ def _target_options(perf: argparse.ArgumentParser) -> None:
     perf.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of --target")
     perf.add_argument("--metrics-url", metavar="URL", help="Prometheus page of --target; default: /metrics beside /v1")
     perf.add_argument("--through", choices=("gateway",), help="send the model's profile through the gateway")
-    _clients_option(perf)
+    _senders_options(perf)
     perf.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: reports/RUN_ID")
     perf.add_argument("--replicates", type=int, metavar="N", help="instead of the profile's")
     perf.add_argument(

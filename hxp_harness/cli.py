@@ -141,9 +141,9 @@ def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None 
         require_hardware=options.require_hardware,
         settings=tuple(options.set),
         clients=options.clients,
-        hosts=getattr(options, "hosts", None),
-        listen=getattr(options, "listen", None),
-        web_port=getattr(options, "web_port", 0),
+        hosts=options.hosts,
+        listen=options.listen,
+        web_port=options.web_port,
         baseline=getattr(options, "baseline", None),
         max_minutes=options.max_minutes if options.command == "perf" else None,
     )
@@ -185,13 +185,23 @@ def _run_report(options: argparse.Namespace) -> int:
 
 def _run_certify(options: argparse.Namespace) -> int:
     from hxp_harness.instrument import certify_profile, witness_golden
+    from hxp_harness.request import PerfRequest
 
     if options.witness:
         return witness_golden(options.out)
     if options.search_minutes < 0:
         raise UsageError(f"--search-minutes {options.search_minutes:g}: less than nothing", hint="0 searches nothing")
     search_s = options.search_minutes * 60
-    return certify_profile(options.model, options.profile, options.out, options.clients, search_s)
+    request = PerfRequest(
+        profile_name=options.model,
+        profile_file=options.profile,
+        out=options.out,
+        clients=options.clients,
+        hosts=options.hosts,
+        listen=options.listen,
+        web_port=options.web_port,
+    )
+    return certify_profile(request, search_s)
 
 
 def _run_worker(options: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ from hxp_harness.report.progress import Goal
 from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, resolve_profile
 from hxp_harness.run_folder import make_run_folder
-from hxp_harness.senders import Senders, local_senders
+from hxp_harness.senders import Senders, recruited, refuse_senders
 
 LONGEST_S = 5.0
 SHORTEST_S = 1.0  # a short run is not proved at greater length than it is measured
@@ -107,18 +107,18 @@ def _limit_s(profile: Profile, gates: tuple[Gate, ...]) -> float:
     )
 
 
-def certify_profile(
-    name: str | None, file: Path | None, out: Path | None, clients: int | None = None, search_s: float = 0.0
-) -> int:
+def certify_profile(request: PerfRequest, search_s: float = 0.0) -> int:
     """Make a certificate for a profile's load alone; return 0 when the instrument can judge it, else INVALID's code.
 
-    With `search_s` above 0 the ceiling of this machine is searched for about so many seconds, and stated in it.
+    With `search_s` above 0 the ceiling of this machine, or of the request's hosts together, is searched for about so
+    many seconds, and stated in it.
     """
-    profile = resolve_profile(PerfRequest(profile_name=name, profile_file=file))
+    profile = resolve_profile(request)
     gates = supported_gates(profile)
-    senders = local_senders(profile.contract, clients)
-    folder = make_run_folder(out, f"certificate-{profile.name}")
-    with screen_of(profile, gates) as screen:
+    refuse_senders(request, certificate_only=True)
+    folder = make_run_folder(request.out, f"certificate-{profile.name}")
+    with screen_of(profile, gates) as screen, recruited(request, folder, screen.say) as senders_for:
+        senders = senders_for(profile.contract)
         screen.say(senders.said)
         certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, senders)
         found = evidence.read_json(folder, evidence.CERTIFICATE_BEFORE)
@@ -133,6 +133,7 @@ def certify_profile(
                 seed=profile.seed,
                 most_s=search_s,
                 drive=driven_by(senders.open_session),
+                host=senders.host,
                 say=screen.say,
             )
         whole = {**found, "ceilings": [{**asdict(one), "limited_by": one.limited_by} for one in ceilings]}

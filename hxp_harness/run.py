@@ -28,7 +28,7 @@ from hxp_harness.report.manifest import environment
 from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, refuse_evidence, refuse_without_hardware, resolve_profile
 from hxp_harness.run_folder import make_run_folder
-from hxp_harness.senders import Senders, refuse_senders, senders
+from hxp_harness.senders import Senders, recruited, refuse_senders
 from hxp_harness.target import Target
 from hxp_harness.telemetry.watching import plan_for, watched
 from hxp_harness.trace import Trace
@@ -68,7 +68,9 @@ def perf(request: PerfRequest) -> int:
                 plan = preflight(offered, profile.contract)
                 target = as_it_says(offered, plan)
                 refuse_evidence(request, target)
-                with senders(request, profile.contract, folder, screen.say) as who:
+                with recruited(request, folder, screen.say) as senders_for:
+                    who = senders_for(profile.contract)
+                    screen.say(who.said)
                     begin(folder, profile, target, who)
                     load = Load(plan, schedule, who, request.max_minutes)
                     in_time = run_load(folder, profile, gates, target, load, screen)

@@ -15,11 +15,13 @@ from hxp_harness.report.record import Record
 from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, refuse_evidence
 from hxp_harness.run import Load, begin, run_load
-from hxp_harness.senders import local_senders
+from hxp_harness.senders import Senders
 from hxp_harness.target import Target
 
 
-def run_trial(folder: Path, profile: Profile, offered: Target, request: PerfRequest, screen: Screen) -> Record:
+def run_trial(
+    folder: Path, profile: Profile, offered: Target, request: PerfRequest, screen: Screen, senders: Senders
+) -> Record:
     """Run `profile` against `offered`, keep everything in `folder` as `hxp perf` does, and return the record.
 
     The first questions wait until the target has served what a run before left behind. Raises NotReady when it does
@@ -31,7 +33,6 @@ def run_trial(folder: Path, profile: Profile, offered: Target, request: PerfRequ
     plan = preflight(offered, profile.contract)
     target = as_it_says(offered, plan)
     refuse_evidence(request, target)
-    senders = local_senders(profile.contract, request.clients)
     begin(folder, profile, target, senders)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     refuse_empty_scopes(gates, profile, schedule)

@@ -25,6 +25,7 @@ from hxp_harness.report.terminal import Screen
 from hxp_harness.request import PerfRequest, refuse_evidence, refuse_without_hardware, resolve_profile
 from hxp_harness.run import write_views
 from hxp_harness.run_folder import make_run_folder
+from hxp_harness.senders import SendersFor, recruited, refuse_senders
 from hxp_harness.target import Target
 from hxp_harness.trial import run_trial
 from hxp_harness.units import parse_quantity
@@ -56,6 +57,7 @@ def capacity(request: CapacityRequest) -> int:
     long = at_rate(profile, search.start_rps, 0, certifying=True)
     gates = supported_gates(long)
     refuse_without_hardware(request.perf)
+    refuse_senders(request.perf)
     label = "target" if request.perf.target_url else request.perf.engine
     folder = make_run_folder(request.perf.out, f"capacity-{profile.name}-{label}")
     record: CapacityRecord | None = None
@@ -65,7 +67,8 @@ def capacity(request: CapacityRequest) -> int:
             with opened as offered:
                 record = _begin(folder, profile, search, as_it_says(offered, preflight(offered, profile.contract)))
                 refuse_evidence(request.perf, offered)
-                record = _run(folder, record, _Runner(request, profile, offered, screen))
+                with recruited(request.perf, folder, screen.say) as senders_for:
+                    record = _run(folder, record, _Runner(request, profile, offered, screen, senders_for))
     except KeyboardInterrupt:
         interrupt.settle()
         if not (folder / "capacity.json").exists():
@@ -87,6 +90,7 @@ class _Runner:
     profile: Profile
     offered: Target
     screen: Screen
+    senders_for: SendersFor
 
     def run(self, folder: Path, trial: Trial, number: int) -> Point:
         """Make one run; what could not be measured at all is an INVALID point."""
@@ -94,7 +98,8 @@ class _Runner:
         name = f"run-{number:02}"
         tokens = profile.contract.output_tokens
         try:
-            record = run_trial(folder / name, profile, self.offered, self.request.perf, self.screen)
+            who = self.senders_for(profile.contract)
+            record = run_trial(folder / name, profile, self.offered, self.request.perf, self.screen, who)
         except InvalidRun as error:
             return Point(trial.rate_rps, name, trial.certifying, Outcome.INVALID, False, error.message, *([None] * 5))
         return point_of(record, trial.rate_rps, name, certifying=trial.certifying, output_tokens=tokens)

@@ -24,11 +24,13 @@ def search_ceilings(
     seed: int,
     most_s: float,
     drive: Drive | None = None,
+    host: str = "127.0.0.1",
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Ceiling, ...]:
     """Find the ceiling for answers of the contract's length, and of one token, in about `most_s` seconds in all.
 
-    The two tell what a request costs and what a token costs. Nothing of a try is kept but its point.
+    The two tell what a request costs and what a token costs. The golden server is at `host`. Nothing of a try is kept
+    but its point.
     """
     lengths = dict.fromkeys((contract.output_tokens, 1))
     found = []
@@ -36,7 +38,7 @@ def search_ceilings(
         shape = steady(contract).model_copy(update={"output_tokens": tokens})
 
         def probe(rate_rps: float, shape: Contract = shape) -> Point:
-            return _probe(folder / "try", shape, rate_rps, limit_s=limit_s, seed=seed, drive=drive)
+            return _probe(folder / "try", shape, rate_rps, limit_s=limit_s, seed=seed, drive=drive, host=host)
 
         start_rps = peak_rps(contract) * SCALE
         found.append(find_ceiling(probe, tokens, start_rps, most_s=most_s / len(lengths), say=say))
@@ -44,11 +46,13 @@ def search_ceilings(
 
 
 def _probe(
-    folder: Path, contract: Contract, rate_rps: float, *, limit_s: float, seed: int, drive: Drive | None
+    folder: Path, contract: Contract, rate_rps: float, *, limit_s: float, seed: int, drive: Drive | None, host: str
 ) -> Point:
     shape = contract.at_rate(rate_rps)
     try:
-        found = certify(folder, shape, limit_s=limit_s, seed=seed, scale=1.0, duration_s=PROBE_S, drive=drive)
+        found = certify(
+            folder, shape, limit_s=limit_s, seed=seed, scale=1.0, duration_s=PROBE_S, drive=drive, host=host
+        )
     except InvalidRun as error:
         return Point(rate_rps, ok=False, why=error.message)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,13 +61,23 @@ class Hosts:
         ip("-n", f"{self.prefix}-{host}", "link", "set", "wire", "down")
 
 
+def sweep() -> None:
+    """Delete the namespaces of test processes that were killed before they could."""
+    for file in Path("/run/netns").glob("hxp-*"):
+        found = re.fullmatch(r"hxp-(?:try-)?(\d+)(?:-[mab])?", file.name)
+        if found and not psutil.pid_exists(int(found[1])):
+            subprocess.run(["ip", "netns", "delete", file.name], check=False)  # another process may be at it too
+
+
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
-    """Wire three hosts together; afterwards nothing is left of them."""
+    """Wire three hosts together; afterwards nothing is left of them, nor of others' that were killed."""
     if reason := why_not():
         pytest.skip(reason)  # not root, or a kernel without network or time namespaces
     made = Hosts(f"hxp-{os.getpid()}")
     with ExitStack() as stack:
+        sweep()
+        stack.callback(sweep)
         for host in ("m", "a", "b"):
             ip("netns", "add", f"{made.prefix}-{host}")
             stack.callback(ip, "netns", "delete", f"{made.prefix}-{host}")
@@ -161,6 +172,17 @@ def run_on(
         assert psutil.wait_procs(family, timeout=20)[1] == []
     record = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))
     return codes[0], said, codes[1:], record
+
+
+def test_what_a_killed_test_left_is_swept_up(hosts: Hosts) -> None:
+    """A namespace of a process that is gone is deleted, one of a process that lives is not."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ip("netns", "add", f"hxp-{gone.pid}-a")
+    sweep()
+    left = [file.name for file in Path("/run/netns").iterdir()]
+    assert f"hxp-{gone.pid}-a" not in left
+    assert f"{hosts.prefix}-a" in left
 
 
 def test_two_hosts_are_one_instrument(tmp_path: Path, hosts: Hosts) -> None:

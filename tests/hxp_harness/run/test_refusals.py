@@ -65,6 +65,8 @@ def test_a_wrong_profile_is_refused_before_anything_starts(tmp_path: Path, chang
         (("report", "absent"), "absent"),
         (("judge",), "RUN_DIR"),
         (("certify", "--model", "phi"), "did you mean 'phi3'"),
+        (("certify", "--model", "phi3", "--hosts", "2"), "--hosts needs --listen HOST:PORT"),
+        (("capacity", "--model", "phi3", "--hosts", "2", "--listen", "10.0.0.1:5557"), "--listen 127.0.0.1:5557"),
     ],
 )
 def test_a_wrong_command_is_refused(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
