@@ -34,6 +34,8 @@ from reference_stack.workers.server import Ending, SideServer, WorkerServer, ser
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _TICK_S = 0.05
+# Objects made and not freed before the youngest are looked at, and how many such looks before one at the next older.
+_COLLECT_AT = (1000, 10, 20)
 _TURNS_A_COPY = 20
 _LAST_LINES_S = 1.0
 _COMMAND_S = 120.0
@@ -128,6 +130,7 @@ def _serve(service: Service, settings: WorkerSettings, post: Post) -> None:
     gc.set_threshold(_COLLECT_EVERY)
 
     def ready() -> None:
+        _spare_the_collector()
         os.write(post.ready_to, b"1")
         os.close(post.ready_to)
 
@@ -155,6 +158,17 @@ def _serve(service: Service, settings: WorkerSettings, post: Post) -> None:
             runner.run(run())
     finally:
         lines.end(_LAST_LINES_S)
+
+
+def _spare_the_collector() -> None:
+    """Let the collector look at everything seldom: while it does, all requests are held up.
+
+    What there is before the first request stays for good. Requests and connections free themselves when they end; what
+    else leaves something to collect leaves a bounded amount, by the number of objects that makes it look.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AT)
 
 
 def _command_to(control: Path | None) -> Command | None:

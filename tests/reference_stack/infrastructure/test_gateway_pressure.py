@@ -24,6 +24,7 @@ from reference_stack.services.infrastructure.api_gateway.hot.protocol import Gat
 from reference_stack.services.infrastructure.api_gateway.relay import Relay
 from reference_stack.services.infrastructure.api_gateway.routing.pool import Place
 from reference_stack.services.infrastructure.api_gateway.routing.router import Held
+from reference_stack.services.infrastructure.api_gateway.wire.connection import Connection
 from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange
 from tests.reference_stack.infrastructure.conftest import (
     DEADLINE_S,
@@ -96,9 +97,43 @@ def test_aborts_leave_nothing(make_gateway: MakeGateway, hot_path: bool) -> None
     eventually(lambda: set(asked) <= {row.request_id for row in gateway.usage.rows})
     assert len({row.request_id for row in gateway.usage.rows}) == len(gateway.usage.rows)
     assert {row.outcome for row in gateway.usage.rows} >= {"cancelled", "complete"}
-    most = {"GatewayProtocol": 2, "HotCycle": 2, "Relay": 1, "Exchange": 1, "Call": 2, "Held": 1, "Place": 1}
+    kept = 10  # connections to the model: eight clients at once, and what has just been left
+    most = {
+        "GatewayProtocol": 2,
+        "Connection": kept,
+        "HotCycle": 2,
+        "Relay": 1,
+        "Exchange": 1,
+        "Call": 2,
+        "Held": 1,
+        "Place": 1,
+    }
     assert _alive() <= Counter(most)
     assert gateway.post(chat()).content == WHOLE
+
+
+@pytest.mark.parametrize("hot_path", [True, False], ids=["hot", "fastapi"])
+def test_a_connection_is_forgotten_with_its_end(make_gateway: MakeGateway, hot_path: bool) -> None:
+    """Connections of clients and to servers are freed when they are closed, and need no garbage collector."""
+    gateway = make_gateway(hot_path=hot_path)
+    gateway.backend.script = _once
+    before = _alive()
+    gc.disable()
+    try:
+        for _ in range(20):
+            with raw(gateway) as sock:
+                sock.sendall(request(json.dumps(chat()).encode()))
+                assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+        eventually(lambda: _alive(collected=False)["GatewayProtocol"] - before["GatewayProtocol"] <= 2)
+        eventually(lambda: _alive(collected=False)["Connection"] - before["Connection"] <= 2)
+    finally:
+        gc.enable()
+
+
+async def _once(wire: Wire) -> None:
+    """Answer, and close the connection behind it."""
+    wire.keeps = False
+    await wire.answer(WHOLE)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -121,7 +156,7 @@ def test_a_request_is_forgotten_with_its_end(make_gateway: MakeGateway, stream: 
 def _alive(*, collected: bool = True) -> Counter[str]:
     if collected:
         gc.collect()
-    kinds = (GatewayProtocol, HotCycle, Relay, Exchange, Call, Held, Place)
+    kinds = (GatewayProtocol, Connection, HotCycle, Relay, Exchange, Call, Held, Place)
     return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
 
 

@@ -75,6 +75,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._door.story.watch.discard(self)
         super().connection_lost(exc)
         self._abandon()
+        del self.parser, self.cycle, self._way  # each knows this connection: only the collector would free them
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:

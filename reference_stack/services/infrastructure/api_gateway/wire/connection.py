@@ -148,6 +148,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._owner.closed(self)
+        del self._parser  # it knows this connection: only the collector would free them
         exchange, self._exchange = self._exchange, None
         if exchange is None or exchange.listener is None:
             return
