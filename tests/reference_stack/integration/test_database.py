@@ -453,7 +453,7 @@ async def test_migrations_are_applied_once_and_never_changed(postgres: DatabaseS
     connection = await asyncpg.connect(postgres.dsn)
     try:
         await connection.execute("CREATE SCHEMA IF NOT EXISTS scratch; SET search_path TO scratch")
-        assert await migrate(connection) == [1, 2, 3, 4, 5, 6]
+        assert await migrate(connection) == [1, 2, 3, 4, 5, 6, 7]
         assert await migrate(connection) == []
         first, *others = read()
         with pytest.raises(MigrationChanged, match=r"0001 \(keys\)"):
@@ -514,3 +514,27 @@ async def test_one_written_row_that_is_refused_spoils_no_other(database: Databas
 
     assert list(refused.value.rows) == bad
     assert await database.usage.request_ids(*DAY) == ["r0001", "r0003"]
+
+
+async def test_many_keys_are_asked_for_at_once(database: Database) -> None:
+    """A hundred look-ups of one moment have each its own answer: the key, by its former secret too, or none."""
+    for number in range(50):
+        await database.keys.put(key(f"k{number}"))
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await database.keys.put(key("turned", former_digest=b"f" * 32, former_until=later))
+    asked = [f"k{number}".encode().ljust(32, b".") for number in range(100)] + [b"f" * 32]
+    found = await asyncio.gather(*(database.keys.find_key(digest) for digest in asked))
+
+    assert [each and each.id for each in found] == [f"k{n}" for n in range(50)] + [None] * 50 + ["turned"]
+    assert [each.digest for each in found if each is not None] == [*asked[:50], b"f" * 32]
+
+
+async def test_many_draws_at_once_are_exact_each(database: Database) -> None:
+    """Draws on many budgets, and many on one, go together and never take more than there is."""
+    on_one = [database.spend.draw("one", 100, 0, 1, 7, 7) for _ in range(20)]
+    on_many = [database.spend.draw(f"k{number}", number, 0, 1, 3, 3) for number in range(20)]
+    drawn = await asyncio.gather(*on_one, *on_many)
+
+    assert sum(each.given for each in drawn[:20]) == 100
+    assert [each.given for each in drawn[20:]] == [min(number, 3) for number in range(20)]
+    assert await database.spend.spent("k9") == 3

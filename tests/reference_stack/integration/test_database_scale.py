@@ -84,7 +84,7 @@ async def test_a_hundred_thousand_rows(emptied: asyncpg.Connection[asyncpg.Recor
     await emptied.execute(KEYS)
     await emptied.execute("ANALYZE")
     asked: list[tuple[str, Sequence[object]]] = [
-        (postgres_keys.FIND_KEY, (bytes(32),)),
+        (postgres_keys.FIND_KEYS, ([bytes(32)],)),
         (postgres_keys.PAGE, ("k5", None, 100)),
         (statements._IDS, HOUR),
         (statements._TOTALS, HOUR),
@@ -107,6 +107,6 @@ async def test_a_statement_is_prepared_once(postgres: DatabaseSettings) -> None:
     for _ in range(5):
         await database.keys.find_key(bytes(32))
     count = "SELECT count(*) FROM pg_prepared_statements WHERE statement = $1"
-    assert await pool.run(lambda connection: connection.fetchval(count, postgres_keys.FIND_KEY)) == 1
+    assert await pool.run(lambda connection: connection.fetchval(count, postgres_keys.FIND_KEYS)) == 1
     await pool.close()
     await database.close()

@@ -12,7 +12,7 @@ from reference_stack.schemas.api.keys import Alter, KeyFeed, KeyRepository, Stor
 from reference_stack.schemas.api.runs import JudgedRun, RunVerdict
 from reference_stack.schemas.api.usage import Outcome, UsageRepository, UsageRow
 
-_SHARES = 16
+SHARES = 16
 
 
 class Unavailable(StackError):
@@ -123,7 +123,7 @@ class Drawn:
 
 def share_of(left: int, least: int, want: int, most: int) -> int:
     """Return how much of what is `left` one gets: as in cache.port.Ask."""
-    return 0 if left < least else min(left, max(want, min(most, left // _SHARES)))
+    return 0 if left < least else min(left, max(want, min(most, left // SHARES)))
 
 
 class SpendStore(Protocol):

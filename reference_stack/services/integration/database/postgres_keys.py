@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from sys import intern
 
 import asyncpg
 
 from reference_stack.schemas.api.keys import UNLIMITED, Alter, ApiKey, KeyLimits, StoredKey
 from reference_stack.services.integration.database.migrate import Connection
 from reference_stack.services.integration.database.pool import Pool
-from reference_stack.services.integration.database.port import Drawn, share_of
+from reference_stack.services.integration.database.port import SHARES, Drawn
+from reference_stack.together import Together
 
 _COLUMNS = (
     "id",
@@ -33,17 +36,22 @@ _INSERT = f"INSERT INTO api_key ({', '.join(_COLUMNS)}) VALUES ({_NUMBERED}) ON 
 _ADD = f"{_INSERT} NOTHING"
 _PUT = f"{_INSERT} UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"  # nosec B608
 # Two look-ups by index; one condition with OR would read the table.
-FIND_KEY = """
+FIND_KEYS = """
 SELECT * FROM (
-    SELECT * FROM api_key WHERE digest = $1
+    SELECT *, digest AS shown FROM api_key WHERE digest = ANY($1)
     UNION ALL
-    SELECT * FROM api_key WHERE former_digest = $1 AND former_until > now()
+    SELECT *, former_digest AS shown FROM api_key WHERE former_digest = ANY($1) AND former_until > now()
 ) found WHERE NOT revoked AND (expires IS NULL OR expires > now())"""
 _FIND = "SELECT * FROM api_key WHERE id = $1"
 PAGE = """
 SELECT * FROM api_key WHERE id COLLATE "C" > $1 AND ($2::text IS NULL OR tenant = $2)
 ORDER BY id COLLATE "C" LIMIT $3"""
-_OPEN = "INSERT INTO key_spend (key_id, tokens) VALUES ($1, 0) ON CONFLICT (key_id) DO NOTHING"
+# In the order of the keys, so that two who draw on the same ones never wait for each other.
+_DRAW = """
+SELECT place, given, remaining FROM (
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    WITH ORDINALITY AS asked (key, budget, owed, fewest, wanted, most, place) ORDER BY key, place
+) asked, LATERAL draw_on_budget(key, budget, owed, fewest, wanted, most, $7)"""
 _SPENT = "SELECT tokens FROM key_spend WHERE key_id = $1"
 _SET_SPENT = """
 INSERT INTO key_spend (key_id, tokens) VALUES ($1, $2) ON CONFLICT (key_id) DO UPDATE SET tokens = excluded.tokens"""
@@ -54,10 +62,15 @@ class PostgresKeys:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._found = Together(self._find_keys)
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
-        row = await self._pool.run(lambda connection: connection.fetchrow(FIND_KEY, digest))
-        return None if row is None else _stored(row).as_shown(digest)
+        return await self._found(digest)
+
+    async def _find_keys(self, digests: Sequence[bytes]) -> list[ApiKey | None]:
+        rows = await self._pool.run(lambda connection: connection.fetch(FIND_KEYS, digests))
+        found = {row["shown"]: row for row in rows}
+        return [_stored(found[digest]).as_shown(digest) if digest in found else None for digest in digests]
 
     async def find(self, key_id: str) -> StoredKey | None:
         row = await self._pool.run(lambda connection: connection.fetchrow(_FIND, key_id))
@@ -129,7 +142,13 @@ def _limits(*limits: int | None) -> KeyLimits:
 def _stored(row: asyncpg.Record) -> StoredKey:
     limits = _limits(row["requests_per_minute"], row["tokens_per_minute"], row["concurrent"], row["budget_tokens"])
     key = ApiKey(
-        row["id"], row["digest"], _models(tuple(row["models"])), row["tenant"], limits, row["answers"], row["expires"]
+        row["id"],
+        row["digest"],
+        _models(tuple(row["models"])),
+        intern(row["tenant"]),
+        limits,
+        row["answers"],
+        row["expires"],
     )
     return StoredKey(key, row["name"], row["revoked"], row["former_digest"], row["former_until"])
 
@@ -139,18 +158,16 @@ class PostgresSpend:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._drawn = Together(self._draw_all)
 
     async def draw(self, key_id: str, budget: int, owed: int, least: int, want: int, most: int) -> Drawn:
-        async def work(connection: Connection) -> Drawn:
-            async with connection.transaction():
-                await connection.execute(_OPEN, key_id)
-                before: int = await connection.fetchval(f"{_SPENT} FOR UPDATE", key_id)
-                spent = max(before + owed, 0)
-                given = share_of(budget - spent, least, want, most)
-                await connection.execute("UPDATE key_spend SET tokens = $2 WHERE key_id = $1", key_id, spent + given)
-                return Drawn(given, max(budget - spent - given, 0))
+        return await self._drawn((key_id, budget, owed, least, want, most))
 
-        return await self._pool.run(work)
+    async def _draw_all(self, asked: Sequence[tuple[str, int, int, int, int, int]]) -> list[Drawn]:
+        columns = [list(column) for column in zip(*asked, strict=True)]
+        rows = await self._pool.run(lambda connection: connection.fetch(_DRAW, *columns, SHARES))
+        drawn = {row["place"]: Drawn(row["given"], row["remaining"]) for row in rows}
+        return [drawn[place] for place in range(1, len(asked) + 1)]
 
     async def spent(self, key_id: str) -> int:
         found: int | None = await self._pool.run(lambda connection: connection.fetchval(_SPENT, key_id))

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -19,8 +18,8 @@ log = logging.getLogger(__name__)
 
 _PREFIX_BYTES = 8
 _LONGEST_KEY = 512
-# Guesses are remembered apart, so that they push no key out.
-_MOST_KEYS = 50_000
+# Guesses are remembered apart, so that they push no key out. Half a kilobyte each.
+_MOST_KEYS = 64_000
 _MOST_GUESSES = 10_000
 # A key that the repository does not know is asked for again only after this long, so that guesses cost it little.
 _UNKNOWN_S = 5.0
@@ -53,6 +52,35 @@ class Shown:
         self.digest = b""
 
 
+class _Memory:
+    """At most `most` digests, and the half of it that was used last: the older of two generations is dropped whole."""
+
+    def __init__(self, most: int) -> None:
+        self._half = most // 2
+        self._young: dict[bytes, _Seen] = {}
+        self._old: dict[bytes, _Seen] = {}
+
+    def __len__(self) -> int:
+        return len(self._young.keys() | self._old.keys())
+
+    def get(self, digest: bytes) -> _Seen | None:
+        found = self._young.get(digest)
+        if found is None and self._old:
+            found = self._old.get(digest)
+            if found is not None:
+                self.put(digest, found)
+        return found
+
+    def put(self, digest: bytes, seen: _Seen) -> None:
+        if len(self._young) >= self._half:
+            self._old, self._young = self._young, {}
+        self._young[digest] = seen
+
+    def forget(self, digest: bytes) -> None:
+        self._young.pop(digest, None)
+        self._old.pop(digest, None)
+
+
 class KeyRing:
     """The keys of the settings, and those of a repository as far as they were asked for.
 
@@ -82,8 +110,8 @@ class KeyRing:
         self._stale_s = stale_s
         self._clock = clock
         self._wall = wall
-        self._keys: OrderedDict[bytes, _Seen] = OrderedDict()
-        self._guesses: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._keys = _Memory(_MOST_KEYS)
+        self._guesses = _Memory(_MOST_GUESSES)
         self._asking: dict[bytes, asyncio.Task[ApiKey | _No | None]] = {}
         self._tasks: set[asyncio.Task[ApiKey | _No | None]] = set()  # asyncio itself holds them by no strong reference
         self._trusted_s = min(_UNTOLD_S, fresh_s) if told else fresh_s
@@ -92,8 +120,8 @@ class KeyRing:
 
     def changed(self, digest: bytes) -> None:
         """Forget what is known of a key, and what is being asked: the answer may be from before the change."""
-        self._keys.pop(digest, None)
-        self._guesses.pop(digest, None)
+        self._keys.forget(digest)
+        self._guesses.forget(digest)
         self._asking.pop(digest, None)
 
     def watched(self, watched: bool) -> None:
@@ -177,12 +205,9 @@ class KeyRing:
         return found
 
     def _remember(self, digest: bytes, seen: _Seen) -> None:
-        self._keys.pop(digest, None)
-        self._guesses.pop(digest, None)
-        where, most = (self._guesses, _MOST_GUESSES) if seen.key is None else (self._keys, _MOST_KEYS)
-        where[digest] = seen
-        if len(where) > most:
-            where.popitem(last=False)
+        self._keys.forget(digest)
+        self._guesses.forget(digest)
+        (self._guesses if seen.key is None else self._keys).put(digest, seen)
 
     def _note(self, *, out: bool, why: str = "no answer in time") -> None:
         if out and not self._out:
