@@ -77,7 +77,7 @@ def _add_storage(storage: argparse.ArgumentParser) -> None:
     storage.add_argument("action", choices=("list", "import", "verify", "put", "export", "gc"))
     storage.add_argument("names", nargs="*", metavar="NAME", help="folders (import, put) or models and runs")
     storage.add_argument("--models", type=Path, default=Path(".hxp/models"), metavar="DIR", help="one folder a model")
-    storage.add_argument("--runs", type=Path, default=Path(".hxp/runs"), metavar="DIR", help="the store of runs")
+    storage.add_argument("--runs", default=".hxp/runs", metavar="DIR", help="the store of runs, or s3://BUCKET/PREFIX")
     storage.add_argument("--name", default="", help="with import and put: what it is called from then on")
     storage.add_argument("--to", default="", metavar="URL", help="with export: a folder, or s3://BUCKET/PREFIX")
     storage.add_argument("--keep", type=int, metavar="N", help="with gc: forget all runs but the newest N")

@@ -15,7 +15,7 @@ from reference_stack.services.ai_models.model_spec import ModelSpec, load_spec, 
 from reference_stack.services.infrastructure.artefacts import MANIFEST, files_of, flaws_of, format_flaws
 from reference_stack.services.infrastructure.export import export
 from reference_stack.services.infrastructure.model_store import PART, import_model
-from reference_stack.services.infrastructure.run_store import RunStore
+from reference_stack.services.infrastructure.remote_runs import runs_at
 
 ACTIONS = ("list", "import", "verify", "put", "export", "gc")
 _TOLD_EVERY_S = 2.0
@@ -29,7 +29,7 @@ class Asked:
 
     action: str
     models: Path
-    runs: Path
+    runs: str  # a folder, or s3://BUCKET/PREFIX
     names: tuple[str, ...] = ()
     name: str = ""
     to: str = ""
@@ -93,7 +93,7 @@ def _row(path: Path) -> _Row:
 
 def _list(asked: Asked) -> int:
     models = [_row(path) for path in _models(asked.models)]
-    runs = RunStore(asked.runs).runs()
+    runs = runs_at(asked.runs).runs()
     if asked.as_json:
         rows = [{"name": one.name, "bytes": one.bytes, "files": len(one.files)} for one in runs]
         print(json.dumps({"models": [asdict(row) for row in models], "runs": rows}))
@@ -124,7 +124,7 @@ def _import(asked: Asked) -> int:
 
 
 def _verify(asked: Asked) -> int:
-    store = RunStore(asked.runs)
+    store = runs_at(asked.runs)
     models = {path.name: path for path in _models(asked.models)}
     runs = {one.name: one for one in store.runs()}
     bad = 0
@@ -143,7 +143,7 @@ def _verify(asked: Asked) -> int:
 
 def _put(asked: Asked) -> int:
     folder = Path(_one(asked, "a run's folder", "hxp-stack storage put reports/latest"))
-    kept = RunStore(asked.runs).put(folder, asked.name, _Told("reading"))
+    kept = runs_at(asked.runs).put(folder, asked.name, _Told("reading"))
     print(f"{kept.name}: {len(kept.files)} files, {_size(kept.bytes)}")
     return 0
 
@@ -152,7 +152,7 @@ def _export(asked: Asked) -> int:
     name = _one(asked, "a run", "hxp-stack storage export RUN --to s3://BUCKET/PREFIX")
     if not asked.to:
         raise SettingsError("where to is not said", hint=f"hxp-stack storage export {name} --to FOLDER")
-    store = RunStore(asked.runs)
+    store = runs_at(asked.runs)
     print(export(store, store.run(name), asked.to))
     return 0
 
@@ -161,7 +161,7 @@ def _gc(asked: Asked) -> int:
     for rest in asked.models.glob(f"{PART}*") if asked.models.is_dir() else ():
         print(f"{rest.name} is an import that was not finished; import it again, or remove {rest}")
     younger_s = None if asked.days is None else asked.days * _DAY_S
-    swept = RunStore(asked.runs).clear(newest=asked.keep, younger_s=younger_s)
+    swept = runs_at(asked.runs).clear(newest=asked.keep, younger_s=younger_s)
     print("\n".join([*(f"forgot {name}" for name in swept.runs), f"freed {_size(swept.bytes)}, {swept.objects} files"]))
     return 0
 

@@ -109,7 +109,7 @@ def configuration(room: Room) -> list[Unit]:
 
 
 def storage(room: Room) -> list[Unit]:
-    return [room.service("storage", {})]
+    return [room.service("storage", {"backend": "mock"} if room.want.mock else {})]
 
 
 def offer(room: Room, name: str) -> Offer:

@@ -10,13 +10,13 @@ from dataclasses import asdict
 import fsspec  # type: ignore[import-untyped]  # the package has no types
 
 from reference_stack.errors import NotReady, SettingsError
-from reference_stack.services.infrastructure.run_store import RunStore, StoredRun
+from reference_stack.services.infrastructure.runs import Runs, StoredRun
 
 CATALOGUE = "catalogue.json"
 _SCHEMES = ("file", "memory", "s3")
 
 
-def export(store: RunStore, run: StoredRun, url: str, options: Mapping[str, object] | None = None) -> str:
+def export(store: Runs, run: StoredRun, url: str, options: Mapping[str, object] | None = None) -> str:
     """Copy `run` below `url` (file://, s3://BUCKET/..., memory://, or a path); return where it is.
 
     The catalogue of its files goes last: a copy without one is not whole. What is there already and the same is not
@@ -28,7 +28,7 @@ def export(store: RunStore, run: StoredRun, url: str, options: Mapping[str, obje
         for name, (digest, size) in run.files.items():
             if not _same(target, f"{base}/{name}", digest, size):
                 target.makedirs(f"{base}/{name}".rsplit("/", 1)[0], exist_ok=True)
-                with store.object(digest).open("rb") as source, target.open(f"{base}/{name}", "wb") as copy:
+                with store.read(digest) as source, target.open(f"{base}/{name}", "wb") as copy:
                     while block := source.read(4 * 1024 * 1024):
                         copy.write(block)
         target.pipe_file(f"{base}/{CATALOGUE}", json.dumps(asdict(run)).encode())

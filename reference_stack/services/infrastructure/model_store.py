@@ -17,7 +17,7 @@ from reference_stack.services.infrastructure.artefacts import (
 )
 from reference_stack.services.infrastructure.digests import Progress, unheard
 from reference_stack.services.infrastructure.durable import sync_folder
-from reference_stack.services.infrastructure.run_store import NAME
+from reference_stack.services.infrastructure.runs import NAME
 
 PART = ".part-"
 _BLOCK = 4 * 1024 * 1024

@@ -8,24 +8,28 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Gauge
 
+from reference_stack.errors import NotReady
 from reference_stack.face import add_face
 from reference_stack.schemas.configuration.storage import StorageSettings
 from reference_stack.services.infrastructure.artefacts import MANIFEST, files_of, flaws_of, format_flaws
-from reference_stack.services.infrastructure.run_store import NAME, RunStore
+from reference_stack.services.infrastructure.remote_runs import connect
+from reference_stack.services.infrastructure.runs import NAME
 
 
 def create_app(settings: StorageSettings) -> FastAPI:
     """Return the service. It reads the two folders and writes nothing."""
     registry = CollectorRegistry()
     free = Gauge("hxp_storage_free_bytes", "Room left on the folder's disk.", ("folder",), registry=registry)
-    wanted = {"models": settings.models, "runs": settings.runs, "store": settings.store}
+    wanted = {"models": settings.models, "runs": settings.runs}
+    if settings.backend == "embedded":
+        wanted["store"] = settings.store
     folders = {name: path for name, path in wanted.items() if path is not None}
-    store = None if settings.store is None else RunStore(settings.store)
-    kept = Gauge("hxp_storage_runs_kept", "Runs in the store.", registry=registry)
-    kept.set_function(lambda: 0.0 if store is None else float(len(store.runs())))
+    store = connect(settings)
+    kept = Gauge("hxp_storage_runs_kept", "Runs in the store at the last check.", registry=registry)
     for name, path in folders.items():
         free.labels(name).set_function(lambda path=path: float(_free_bytes(path)))  # type: ignore[misc]  # bound now
 
@@ -65,7 +69,8 @@ def create_app(settings: StorageSettings) -> FastAPI:
     @app.post("/store/{name}/verify")
     async def verify_run(name: str) -> dict[str, object]:
         """Read every byte of a kept run and compare it with what was stored."""
-        found = next((run for run in ([] if store is None else store.runs()) if run.name == name), None)
+        runs = [] if store is None else await asyncio.to_thread(store.runs)
+        found = next((run for run in runs if run.name == name), None)
         if store is None or found is None:
             raise HTTPException(404, "there is nothing of that name")
         flaws = await asyncio.to_thread(store.flaws, found)
@@ -78,8 +83,22 @@ def create_app(settings: StorageSettings) -> FastAPI:
 
     least_free_bytes = settings.least_free_bytes
 
+    def look() -> Mapping[str, str]:
+        found = {name: _problem(path, least_free_bytes) for name, path in folders.items()}
+        if store is None:
+            return found
+        try:
+            kept.set(len(store.runs()))
+        except NotReady as error:
+            return {**found, "store": error.message}
+        return {"store": store.ping(), **found}
+
     async def check() -> Mapping[str, str]:
-        return {name: _problem(path, least_free_bytes) for name, path in folders.items()}
+        return await asyncio.to_thread(look)
+
+    @app.exception_handler(NotReady)
+    async def not_ready(_request: Request, error: NotReady) -> JSONResponse:
+        return JSONResponse({"detail": error.message}, status_code=503, headers={"Retry-After": "1"})
 
     async def take(new: StorageSettings) -> None:
         nonlocal least_free_bytes

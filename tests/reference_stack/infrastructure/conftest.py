@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -20,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from reference_stack.draining import uvicorn_config
+from reference_stack.orchestration import ports
 from reference_stack.schemas.api.keys import ApiKey, KeyRepository, digest_of
 from reference_stack.schemas.api.usage import UsageRepository, UsageRow
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
@@ -392,3 +393,12 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A gateway that outlives a test: whoever uses it leaves two workers that serve."""
     with Backend() as backend, served(tmp_path_factory.mktemp("standing"), backend.url) as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The URL of an S3-compatible server of this session's own."""
+    from tests.reference_stack.infrastructure.s3 import s3_server
+
+    with closing(ports.reserve()) as reservation, s3_server(reservation.port) as url:
+        yield url

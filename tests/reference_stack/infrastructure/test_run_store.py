@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]  # the package has no types
-import httpx
 import pytest
 
 from reference_stack.errors import NotReady, SettingsError
 from reference_stack.services.infrastructure.export import export, flaws
 from reference_stack.services.infrastructure.run_store import RunStore
-from tests.reference_stack.infrastructure.conftest import eventually
 
 
 def make_run(folder: Path, seed: int = 1, size: int = 1000) -> Path:
@@ -38,78 +34,6 @@ def store(tmp_path: Path) -> RunStore:
 
 def objects(store: RunStore) -> list[Path]:
     return sorted((store.folder / "objects").glob("*/*"))
-
-
-def test_a_run_is_kept_whole_and_equal_files_once(store: RunStore, tmp_path: Path) -> None:
-    """What was put is there again byte for byte; what two runs share takes its room once."""
-    one, two = (make_run(tmp_path / f"run-{seed}", seed) for seed in (1, 2))
-    first, second = store.put(one), store.put(two)
-
-    assert [run.name for run in store.runs()] == ["run-1", "run-2"]
-    assert store.run("run-1") == first
-    assert first.files.keys() == second.files.keys()
-    assert second.bytes == sum(each.stat().st_size for each in two.rglob("*.*"))
-    assert len(objects(store)) == 5
-    for key, (digest, _) in first.files.items():
-        assert store.object(digest).read_bytes() == (one / key).read_bytes()
-    assert store.flaws(first) == []
-    assert store.put(one).files == first.files
-    assert len(objects(store)) == 5
-
-
-def test_what_changed_or_went_is_named(store: RunStore, tmp_path: Path) -> None:
-    """Every byte is compared: a changed and a missing file are two flaws."""
-    run = store.put(make_run(tmp_path / "run-1"))
-    store.object(run.files["run.json"][0]).write_text("other")
-    store.object(run.files["traces.parquet"][0]).unlink()
-
-    assert {(flaw.file, flaw.problem) for flaw in store.flaws(run)} == {
-        ("run.json", "is not what was stored"),
-        ("traces.parquet", "is not there"),
-    }
-
-
-@pytest.mark.parametrize(
-    ("keep", "left"), [({"newest": 1}, [3]), ({"newest": 0}, []), ({}, [1, 2, 3]), ({"younger_s": 3600.0}, [1, 2, 3])]
-)
-def test_old_runs_are_forgotten_and_their_room_is_free(
-    store: RunStore, tmp_path: Path, keep: dict[str, float], left: list[int]
-) -> None:
-    """The newest or the younger stay, whole; of the others no byte is left."""
-    for seed in (1, 2, 3):
-        store.put(make_run(tmp_path / f"run-{seed}", seed))
-
-    swept = store.clear(**keep)  # type: ignore[arg-type]  # each row gives what fits
-
-    assert [run.name for run in store.runs()] == [f"run-{seed}" for seed in left]
-    assert len(swept.runs) == 3 - len(left)
-    assert len(objects(store)) == (2 * len(left) + 1 if left else 0)
-    assert swept.objects == 7 - len(objects(store))
-    assert [store.flaws(run) for run in store.runs()] == [[] for _ in left]
-
-
-def test_age_and_number_keep_together(store: RunStore, tmp_path: Path) -> None:
-    """A run stays that either rule keeps."""
-    for seed in (1, 2):
-        store.put(make_run(tmp_path / f"run-{seed}", seed))
-
-    assert store.clear(newest=1, younger_s=0.0).runs == ("run-1",)
-
-
-def test_what_is_no_run_is_refused(store: RunStore, tmp_path: Path) -> None:
-    """A folder without a record, a bad name, a link out of the run and an unknown run are told apart."""
-    with pytest.raises(SettingsError, match=r"no run\.json"):
-        store.put(tmp_path)
-    run = make_run(tmp_path / "run-1")
-    with pytest.raises(SettingsError, match="is no name of a run"):
-        store.put(run, "../escape")
-    store.put(run)
-    with pytest.raises(SettingsError, match="no run 'run-2'") as refused:
-        store.run("run-2")
-    assert refused.value.hint == "did you mean 'run-1'?"
-    (run / "link").symlink_to("/etc/hostname")
-    with pytest.raises(SettingsError, match="link leads out of the run"):
-        store.put(run)
 
 
 def test_a_disk_that_is_too_small_is_said(store: RunStore, tmp_path: Path) -> None:
@@ -167,30 +91,6 @@ class Place:
 
     url: str
     options: dict[str, object]
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The URL of a local server that speaks S3's API."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            eventually(lambda: server.poll() is not None or _answers(url), within_s=30)
-            assert server.poll() is None
-            yield url
-        finally:
-            server.terminate()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).status_code < 500
-    except httpx.HTTPError:
-        return False
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])

@@ -241,6 +241,7 @@ def test_kept_runs_are_listed_and_verified(tmp_path: Path) -> None:
         store.object(kept.files["run.json"][0]).unlink()
         assert http.post("/store/run-1/verify").json()["whole"] is False
         assert http.post("/store/run-2/verify").status_code == 404
+        assert http.get("/health").status_code == 200
         assert "hxp_storage_runs_kept 1.0" in http.get("/metrics").text
     with stored(least_free_bytes=0) as http:
         assert http.get("/store").json() == {"runs": []}
