@@ -320,6 +320,22 @@ def test_a_server_that_holds_streams_and_says_nothing_is_out() -> None:
     assert hung.standing is None
 
 
+def test_a_server_that_has_gone_quiet_is_asked_last() -> None:
+    """Long before a silent server is out, requests go to others, however loaded; a byte makes it their equal."""
+    found = pool(None, None)
+    quiet, well = (place(found, stream=True).server for _ in range(2))
+    well.heard = True
+    found.tick(0.6)
+    assert quiet.standing is None
+    assert {place(found, 0.6, stream=True).server for _ in range(10)} == {well}
+    assert {place(found, 0.6, key=key).server for key in range(1, 10)} == {well}
+
+    quiet.heard = True
+    found.tick(0.7)
+
+    assert place(found, 0.7).server is quiet
+
+
 def test_who_tries_a_stalled_server_is_asked_to_give_up_in_time() -> None:
     """A request that tries an only server which is hung waits no longer than the others did."""
     found = pool(None)

@@ -173,9 +173,9 @@ def test_a_hung_engine_is_ejected_and_returns(pair: Pair, stream: bool) -> None:
         statuses = Counter(
             reply.status_code for reply in threads.map(lambda number: pair.post(number, stream=stream), range(12))
         )
-    # Moving a request costs retry budget: one, and a tenth of the requests.
+    # Moving a request costs retry budget: one, and a tenth of the requests. The others may come back at once.
     assert statuses[200] >= 6
-    assert set(statuses) <= {200, 502}
+    assert set(statuses) <= {200, 503}
     pair.out(0, "stalled")
     assert pair.many(20, stream=stream) == {200: 20}
 

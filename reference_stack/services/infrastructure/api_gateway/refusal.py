@@ -100,6 +100,11 @@ def overloaded(message: str) -> Refusal:
     return Refusal(503, "overloaded", message, retry_after_s=1)
 
 
+def unavailable(message: str) -> Refusal:
+    """Return what a request is told that may come back at once: nothing was done for it, and not for want of trying."""
+    return Refusal(503, "model_unavailable", message, retry_after_s=1)
+
+
 def bad_upstream(message: str = "the model's server did not answer properly") -> Refusal:
     return Refusal(502, "upstream_failed", message)
 

@@ -18,6 +18,7 @@ from reference_stack.services.infrastructure.api_gateway.refusal import (
     Refusal,
     bad_upstream,
     stopping,
+    unavailable,
     upstream_timeout,
 )
 from reference_stack.services.infrastructure.api_gateway.said import LONGEST_WORDS_BYTES, header, refusal_from
@@ -112,9 +113,12 @@ class Relay:
 
     def give_up(self) -> None:
         """The server that has the request is stuck, as whoever watches it found."""
-        if not self._over and self._exchange is not None:
-            # Headers that came long before the first token are no part of an answer yet.
-            self._fail(Ended.AFTER if self._begun else Ended.BEFORE, bad_upstream("the model's server is stuck"))
+        if self._over or self._exchange is None:
+            return
+        if self._begun:
+            self._fail(Ended.AFTER, bad_upstream("the model's server is stuck"))
+        else:  # headers that came long before the first token are no part of an answer yet
+            self._fail(Ended.BEFORE, unavailable("the model's server is stuck"))
 
     def cut(self) -> None:
         """The gateway ends, and cannot wait."""

@@ -201,7 +201,7 @@ class Pool:
     def _choose(self, free: Sequence[Server], key: int, now_s: float) -> Server:
         if len(free) == 1:
             return free[0]
-        rested = [each for each in free if each.rests_until_s <= now_s] or free
+        rested = [each for each in free if each.rests_until_s <= now_s and not each.quiet] or free
         return bounded(rested, key, self._bounds.affinity) if key else least_loaded(rested)
 
     def _give(self, server: Server, now_s: float, *, stream: bool) -> Place:

@@ -63,6 +63,9 @@ _JUDGED = {
 }
 
 
+_QUIET_SHARE = 0.1
+
+
 class Server:
     """Its owner calls `tick` a few times a second; between ticks only `heard` is written for bytes that come.
 
@@ -94,6 +97,16 @@ class Server:
     @property
     def full(self) -> bool:
         return self.max_in_flight is not None and self.in_flight >= self.max_in_flight
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it has been silent for a tenth of what makes it stalled: then others are asked first."""
+        return self._silent_s > _QUIET_SHARE * self._silence_bound_s
+
+    @property
+    def _silence_bound_s(self) -> float:
+        streaming = self.streams > self.waiting_for_client
+        return self._rules.stalled_s if streaming else self._rules.whole_stalled_s
 
     @property
     def unhealthy(self) -> bool:
@@ -175,7 +188,7 @@ class Server:
             self._silent_s = 0.0
             return False
         self._silent_s += step_s
-        if self.stalled or self._silent_s <= (self._rules.stalled_s if streaming else self._rules.whole_stalled_s):
+        if self.stalled or self._silent_s <= self._silence_bound_s:
             return False
         self.stalled = True
         self._settle()
