@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,10 +102,12 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, backend_url: str, log: int | None = None, **more: object) -> Iterator[Served]:
+def served(
+    folder: Path, backend_url: str, log: int | None = None, under: Sequence[str] = (), **more: object
+) -> Iterator[Served]:
     """A gateway of two workers before the model server at `backend_url`; nothing of it is left at the end.
 
-    Its log is a file in `folder`, or the descriptor `log`.
+    Its log is a file in `folder`, or the descriptor `log`. `under` is a program that runs it.
     """
     (folder / "pepper").write_text(PEPPER)
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as sock, (folder / "log").open("wb") as file:
@@ -118,7 +120,7 @@ def served(folder: Path, backend_url: str, log: int | None = None, **more: objec
             "process": {"control": str(folder / "control"), "drain_s": 20},
         }
         (folder / "settings.yaml").write_text(json.dumps(settings | more, indent=1))
-        argv = [sys.executable, "-m", "reference_stack", "serve", "api_gateway", "--fd", str(sock.fileno())]
+        argv = [*under, sys.executable, "-m", "reference_stack", "serve", "api_gateway", "--fd", str(sock.fileno())]
         argv += ["--settings", str(folder / "settings.yaml")]
         process = subprocess.Popen(argv, pass_fds=[sock.fileno()], stderr=file if log is None else log)
     gateway = Served(process, port, folder, settings | more)

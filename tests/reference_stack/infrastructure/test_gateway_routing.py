@@ -170,12 +170,12 @@ def test_a_hung_engine_is_ejected_and_returns(pair: Pair, stream: bool) -> None:
     hung, well = pair.servers
     hung.behave("headers_never_come")
     with ThreadPoolExecutor(12) as threads:
-        statuses = Counter(
-            reply.status_code for reply in threads.map(lambda number: pair.post(number, stream=stream), range(12))
-        )
+        replies = list(threads.map(lambda number: pair.post(number, stream=stream), range(12)))
+    statuses = Counter(reply.status_code for reply in replies)
     # Moving a request costs retry budget: one, and a tenth of the requests. The others may come back at once.
     assert statuses[200] >= 6
     assert set(statuses) <= {200, 503}
+    assert all(reply.headers["retry-after"] == "1" for reply in replies if reply.status_code == 503)
     pair.out(0, "stalled")
     assert pair.many(20, stream=stream) == {200: 20}
 

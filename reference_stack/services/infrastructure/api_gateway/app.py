@@ -27,6 +27,7 @@ from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMP
 from reference_stack.services.infrastructure.api_gateway.cache import cache_at
 from reference_stack.services.infrastructure.api_gateway.call import call_of
 from reference_stack.services.infrastructure.api_gateway.database import address_of, database_at
+from reference_stack.services.infrastructure.api_gateway.descriptors import fitted
 from reference_stack.services.infrastructure.api_gateway.edge import Edge
 from reference_stack.services.infrastructure.api_gateway.head import Head
 from reference_stack.services.infrastructure.api_gateway.hot.door import Door
@@ -90,6 +91,7 @@ def create_app(
     Raises SettingsError when that is no URL of a database.
     """
     place = place or Place()
+    settings = settings.model_copy(update={"limits": fitted(settings.limits)})
     measures = Measures((*settings.upstreams, *settings.stores))
     upstreams = Upstreams(settings)
     database = None if settings.database_dsn is None else database_at(settings.database_dsn.get_secret_value())
