@@ -25,6 +25,7 @@ from reference_stack.services.ai_models.tiny import shrink
 
 ENGINE = "engine.json"
 TRACES = "traces.parquet"
+AGAIN = "-again"  # ends the name of a run that repeats another one
 _COLUMNS = ["replicate", "intended_s", "prompt_tokens", "output_tokens", "token_hi_s", "error"]
 _LEAST = 10  # judged requests: with fewer there is no quantile to speak of
 _GRAPH_TOKENS = 512  # vLLM's default: twice max_num_seqs, at most this

@@ -26,11 +26,11 @@ class Answer:
     def deliver(self, live: Live) -> None:
         """Take in the newest token of `live`."""
         if self._stream:
-            event = self._wire.token(live.choice, live.generated - 1)
-            if live.generated == 1 and self._chat:
+            event = self._wire.token(live.choice, live.delivered - 1)
+            if live.delivered == 1 and self._chat:
                 event = self._wire.role(live.choice) + event
             self._pending.append(event)
-        if live.over:
+        if live.complete:
             self._open -= 1
             if not live.choice % self._n:
                 self.cached += live.cached

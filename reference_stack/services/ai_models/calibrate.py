@@ -29,6 +29,8 @@ FITTED: Mapping[str, tuple[float, float]] = {
     "sequence_overhead_s": (1e-7, 0.01),
     "request_overhead_s": (1e-5, 0.2),
     "launch_s": (1e-5, 0.2),
+    "api_request_s": (1e-5, 0.1),
+    "api_token_s": (1e-6, 0.01),
 }
 _FIRST_MOVE = 0.4  # of a logarithm
 

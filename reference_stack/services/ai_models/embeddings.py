@@ -98,8 +98,7 @@ class Embeddings:
         departure = asyncio.ensure_future(gone(receive))
         departure.add_done_callback(lambda _: done.set())
         try:
-            for live in lives:
-                self.engine.submit(live)
+            self.engine.submit(*lives)
             await done.wait()
             return not left
         finally:

@@ -54,8 +54,7 @@ class Generation:
         departure.add_done_callback(answer.leave)
         play = None if asked.script is None else Play(asked.script, arrival_s, departure)
         try:
-            for live in lives:
-                self.engine.submit(live)
+            self.engine.submit(*lives)
             await (self._stream if asked.stream else self._whole)(answer, wire, send, play)
         except Broken:
             return 200  # by a fault of the script, after the status had gone out

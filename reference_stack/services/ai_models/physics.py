@@ -22,7 +22,8 @@ class Device:
     """An accelerator: memory in bytes, bandwidth in bytes/s, arithmetic in FLOP/s by precision of the weights.
 
     `*_efficiency` is the part of the peak that kernels reach; `step_overhead_s` is paid once a step,
-    `sequence_overhead_s` for each sequence in it, `request_overhead_s` once a request before it is queued.
+    `sequence_overhead_s` for each sequence in it, `request_overhead_s` once a request before it is queued. `api_*_s` is
+    what the API server works on a request and on a token; it does one thing at a time (see api_server.py).
     """
 
     name: str
@@ -38,6 +39,8 @@ class Device:
     schedules_ahead: bool = False  # a step is chosen while the one before it runs: who comes then waits a step longer
     calibrated: str = ""  # with what its constants were measured; empty: they are estimates
     launch_s: float = 0.0  # to launch a step for which there is no CUDA graph; the device works meanwhile
+    api_request_s: float = 0.0
+    api_token_s: float = 0.0
 
 
 def _tensor_flops(bf16: float, fp8: float) -> Mapping[Precision, float]:
@@ -91,16 +94,19 @@ DEVICES: Mapping[str, Device] = {
         # No FP8 units: FP8 weights are unpacked and multiplied in BF16.
         Device("a100", "NVIDIA A100 80 GB SXM", 81920 * _MIB, 2.039 * _TERA, _tensor_flops(312 * _TERA, 312 * _TERA)),
         Device("l40s", "NVIDIA L40S", 46068 * _MIB, 0.864 * _TERA, _tensor_flops(362 * _TERA, 733 * _TERA)),
-        # Two virtual cores; the overheads are those of tiny models (TPOT 3 ms alone), the rest an estimate.
+        # Two virtual cores; the overheads are what tiny models take of a core's time, the rest an estimate.
         Device(
             "cpu",
             "two CPU cores",
             16e9,
             10e9,
-            _tensor_flops(0.1 * _TERA, 0.1 * _TERA),
-            step_overhead_s=2.5e-3,
-            sequence_overhead_s=3e-4,
-            request_overhead_s=5e-3,
+            _tensor_flops(1.0 * _TERA, 1.0 * _TERA),
+            flops_efficiency=0.17,
+            step_overhead_s=2.7e-3,
+            sequence_overhead_s=7e-5,
+            request_overhead_s=2e-3,
+            api_request_s=3.5e-3,
+            api_token_s=8e-5,
         ),
         # No physics: for what is judged in front of a model, such as a gateway.
         Device(

@@ -1,4 +1,4 @@
-"""The simulated engine in real time: steps the scheduler by the physics, and wakes who waits for tokens."""
+"""The simulated engine in real time: steps the scheduler by the physics, and hands tokens to who waits for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from reference_stack.services.ai_models.api_server import ApiServer
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.physics import Device, step_time_s
 from reference_stack.services.ai_models.scheduler import Scheduler, Sequence, Step
@@ -20,11 +21,17 @@ RESYNC_S = 0.05
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Live(Sequence):
-    """A sequence that somebody waits for. `deliver` is called after each of its tokens, when `generated` has moved."""
+    """A sequence that somebody waits for. `deliver` is called as each token leaves, when `delivered` has moved."""
 
     deliver: Callable[[Live], None]
     ended: Ended
     choice: int = 0
+    delivered: int = 0
+    sent_s: float = 0.0  # when its newest token leaves
+
+    @property
+    def complete(self) -> bool:
+        return self.over and self.delivered == self.generated
 
 
 class SimEngine:
@@ -38,9 +45,12 @@ class SimEngine:
         self._speed = speed
         self._scheduler = scheduler
         self._metrics = metrics
-        self._incoming: deque[Live] = deque()
+        self._server = ApiServer(device.api_request_s / speed, device.api_token_s / speed)
+        self._incoming: deque[tuple[float, Live]] = deque()  # with when each is ready to be scheduled
+        self._leaving: deque[Live] = deque()  # made, and not yet sent
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._sends = asyncio.Event()
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     @property
     def queued(self) -> int:
@@ -56,27 +66,31 @@ class SimEngine:
         """Requests inside, waiting or running."""
         return self.waiting + len(self._scheduler.running)
 
-    def submit(self, live: Live) -> None:
-        """Take `live` as having arrived at its `arrival_s`. Starts the engine on first use."""
-        self._incoming.append(live)
+    def submit(self, *lives: Live) -> None:
+        """Take the sequences of one request as having arrived at their `arrival_s`. Starts the engine on first use."""
+        ready_s = self._server.take(lives[0].arrival_s) + self._device.request_overhead_s / self._speed
+        self._incoming.extend((ready_s, live) for live in lives)
         self._wake.set()
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        if not self._tasks:
+            loop = asyncio.get_running_loop()
+            self._tasks = (loop.create_task(self._run()), loop.create_task(self._send()))
 
     def abort(self, live: Live) -> None:
         """Stop making `live`; its blocks are free at once. One that is over stays so."""
         if live.over:
             return
-        if live in self._incoming:
-            self._incoming.remove(live)
-        else:
-            self._scheduler.abort(live)
+        live.delivered = live.generated
+        for place, (_, one) in enumerate(self._incoming):
+            if one is live:
+                del self._incoming[place]
+                return
+        self._scheduler.abort(live)
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = ()
 
     async def _run(self) -> None:
         timer = Timer()
@@ -96,15 +110,12 @@ class SimEngine:
         while not self._incoming:
             self._wake.clear()
             await self._wake.wait()
-        return self._ready_s(self._incoming[0])
-
-    def _ready_s(self, live: Live) -> float:
-        return live.arrival_s + self._device.request_overhead_s / self._speed
+        return self._incoming[0][0]
 
     async def _step(self, timer: Timer, at_s: float, chosen_s: float) -> float:
         """Run the step that starts at `at_s` with all that was there when it was chosen, and return its end."""
-        while self._incoming and self._ready_s(self._incoming[0]) <= chosen_s:
-            self._scheduler.add(self._incoming.popleft())
+        while self._incoming and self._incoming[0][0] <= chosen_s:
+            self._scheduler.add(self._incoming.popleft()[1])
         step = self._scheduler.step(at_s)
         if not step.prefill_tokens + step.decode_seqs:
             return at_s  # all that had arrived has left again
@@ -127,4 +138,29 @@ class SimEngine:
         for live in served:
             if live.over:
                 self._metrics.ended(live, live.ended)
-            live.deliver(live)
+            leaves_s = self._server.send(end_s, live.sent_s)
+            if leaves_s <= end_s:
+                _hand_over(live)
+            elif leaves_s != live.sent_s:  # else it goes with the one before it
+                live.sent_s = leaves_s
+                self._leaving.append(live)
+                self._sends.set()
+
+    async def _send(self) -> None:
+        """Hand over what the API server has to work on first, when it has."""
+        timer = Timer()
+        try:
+            while True:
+                while not self._leaving:
+                    self._sends.clear()
+                    await self._sends.wait()
+                await timer.until(self._leaving[0].sent_s)
+                _hand_over(self._leaving.popleft())
+        finally:
+            timer.close()
+
+
+def _hand_over(live: Live) -> None:
+    while live.delivered < live.generated:
+        live.delivered += 1
+        live.deliver(live)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reference_stack.services.ai_models.api_server import ApiServer
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.physics import Device, step_time_s
 from reference_stack.services.ai_models.scheduler import Limits, Scheduler, Sequence
@@ -16,7 +18,7 @@ Process = Literal["poisson", "constant"]
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Simulated(Sequence):
-    """One request: `arrival_s` is when it was to be sent, `tokens_s` when each of its tokens was made."""
+    """One request: `arrival_s` is when it was to be sent, `tokens_s` when each of its tokens left the server."""
 
     tokens_s: list[float] = field(default_factory=list)
 
@@ -47,19 +49,32 @@ def simulate(spec: ModelSpec, device: Device, limits: Limits, requests: Iterable
     Each must fit the KV alone, prompt and output together.
     """
     served = list(requests)
+    coming = deque(served)
+    read: deque[tuple[float, Simulated]] = deque()  # by the API server, and when each is in the engine's queue
     scheduler: Scheduler[Simulated] = Scheduler(limits)
-    place, at_s = 0, 0.0
+    server = ApiServer(device.api_request_s, device.api_token_s)
+
+    def take(until_s: float) -> None:
+        while coming and coming[0].arrival_s <= until_s:
+            one = coming.popleft()
+            read.append((server.take(one.arrival_s) + device.request_overhead_s, one))
+
+    at_s = 0.0
     chosen_s = 0.0  # when the step that starts at `at_s` was chosen
-    while place < len(served) or scheduler.busy:
+    while coming or read or scheduler.busy:
         if not scheduler.busy:
-            at_s = chosen_s = max(at_s, served[place].arrival_s + device.request_overhead_s)
-        while place < len(served) and served[place].arrival_s + device.request_overhead_s <= chosen_s:
-            scheduler.add(served[place])
-            place += 1
+            if not read:
+                take(coming[0].arrival_s)
+            at_s = chosen_s = max(at_s, read[0][0])
+            take(chosen_s)
+        while read and read[0][0] <= chosen_s:
+            scheduler.add(read.popleft()[1])
         step = scheduler.step(at_s)
         end_s = at_s + step_time_s(spec, device, step.prefill_tokens, step.decode_seqs, step.context_tokens)
         chosen_s = at_s if device.schedules_ahead else end_s
         at_s = end_s
+        take(at_s)
         for sequence in scheduler.finish(step, at_s):
-            sequence.tokens_s.append(at_s)
+            sent_s = sequence.tokens_s
+            sent_s.append(server.send(at_s, sent_s[-1] if sent_s else 0.0))
     return served

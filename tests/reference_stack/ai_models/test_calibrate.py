@@ -64,7 +64,7 @@ def test_a_fit_predicts_loads_that_it_never_saw() -> None:
     assert max(map(abs, before.values())) > 0.3
     assert max(map(abs, after.values())) < 0.15
     assert said[0] == 1
-    assert all(low <= getattr(found, name) <= high for name, (low, high) in FITTED.items())
+    assert all(low <= getattr(found, name) <= high for name, (low, high) in FITTED.items() if getattr(H200, name))
 
 
 def test_a_constant_without_bearing_stays() -> None:

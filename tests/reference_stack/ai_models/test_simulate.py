@@ -146,8 +146,8 @@ async def _in_real_time(lengths: Sequence[tuple[int, int]]) -> Order:
     for index, (prompt, output) in enumerate(lengths):
 
         def deliver(live: Live, index: int = index) -> None:
-            order.append((index, live.generated - 1))
-            if live.over:
+            order.append((index, live.delivered - 1))
+            if live.complete:
                 open_requests.discard(index)
                 if not open_requests:
                     done.set()

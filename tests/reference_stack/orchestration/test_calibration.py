@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from reference_stack.__main__ import main
 from reference_stack.errors import SettingsError
+from reference_stack.orchestration.calibration import aim
 from reference_stack.orchestration.measured_run import MeasuredEngine, read_run, read_runs
-from reference_stack.services.ai_models.calibrate import relative_errors
+from reference_stack.services.ai_models.calibrate import Observed, relative_errors
 from reference_stack.services.ai_models.physics import find_device
 
 KEPT = Path(__file__).parents[3] / "benchmarks" / "calibration" / "h200"
@@ -53,13 +57,38 @@ def test_the_command_fits_shows_and_writes(tmp_path: Path, capsys: pytest.Captur
     out = tmp_path / "mine.yaml"
     run = str(KEPT / "phi3_4rps")
 
-    assert main(["calibrate", run, "--check", run, "--device", "h200", "--evaluations", "12", "--out", str(out)]) == 0
+    assert main(["calibrate", run, "--check", run, "--device", "h200", "--evaluations", "4", "--out", str(out)]) == 0
     page = capsys.readouterr().out
     assert "step_overhead_s" in page
     assert page.count("phi3_4rps (phi3, 3.8") == 2
     assert "not fitted to" in page
+    assert "of 6 figures" in page
     assert "vLLM 0.26.0 on NVIDIA H200" in out.read_text(encoding="utf-8")
     assert main(["plan", "--model", "phi3", "--device", str(out), "--json"]) == 0
+
+
+def test_a_prediction_is_held_to_the_aim_or_to_what_two_real_runs_differ_by() -> None:
+    """Of a run that took twice as long every figure is missed, unless another run of its load was far from it, too."""
+    device = find_device("h200")
+    kept = read_run(KEPT / "phi3_4rps")
+    slow, fast = stretched(kept, 60, 2.0), replace(stretched(kept, 60, 0.8), name="phi3_4rps-again")
+
+    assert list(aim(device, [])) == []
+    assert next(aim(device, [stretched(kept, 60, 1.0)])).endswith(": 6 of 6 figures")
+    missed = list(aim(device, [slow]))
+    assert missed[0].endswith(": 0 of 6 figures")
+    assert "phi3_4rps e2e p50 -" in "".join(missed)
+    assert "(aim 25%)" in "".join(missed)
+    assert next(aim(device, [slow, fast])).endswith(": 6 of 6 figures")
+
+
+def stretched(run: Observed, count: int, factor: float) -> Observed:
+    """The first `count` requests of `run`, had each taken so many times as long."""
+    fields = asdict(run).items()
+    arrays: dict[str, Any] = {name: value[:count] for name, value in fields if isinstance(value, np.ndarray)}
+    for name in ("first_s", "last_s"):
+        arrays[name] = arrays["arrival_s"] + factor * (arrays[name] - arrays["arrival_s"])
+    return replace(run, **arrays)
 
 
 @pytest.mark.parametrize(
