@@ -24,7 +24,7 @@ from reference_stack.errors import NotReady, SettingsError
 from reference_stack.orchestration import entry
 from reference_stack.orchestration.measured_run import AGAIN, ENGINE, TRACES
 from reference_stack.schemas.configuration.workload import find_workload
-from reference_stack.services.ai_models.model_spec import model_names
+from reference_stack.services.ai_models.model_spec import load_spec, model_names
 
 _BURST = 64  # requests at once, to find what the engine serves at most
 _ANSWER_S = 600.0
@@ -54,10 +54,12 @@ def measure(
 
     Those to test on are measured once more at the end, under their name with AGAIN: two runs of one load differ too.
     `run_load` is `perf` unless given.
-    Raises NotReady when an engine does not start, SettingsError where the harness is not installed.
+    Raises NotReady when an engine does not start, SettingsError for a model that is none or without the harness.
     """
     if importlib.util.find_spec("hxp_harness") is None:
         raise SettingsError("measuring needs the harness, which is not installed", hint="pip install the whole project")
+    for model in models:
+        load_spec(model)  # refuses what is none, before minutes are spent
     fitted_to: list[Path] = []
     held_back: list[Path] = []
     for model in models or model_names():
@@ -92,7 +94,8 @@ def _engine(model: str, weights: str, folder: Path, engine: str) -> Iterator[Map
         try:
             said = json.loads(line or b"{}")
             if not said.get("ready"):
-                raise NotReady(str(said.get("error", "the engine did not start")), hint=f"read {folder}/stack.log")
+                hint = str(said.get("hint") or f"read {folder}/stack.log")
+                raise NotReady(str(said.get("error", "the engine did not start")), hint=hint)
             yield said["services"][model]
         finally:
             if stack.stdin is not None:

@@ -28,8 +28,11 @@ OPTIONS = {"api_key_env": KEY_VARIABLE, "enable_auto_tool_choice": "true", **LEN
 collect_ignore = [] if find_spec("hypothesis") else ["fuzz"]
 
 
-def pytest_report_header() -> list[str]:
-    return ["conformance: hypothesis is not installed, so that no requests are generated"] if collect_ignore else []
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    if collect_ignore:
+        return ["conformance: hypothesis is not installed, so that no requests are generated"]
+    seed = config.getoption("--fuzz-seed")
+    return [] if seed is None else [f"conformance: generated requests come from --fuzz-seed {seed}"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from reference_stack.errors import NotReady
+from reference_stack.errors import NotReady, SettingsError
 from reference_stack.orchestration.measured_run import read_engine
 from reference_stack.orchestration.measuring import Loads, measure, most_rps_of, perf
 
@@ -69,8 +69,18 @@ def test_a_run_without_traces_is_told_with_the_command(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "run.yaml").read_text())["contract"]["rate"] == "5 rps"
 
 
-def test_a_model_that_is_none_is_told_before_anything_is_measured(tmp_path: Path) -> None:
-    """What the stack says of it ends the measurement, and says where more is to be read."""
-    with pytest.raises(NotReady, match="phi4") as caught:
-        measure(["phi4"], "dummy", tmp_path, SIMULATED)
-    assert str(tmp_path / "phi4-stack" / "stack.log") in caught.value.hint
+def test_a_model_that_is_none_is_told_first(tmp_path: Path) -> None:
+    """A name with a mistake in it is answered with the right one, and nothing is started for the others."""
+    with pytest.raises(SettingsError, match="no model 'phi4'") as caught:
+        measure(["phi3", "phi4"], "dummy", tmp_path, SIMULATED)
+    assert caught.value.hint == "did you mean 'phi3'?"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_that_cannot_start_is_told_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the stack says, and what it advises, is what is told."""
+    monkeypatch.setenv("HXP_STACK_PHI3__SPEDE", "1")
+
+    with pytest.raises(NotReady, match=r"phi3\.spede: no such setting") as caught:
+        measure(["phi3"], "dummy", tmp_path, SIMULATED)
+    assert caught.value.hint == "did you mean 'speed'?"
