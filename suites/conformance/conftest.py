@@ -84,13 +84,18 @@ def keyed(pytestconfig: pytest.Config) -> bool:
 def start_models(
     start_stack: Callable[..., RunningStack], pytestconfig: pytest.Config
 ) -> Callable[..., dict[str, Target]]:
-    """Start models of the stack with a key, as in `start_models("hermes", "phi3")["phi3"]`."""
+    """Start models of the stack with a key, as in `start_models("hermes", "phi3")["phi3"]`.
+
+    The one that is `embedding` has embeddings and does not generate.
+    """
     options = OPTIONS if pytestconfig.getoption("--engine") == "sim" else {}
 
-    def start(*names: str) -> dict[str, Target]:
+    def start(*names: str, embedding: str = "") -> dict[str, Target]:
         # Both engines then read the same variable, and neither has a key in its command line.
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv(KEY_VARIABLE, KEY)
+            if embedding:
+                environment.setenv(f"HXP_STACK_{embedding.upper()}__RUNNER", "pooling")
             stack = start_stack(*names, options=options)
         return {name: replace(stack.target(name), api_key=KEY) for name in names}
 
@@ -110,17 +115,26 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def models(
-    server: Server, start_models: Callable[..., dict[str, Target]], pytestconfig: pytest.Config
-) -> Iterator[dict[str, Server]]:
-    """All four models of the stack, on the engine under test; those beside --model are started on first use."""
+def others(start_models: Callable[..., dict[str, Target]], pytestconfig: pytest.Config) -> Iterator[dict[str, Server]]:
+    """The models beside --model, and that one once more, started for embeddings: together, since that costs least."""
     if pytestconfig.getoption("--target"):
         pytest.skip("of --target it is not known which model it is")
     names = [name for name, spec in load_catalogue().items() if spec.group == "ai_models"]
-    first = pytestconfig.getoption("--model")
     with ExitStack() as opened:
-        others = start_models(*(name for name in names if name != first))
-        yield {first: server} | {name: opened.enter_context(Server(target)) for name, target in others.items()}
+        targets = start_models(*names, embedding=pytestconfig.getoption("--model"))
+        yield {name: opened.enter_context(Server(target)) for name, target in targets.items()}
+
+
+@pytest.fixture(scope="session")
+def models(server: Server, others: dict[str, Server], pytestconfig: pytest.Config) -> dict[str, Server]:
+    """All four models of the stack, on the engine under test; those beside --model are started on first use."""
+    return {**others, pytestconfig.getoption("--model"): server}
+
+
+@pytest.fixture(scope="session")
+def embedder(others: dict[str, Server], pytestconfig: pytest.Config) -> Server:
+    """A model of the stack that was started for embeddings alone."""
+    return others[pytestconfig.getoption("--model")]
 
 
 @pytest.fixture(scope="session")

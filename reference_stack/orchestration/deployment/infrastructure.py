@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from reference_stack.catalogue import load_catalogue
 from reference_stack.orchestration import state as states
 from reference_stack.orchestration.deployment import backing
+from reference_stack.orchestration.deployment.models import runner_of
 from reference_stack.orchestration.deployment.offer import Offer
 from reference_stack.orchestration.deployment.room import HOST, Room
 from reference_stack.orchestration.deployment.want import MODELS
@@ -32,7 +33,7 @@ def api_gateway(room: Room) -> list[Unit]:
     models = [spec.name for spec in load_catalogue().values() if spec.group == MODELS] if upstream else room.models
     key: dict[str, object] = {"id": "local", "hash": digest.hex()}
     settings: dict[str, object] = {
-        "upstreams": {name: {"base_url": upstream or f"{room.face_url(name)}/v1"} for name in models},
+        "upstreams": {name: {"base_url": upstream} if upstream else _upstream(room, name) for name in models},
         "keys": [key],
         "pepper_file": str(pepper),
     }
@@ -49,6 +50,12 @@ def api_gateway(room: Room) -> list[Unit]:
         settings["metrics"] = {**_part(said, "metrics"), "port": backing.gateway_metrics_port(room)}
     grace_s = room.settings(GATEWAY, ApiGatewaySettings).process.drain_s + _MARGIN_S
     return [replace(room.service(GATEWAY, settings), grace_s=grace_s, door=True)]
+
+
+def _upstream(room: Room, name: str) -> dict[str, object]:
+    """One of this stack's models; the gateway must be told where it does not generate."""
+    served = {"routes": ["embeddings"]} if runner_of(room, name) == "pooling" else {}
+    return {"base_url": f"{room.face_url(name)}/v1", **served}
 
 
 def _vectors(room: Room) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
@@ -16,8 +17,10 @@ from reference_stack.orchestration.deployment.want import Want
 from reference_stack.orchestration.forked import Trade, vllm_trade
 from reference_stack.orchestration.supervisor import Unit
 from reference_stack.schemas.common.program import Program
+from reference_stack.schemas.configuration.model import Runner
 
 _OURS = {"device", "upstream", "limits"}  # options that are no settings of the simulation
+_VLLMS = {*_OURS, "runner"}  # options that real vLLM is told
 
 
 def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
@@ -30,7 +33,7 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
 
     want, port, url = room.want, room.face_port(name), room.face_url(name)
     served = _served(room, name)
-    spec = load_spec(name)
+    spec = load_spec(name).model_copy(update={"runner": runner_of(room, name)})
     if want.engine == "vllm":
         _check_options(name, want)
         if want.weights == "real":
@@ -64,6 +67,18 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
     return [Unit(name, prepared.program, probe, after=after, ready_s=ready_s, limits=limits, trade=trade)], offer
 
 
+def runner_of(room: Room, name: str) -> Runner:
+    """Return whether model `name` generates or has embeddings. Raises SettingsError for what is neither."""
+    from reference_stack.services.ai_models.model_spec import load_spec
+
+    said = room.want.options.get("runner") or room.configured.said[name].get("runner", load_spec(name).runner)
+    known: tuple[Runner, ...] = get_args(Runner)
+    for each in known:
+        if said == each:
+            return each
+    raise SettingsError(f"{name}: --set runner={said} is no runner", hint=nearest(str(said), known))
+
+
 def _trade(room: Room, program: Program) -> Trade | None:
     """Several toys import vLLM once and are forked; one alone is started as vLLM's own command is."""
     if room.want.weights != "tiny" or len(room.models) == 1:
@@ -74,8 +89,8 @@ def _trade(room: Room, program: Program) -> Trade | None:
 def _check_options(name: str, want: Want) -> None:
     """Refuse what real vLLM would not be told: its flags follow from the model's row alone."""
     for key in want.options:
-        if key not in _OURS:
-            known = f"change {name}.yaml for lengths and precision; {nearest(key, _OURS)}"
+        if key not in _VLLMS:
+            known = f"change {name}.yaml for lengths and precision; {nearest(key, _VLLMS)}"
             raise SettingsError(f"{name}: --set {key} is not for --engine vllm", hint=known)
 
 
@@ -100,7 +115,8 @@ def _feasibility(want: Want, name: str, device_name: str = "") -> dict[str, str]
 def _served(room: Room, name: str) -> Unit:
     """The simulated engine; its settings are written in any case."""
     chosen = {key: yaml.safe_load(value) for key, value in room.want.options.items() if key not in _OURS}
-    unit = room.service(name, {"service": name, "device": room.want.device, **chosen}, health="/health")
+    own = {"service": name, "device": room.want.device, "runner": runner_of(room, name)}
+    unit = room.service(name, {**own, **chosen}, health="/health")
     drains_s = float(chosen.get("shutdown_timeout_s", 0.0))
     return replace(unit, grace_s=unit.grace_s + drains_s)
 

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from reference_stack.schemas.configuration.base import ServiceSettings
 from reference_stack.schemas.configuration.script import Script
 
+Runner = Literal["generate", "pooling"]
+
 
 class ModelSettings(ServiceSettings):
     """What the simulated engine serves and on which device. None: the model's own value.
@@ -29,7 +31,7 @@ class ModelSettings(ServiceSettings):
     max_num_queued_reqs: int | None = Field(default=None, ge=1, description="503 beyond; None: all wait")
     enable_prefix_caching: bool = Field(default=True, description="equal beginnings of prompts are computed once")
     enable_prompt_tokens_details: bool = Field(default=False, description="usage says how many tokens were cached")
-    runner: Literal["generate", "pooling"] = Field(default="generate", description="pooling: embeddings alone")
+    runner: Runner = Field(default="generate", description="pooling: embeddings alone")
     enable_auto_tool_choice: bool = Field(default=False, description="calls of tools, as with vLLM's flag and a parser")
     shutdown_timeout_s: float = Field(default=0.0, ge=0, le=3600, description="how long SIGTERM lets requests end")
     allow_scripts: bool = Field(default=False, description="requests may say how they are answered: hxp_script")

@@ -39,6 +39,7 @@ _CPU = {
     "TORCHDYNAMO_DISABLE": "1",
     "OMP_NUM_THREADS": "1",
 }
+_POOLING = ("--runner", "pooling", "--convert", "embed")
 # Without a parser vLLM refuses tools. A toy speaks no model's own format, so that any parser will do.
 _TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 _GIVEN = 0.95  # of a GPU's memory: the driver keeps some, and vLLM refuses a fraction that is not free
@@ -156,7 +157,8 @@ def sim_program(spec: ModelSpec, settings_file: Path, *, port: int) -> Program:
 def tiny_program(spec: ModelSpec, command: Path, model: Path, *, port: int) -> Program:
     """Return real vLLM on the CPU with the tiny model in folder `model`."""
     flags = ("--enforce-eager", "--max-model-len", str(TINY_MODEL_LEN), "--kv-cache-memory-bytes", str(TINY_KV_BYTES))
-    return Program((*_serve(spec, command, model, port), *flags, *_TOOLS), {**_ALWAYS, **_CPU})
+    tools = () if spec.runner == "pooling" else _TOOLS
+    return Program((*_serve(spec, command, model, port), *flags, *tools), {**_ALWAYS, **_CPU})
 
 
 def held_bytes(spec: ModelSpec, device: Device) -> float:
@@ -200,4 +202,5 @@ def shown(program: Program) -> str:
 def _serve(spec: ModelSpec, command: Path, model: Path, port: int) -> tuple[str, ...]:
     place = ("--host", "127.0.0.1", "--port", str(port))
     name = ("--served-model-name", spec.name)
-    return (str(command), "serve", str(model), *name, *place, "--disable-uvicorn-access-log")
+    runner = _POOLING if spec.runner == "pooling" else ()
+    return (str(command), "serve", str(model), *name, *place, "--disable-uvicorn-access-log", *runner)

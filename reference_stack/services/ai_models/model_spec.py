@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reference_stack.catalogue import load_catalogue
 from reference_stack.errors import SettingsError, nearest
+from reference_stack.schemas.configuration.model import Runner
 
 Precision = Literal["bf16", "fp8", "int4"]
 TemplateFamily = Literal["mistral", "chatml", "openchat", "phi3"]
@@ -104,6 +105,7 @@ class ModelSpec(_Strict):
     max_num_batched_tokens: int = Field(gt=0)
     graph_tokens: int = Field(gt=0)  # largest step that a CUDA graph is kept for; more are launched one by one
     template: Template
+    runner: Runner = "generate"  # pooling: it has embeddings alone
 
     @property
     def memory_limit_bytes(self) -> int:

@@ -11,6 +11,7 @@ from reference_stack.services.ai_models.api_error import ApiError
 from reference_stack.services.ai_models.body import encodable
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.reply import tokenize
+from reference_stack.services.ai_models.tiny import CONTROLS
 
 BEGIN = "<s>"
 
@@ -77,10 +78,14 @@ def completion_prompts(body: CompletionRequest, spec: ModelSpec) -> tuple[Prompt
 
 
 def embedding_prompts(given: str | list[str] | list[int] | list[list[int]], spec: ModelSpec) -> tuple[Prompt, ...]:
-    """Return the texts or tokens that vectors are asked of, one or several; none of them may be empty."""
+    """Return the texts or tokens that vectors are asked of, one or several.
+
+    None of them may be empty; a text is not where the model's tokenizer puts a sign before it.
+    """
     if not given and given != "":
         raise ApiError("You must pass at least one prompt")
-    if given == "" or (isinstance(given, list) and "" in given):
+    begins = CONTROLS[spec.template.family].bos
+    if not begins and (given == "" or (isinstance(given, list) and "" in given)):
         raise ApiError("The decoder prompt cannot be empty")
     return tuple(_prompts(given, spec))
 

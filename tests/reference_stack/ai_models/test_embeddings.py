@@ -115,6 +115,14 @@ def test_a_vector_takes_the_time_of_its_prefill(start: SimFactory) -> None:
     assert took[1] > took[0]
 
 
+def test_an_empty_text_is_a_vector_where_texts_begin_with_a_sign(start: SimFactory) -> None:
+    """Of the four models phi3 alone puts nothing before a text, as the recording shows; the others embed that sign."""
+    others = start("hermes", device="ideal", runner="pooling")
+    assert embed(others, "").json["usage"]["prompt_tokens"] == 1
+    assert len(vectors(others, ["", "x"])) == 2
+    assert embed(others, [[]]).status == 400
+
+
 def test_a_model_that_generates_has_no_embeddings(ideal: Sim) -> None:
     """Each server has the routes of what it was started for."""
     assert ideal.request("POST", PATH, {"input": "x"}).status == 404

@@ -76,6 +76,19 @@ def test_tiny_runs_on_the_cpu(name: str) -> None:
     assert program.environment["HXP_DIE_WITH_PARENT"] == "1"
 
 
+def test_a_model_for_embeddings_is_told_so() -> None:
+    """On a CPU and on a GPU vLLM is started for vectors where the model has them, and then without tools."""
+    spec = load_spec("phi3").model_copy(update={"runner": "pooling"})
+    tiny = tiny_program(spec, VLLM, Path("/tiny"), port=1)
+    whole = vllm_program(spec, VLLM, spec.path, find_device("h200"), dummy=True, port=1)
+
+    for program in (tiny, whole):
+        assert flags(program.argv)["--runner"] == "pooling"
+        assert flags(program.argv)["--convert"] == "embed"
+    assert "--enable-auto-tool-choice" not in tiny.argv
+    assert "--runner" not in tiny_program(load_spec("phi3"), VLLM, Path("/tiny"), port=1).argv
+
+
 def test_shown_can_be_typed() -> None:
     """What is shown is what a shell would run."""
     program = tiny_program(load_spec("phi3"), VLLM, Path("/a folder"), port=1)

@@ -239,6 +239,26 @@ def test_mocks_are_mocks_in_every_environment(room: Path) -> None:
         assert plan.offers[name].url == ""
 
 
+def test_the_gateway_knows_which_models_have_embeddings(room: Path, tmp_path: Path) -> None:
+    """A model that is started for embeddings has that route alone, whoever says so, and its server is told."""
+    host = tmp_path / "h.yaml"
+    host.write_text("phi3: {runner: pooling}\n")
+    wanted = {"services": ("api_gateway",), "mock": True}
+
+    said = told(room, host_file=host, **wanted)["upstreams"]
+    assert said["phi3"]["routes"] == ["embeddings"]
+    assert all("routes" not in said[name] for name in ("mixtral", "hermes", "openchat"))
+    assert read_settings("phi3", room / "settings" / "phi3.json").runner == "pooling"
+    assert read_settings("hermes", room / "settings" / "hermes.json").runner == "generate"
+
+    every = told(room, options={"runner": "pooling"}, **wanted)["upstreams"]
+    assert {tuple(each["routes"]) for each in every.values()} == {("embeddings",)}
+
+    with pytest.raises(SettingsError, match="--set runner=poling is no runner") as refused:
+        told(room, options={"runner": "poling"}, **wanted)
+    assert refused.value.hint == "did you mean 'pooling'?"
+
+
 def test_a_gateway_that_searches_is_told_where(room: Path, tmp_path: Path) -> None:
     """With stores configured the gateway gets the stack's own vector store or a mock, and its key a tenant."""
     host = tmp_path / "h.yaml"
