@@ -13,7 +13,10 @@ LOADS = (CLOSED, PACED, STREAMS, FIRST_EVENT)
 _GAP_US, _EVENTS = 5000, 200
 _BODIES_KIB = (1, 8, 32, 128)
 _STREAMS = (10, 100, 1000, 5000)
-_RAMP_S = 2.0
+# Streams begin one after another, at what a gateway that keeps up may take.
+_BEGIN_PER_S = 1000
+# After so long a stream that should have ended is a failure.
+_LATE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +43,27 @@ def costs(pace: Pace, seconds: float = 2.0) -> Mapping[str, Load]:
 def growth_of(pace: Pace, seconds: float = 2.0) -> Mapping[str, Load]:
     """Return loads of growing bodies, and of growing numbers of streams that make as many events in all.
 
-    Streams outlast the reading, so that a reading holds no request, only events.
+    Streams outlast the reading, so that its delays are of events alone; its CPU time has all of the streams in it.
     """
     bodies = {
         f"body of {size} KiB": Load(pace.connections, seconds=seconds, body_bytes=size * 1024) for size in _BODIES_KIB
     }
-    events_per_s = pace.streams * 1_000_000 // _GAP_US // 2
-    streams = {}
-    for count in _STREAMS:
-        each_per_s = events_per_s / count
-        events = max(2, round(each_per_s * (_RAMP_S + seconds + 1)))
-        gap_us = round(1e6 / each_per_s)
-        streams[f"{count:,} streams"] = Load(count, warm_s=_RAMP_S, seconds=seconds, events=events, gap_us=gap_us)
-    return {**bodies, **streams}
+    return {**bodies, **{f"{count:,} streams": streams_of(count, pace, seconds) for count in _STREAMS}}
+
+
+def streams_of(count: int, pace: Pace, seconds: float) -> Load:
+    """Return a load of `count` streams at once, each with its share of half the events that `pace` has."""
+    each_per_s = pace.streams * 1_000_000 / _GAP_US / 2 / count
+    ramp_s = max(1.0, count / _BEGIN_PER_S)
+    events = max(2, round(each_per_s * (ramp_s + seconds + 1)))
+    return Load(
+        count,
+        warm_s=ramp_s,
+        seconds=seconds,
+        drain_s=events / each_per_s + _LATE_S,
+        events=events,
+        gap_us=round(1e6 / each_per_s),
+    )
 
 
 def loads(pace: Pace, seconds: float = 2.0) -> Mapping[str, Load]:

@@ -199,11 +199,16 @@ def cost_table(readings: Readings, what: str) -> str:
 
 
 def points_table(readings: Readings, what: str) -> str:
-    """Return CPU time, one line an experiment, one column a subject."""
+    """Return CPU time, one line an experiment, one column a subject; what failed is beside the figure."""
+
+    def cell(name: str, point: str) -> str:
+        failed = sum(readings.of(name, point, lambda each: each.errors).values())
+        text = figure(readings.of(name, point, _cpu).values()).shown(1)
+        return f"{text}, {failed:,.0f} FAILED" if failed else text
+
     names = readings.subjects()
     points = dict.fromkeys(each.experiment for each in readings.all)
-    rows = [(point, *(figure(readings.of(name, point, _cpu).values()).shown(1) for name in names)) for point in points]
-    return table((what, *names), rows)
+    return table((what, *names), [(point, *(cell(name, point) for name in names)) for point in points])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import nan
 
-from benchmarks.gateway.experiments import CLOSED, FIRST_EVENT, PACED, STREAMS
+from benchmarks.gateway.experiments import CLOSED, FAST, FIRST_EVENT, PACED, STREAMS, growth_of
 from benchmarks.gateway.figures import (
     DEMANDS,
     DIRECT,
@@ -16,6 +16,7 @@ from benchmarks.gateway.figures import (
     demands_table,
     figure,
     limits,
+    points_table,
 )
 from benchmarks.gateway.measure import Reading
 
@@ -112,3 +113,22 @@ def test_errors_are_told() -> None:
     """Errors of a subject under a load are one line with their number and the first of them."""
     wrong = [replace(_ONE, errors=2, first_error="status 503"), replace(_ONE, errors=1, round=1)]
     assert complaints(Readings([_ONE, *wrong])) == [f"direct, {CLOSED}: 3 errors; status 503"]
+
+
+def test_a_point_says_what_failed() -> None:
+    """A figure of a load that some streams did not survive has their number beside it."""
+    well = replace(_ONE, subject="us", cpu_us=20.0, experiment="10 streams")
+    found = Readings([well, replace(well, experiment="5,000 streams", errors=780)])
+    lines = points_table(found, "CPU us").splitlines()
+    assert lines[2:] == ["| 10 streams | 20.0 |", "| 5,000 streams | 20.0, 780 FAILED |"]
+
+
+def test_growing_numbers_of_streams_have_their_time() -> None:
+    """All loads of streams have as many events a second, outlast their reading, and may end."""
+    loads = {name: load for name, load in growth_of(FAST, 0.75).items() if load.events}
+    assert [load.connections for load in loads.values()] == [10, 100, 1000, 5000]
+    for load in loads.values():
+        lasts_s = load.events * load.gap_us / 1e6
+        assert abs(load.connections * 1e6 / load.gap_us - 25_600) < 300
+        assert load.warm_s + load.seconds < lasts_s < load.drain_s
+        assert load.warm_s + load.seconds + load.drain_s < 30

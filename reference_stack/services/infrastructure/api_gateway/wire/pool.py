@@ -17,7 +17,7 @@ class Pool:
         """A server must take a connection within `connect_s`."""
         self._watch = watch
         self._connect_s = connect_s
-        self._free: dict[Address, list[Connection]] = {}
+        self._free: dict[Address, dict[Connection, None]] = {}  # the last that was freed is the first to be used
         self._open: set[Connection] = set()
         self._dialling: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
@@ -31,7 +31,7 @@ class Pool:
         exchange = Exchange(backend.address, backend.request(route, body, request_id), listener)
         free = self._free.get(backend.address)
         while free:
-            connection = free.pop()
+            connection, _ = free.popitem()
             if connection.usable:
                 connection.begin(exchange)
                 return exchange
@@ -59,7 +59,7 @@ class Pool:
         self._watch.add(connection)
 
     def free(self, connection: Connection) -> None:
-        self._free.setdefault(connection.address, []).append(connection)
+        self._free.setdefault(connection.address, {})[connection] = None
 
     def stale(self, exchange: Exchange) -> None:
         self._dial(exchange)
@@ -67,9 +67,7 @@ class Pool:
     def closed(self, connection: Connection) -> None:
         self._watch.discard(connection)
         self._open.discard(connection)
-        free = self._free.get(connection.address, [])
-        if connection in free:
-            free.remove(connection)
+        self._free.get(connection.address, {}).pop(connection, None)
         if not self._open:
             self._empty.set()
 

@@ -6,8 +6,9 @@ import asyncio
 import time
 from typing import Protocol, runtime_checkable
 
-# How late a deadline may be noticed.
+# How late a deadline may be noticed, for each of so many that are watched: to look at more at once would hold all up.
 TICK_S = 0.05
+MOST_A_LOOK = 2000
 
 
 class Watched(Protocol):
@@ -28,11 +29,12 @@ class Cuttable(Protocol):
 
 
 class Watch:
-    """Calls `expire` of what is due, within TICK_S, between `start` and `stop`."""
+    """Calls `expire` of what is due, within TICK_S or a few, between `start` and `stop`."""
 
     def __init__(self) -> None:
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._round: list[Watched] = []  # what this round has not looked at
         self.add = self._watched.add
         self.discard = self._watched.discard
 
@@ -54,5 +56,9 @@ class Watch:
     def _look(self) -> None:
         self.start()
         now_s = time.monotonic()
-        for each in [each for each in self._watched if each.due_s <= now_s]:
-            each.expire(now_s)
+        self._round = self._round or list(self._watched)
+        looked = self._round[-MOST_A_LOOK:]
+        del self._round[-MOST_A_LOOK:]
+        for each in [each for each in looked if each.due_s <= now_s]:
+            if each in self._watched:
+                each.expire(now_s)
