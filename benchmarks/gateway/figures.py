@@ -13,6 +13,7 @@ from benchmarks.gateway.measure import Reading
 # A subject that uses less of its core is not what limits the rate.
 _BUSY = 0.85
 DIRECT, NGINX, ROUTER, LITELLM = "direct", "nginx", "vllm-router", "LiteLLM"
+BARE = "bare relay in Python"
 
 
 @dataclass(frozen=True, slots=True)

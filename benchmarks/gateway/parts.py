@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.gateway import figures, ours, peers, subjects
 from benchmarks.gateway.experiments import FAST, LOADS, MIDDLE, SLOW, Pace, costs, growth_of, loads
-from benchmarks.gateway.figures import DIRECT, LITELLM, NGINX, ROUTER, Readings
+from benchmarks.gateway.figures import BARE, DIRECT, LITELLM, NGINX, ROUTER, Readings
 from benchmarks.gateway.measure import Reading
 from benchmarks.gateway.programs import Load
 from benchmarks.gateway.room import Room
@@ -64,6 +64,7 @@ def _gateways(room: Room) -> Iterator[tuple[str, Pace, Callable[[Path], Command]
     port = room.bench.backend.port
     yield NGINX, FAST, lambda folder: subjects.nginx(peers.nginx(room.cache, room.say), folder, port)
     yield ROUTER, FAST, lambda folder: subjects.vllm_router(peers.python_peers(room.cache, room.say), folder, port)
+    yield BARE, FAST, lambda _: subjects.bare(port)
     yield ours.OURS, OUR_PACE, lambda folder: room.our_command(ours.FULL, folder)
     yield ours.REFERENCE.name, MIDDLE, lambda folder: room.our_command(ours.REFERENCE, folder)
     yield LITELLM, SLOW, lambda folder: subjects.litellm(peers.python_peers(room.cache, room.say), folder, port)

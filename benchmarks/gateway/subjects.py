@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -132,6 +133,13 @@ def vllm_router(programs: Path, _folder: Path, backend_port: int) -> Command:
     options = f"--host 127.0.0.1 --port {port} --worker-urls http://127.0.0.1:{backend_port} --policy round_robin"
     more = f"--log-level error --prometheus-port {free_port()} --max-concurrent-requests 8192"
     return Command((str(programs / "vllm-router"), *options.split(), *more.split()), port)
+
+
+def bare(backend_port: int) -> Command:
+    """What any relay in Python costs at least, whatever it does beside relaying."""
+    port = free_port()
+    program = Path(__file__).with_name("bare.py")
+    return Command((sys.executable, str(program), str(port), str(backend_port)), port)
 
 
 _LITELLM = """

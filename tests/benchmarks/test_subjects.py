@@ -71,6 +71,19 @@ def test_our_gateway_is_read(programs: Programs, tmp_path: Path) -> None:
     assert streams.first_event_p50_us > 0
 
 
+def test_the_bare_relay_relays(programs: Programs, tmp_path: Path) -> None:
+    """The floor of the comparison passes whole answers and streams on as the backend made them."""
+    cores = frozenset(os.sched_getaffinity(0))
+    with backend(programs) as served, running(subjects.bare(served.port), tmp_path) as relay:
+        bench = Bench(programs, served, tmp_path, cores)
+        whole = bench.read("bare", relay, "whole", Load(connections=8, warm_s=0.1, seconds=0.2))
+        load = Load(connections=8, warm_s=0.1, seconds=0.2, events=20, gap_us=1000)
+        streams = bench.read("bare", relay, "streams", load)
+    assert (whole.errors, whole.first_error, streams.errors, streams.first_error) == (0, "", 0, "")
+    assert whole.requests_per_s > 0
+    assert streams.events_per_s > 0
+
+
 def test_version_is_found() -> None:
     """A version is the first number with dots that a program says, "?" where it says none or is not there."""
     assert subjects.version_of(Path(sys.executable), "-V") == ".".join(map(str, sys.version_info[:3]))

@@ -95,7 +95,7 @@ def new_call(route: str, header: bytes | None) -> Call:
     """Return the call of a request that begins; `header` is its X-Request-Id."""
     sane = header is not None and _SANE_ID.fullmatch(header)
     # Unique is all that it must be, in forked workers too: the module draws a new seed in each.
-    return Call(f"{random.getrandbits(128):032x}", header.decode() if header and sane else "", route)
+    return Call(random.getrandbits(128).to_bytes(16).hex(), header.decode() if header and sane else "", route)
 
 
 def begin(scope: Scope, route: str, header: bytes | None) -> Call:

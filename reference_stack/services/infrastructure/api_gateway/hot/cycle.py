@@ -9,7 +9,7 @@ from typing import cast
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -88,10 +88,26 @@ class HotCycle(RequestResponseCycle):
                 self._event.set()
         return self._event
 
-    def news(self) -> None:
-        """Something came of the body, or its end, or that of the connection."""
+    def take(self, data: bytes) -> None:
+        """Take a piece of the body; one is all there is, most often."""
+        if self.response_complete:
+            return
+        if not self.body:
+            self.body = data  # type: ignore[assignment] # bytes until a second piece comes
+        else:
+            self.body = bytearray(self.body) if isinstance(self.body, bytes) else self.body
+            self.body += data
+            if len(self.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
         if self._event is not None:
             self._event.set()
+
+    def take_end(self) -> None:
+        """Hear that the body is whole."""
+        if not self.response_complete:
+            self.more_body = False
+            if self._event is not None:
+                self._event.set()
 
     def start(self) -> None:
         if not self.disconnected:
@@ -100,7 +116,8 @@ class HotCycle(RequestResponseCycle):
     def gone(self) -> None:
         """The client has closed its connection."""
         self.disconnected = True
-        self.news()
+        if self._event is not None:
+            self._event.set()
         if self.relay is not None and not self.response_complete:
             self.relay.gone()
             self._left()
@@ -115,7 +132,7 @@ class HotCycle(RequestResponseCycle):
             story.enter()
             self._entered = True
             story.check_kind(head)
-            asked = story.read(call, await self._whole_body())
+            asked = story.read(call, bytes(self.body) if self._has_all() else await self._rest())
         except ClientDisconnect:
             self._left()
         except Refusal as refusal:
@@ -127,14 +144,15 @@ class HotCycle(RequestResponseCycle):
             self.relay = Relay(story, door.pool, call, asked, self)
             self.relay.start()
 
-    async def _whole_body(self) -> bytes:
-        limits = self._way.door.limits
-        if self.more_body or self.waiting_for_100_continue or len(self.body) > limits.body_bytes:
-            await in_task()
-            return await read_body(self._head.headers, cast("Receive", self.receive), limits)
-        if self.disconnected:
-            raise ClientDisconnect
-        return bytes(self.body)
+    def _has_all(self) -> bool:
+        """Whether the body is here and may be taken as it is."""
+        if self.more_body or self.waiting_for_100_continue or self.disconnected:
+            return False
+        return len(self.body) <= self._way.door.limits.body_bytes
+
+    async def _rest(self) -> bytes:
+        await in_task()
+        return await read_body(self._head.headers, cast("Receive", self.receive), self._way.door.limits)
 
     def _left(self) -> None:
         self._call.status = self._call.status or CLIENT_GONE
@@ -209,7 +227,8 @@ class HotCycle(RequestResponseCycle):
 
     def _end(self) -> None:
         self.response_complete = True
-        self.news()
+        if self._event is not None:
+            self._event.set()
         self._settle()
         self._way.ended()
 

@@ -36,7 +36,10 @@ class Door:
 
 
 def lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
+    parts: list[bytes] = []
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")  # formatting each would take three times as long
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=16)

@@ -12,7 +12,6 @@ from enum import IntEnum
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from reference_stack.services.infrastructure.api_gateway.call import new_call
@@ -162,30 +161,20 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         cycle = self.cycle
-        if not isinstance(cycle, HotCycle):
-            if not self._deaf:
-                super().on_body(body)
-        elif not cycle.response_complete:
-            if not cycle.body:
-                cycle.body = body  # type: ignore[assignment] # one piece is all there is, most often
-            else:
-                if isinstance(cycle.body, bytes):
-                    cycle.body = bytearray(cycle.body)
-                cycle.body += body
-                if len(cycle.body) > HIGH_WATER_LIMIT:
-                    self.flow.pause_reading()
-            cycle.news()
+        if isinstance(cycle, HotCycle):
+            cycle.take(body)
+        elif not self._deaf:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._stage = _WHOLE
         if self._deaf or self._upgrades:
             return
         cycle = self.cycle
-        if not isinstance(cycle, HotCycle):
+        if isinstance(cycle, HotCycle):
+            cycle.take_end()
+        else:
             super().on_message_complete()
-        elif not cycle.response_complete:
-            cycle.more_body = False
-            cycle.news()
 
     # What uvicorn calls of itself.
 
