@@ -22,6 +22,7 @@ from pathlib import Path
 from benchmarks.load.environment import make_hub, prepare
 from benchmarks.load.job import Job
 from benchmarks.load.measured import Outcome, measure, rung_holds, stalled_truth
+from benchmarks.load.page import put
 from benchmarks.load.peers import ALL, Peer
 from benchmarks.load.tables import tables
 from hxp_harness.certify.behaviour import Behaviour
@@ -102,6 +103,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="about so long in all; default: %(default)s")
     parser.add_argument("--tools", nargs="+", default=[peer.name for peer in ALL], help="some of: %(default)s")
     parser.add_argument("--json", type=Path, help="write every outcome here")
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/reference/figures.md too")
     parser.add_argument("--prepare", action="store_true", help="only install the tools' environment")
     options = parser.parse_args()
     if options.prepare:
@@ -117,7 +119,10 @@ def main() -> int:
     say(f"load average {os.getloadavg()[0]:.2f}: the figures want a machine on which nothing else runs")
     with tempfile.TemporaryDirectory() as name:
         found = run(peers, options.minutes, Path(name))
-    print(tables(found, [peer.name for peer in peers]))
+    text = tables(found, [peer.name for peer in peers])
+    print(text)
+    if options.docs:
+        put("load_client", text)
     if options.json:
         options.json.write_text(json.dumps(asdict(found), indent=1, default=str), encoding="utf-8")
     return 0

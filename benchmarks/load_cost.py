@@ -3,7 +3,7 @@
 The golden server has one core, the client another. Three curves: over the rate for answers of 1, 64 and 512 tokens,
 doubling until a rate is not held (sent to within 2 %, TTFT within 1 ms of the truth at p99); and over the number of
 open streams, at one rate with ever slower answers. `inside` is the share of tokens whose true time lies within the
-reported interval. About 4 minutes. Nothing here is a test: run it where nothing else runs.
+reported interval. About 3 minutes. Nothing here is a test: run it where nothing else runs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.load.job import statistics
+from benchmarks.load.page import put
 from hxp_harness.certify.accuracy import metric_errors, pair
 from hxp_harness.certify.behaviour import Behaviour
 from hxp_harness.certify.golden_process import golden
@@ -118,15 +119,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from-rps", type=float, default=50.0, help="where each curve begins; default: %(default)s")
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 64, 512], help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=5.0, help="measured seconds a row; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=3.0, help="measured seconds a row; default: %(default)s")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/reference/figures.md too")
     parser.add_argument("--json", type=Path, help="write every row here")
     options = parser.parse_args()
     rows: list[Row] = []
-    print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD), flush=True)
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    print("\n".join(lines), flush=True)
 
     def show(found: Row) -> Row:
         rows.append(found)
-        print("| " + " | ".join(found.cells()) + " |", flush=True)
+        lines.append("| " + " | ".join(found.cells()) + " |")
+        print(lines[-1], flush=True)
         return found
 
     for tokens in options.tokens:
@@ -139,6 +143,8 @@ def main() -> None:
     for e2e_s in OPEN_E2E_S:
         say(f"{OPEN_RPS:g} rps, {OPEN_RPS * e2e_s:g} streams open")
         show(row(OPEN_RPS, 64, options.seconds + e2e_s, e2e_s))
+    if options.docs:
+        put("load_cost", "\n".join(lines))
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in rows], indent=1), encoding="utf-8")
 

@@ -1,11 +1,14 @@
-"""Is what we report still true where the machine is not quiet? `python benchmarks/load_noise.py [--runs 4] [--peers]`.
+"""Is what we report still true where the machine is not quiet? `python benchmarks/load_noise.py [--runs 20] [--peers]`.
 
 Each run sends streams to the golden server while a hog wants the client's core, or the client is stopped for 5, 20 or
 100 ms at random (every half second on average). Two questions. Does the true time of every token of a request, from the
 server's log, lie within the reported interval (20 us for two clocks)? And is a verdict wrong: a PASS where the server's
 true p95 is over the limit, or a FAIL where it is under it, with limits 10 % to either side of the truth? INCONCLUSIVE
-and INVALID are never wrong. With --peers the tools of load_client.py have the same noise: they report points, and their
-verdict is whether their TTFT p99 is under the limit. `--runs 20` are 100 runs of ours.
+and INVALID are never wrong. A run has four replicates of 100 requests, 90 being the fewest that a p95 takes, so that it
+lasts 4 s and the 100 runs of `--runs 20` take 7 minutes.
+
+With --peers the tools of load_client.py have the same noise, instead of ours, at a rate that they hold: about 7
+minutes. They report points, and their verdict is whether their TTFT p99 is under the limit.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from benchmarks.load.job import Job, statistics
 from benchmarks.load.measured import Outcome, measure
 from benchmarks.load.noise import ALL as NOISES
 from benchmarks.load.noise import Noise, made
+from benchmarks.load.page import put
 from benchmarks.load.peers import ALL as PEERS
 from hxp_harness.certify.accuracy import pair
 from hxp_harness.certify.behaviour import Behaviour
@@ -171,40 +175,68 @@ def own_table(tallies: dict[str, Tally]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=4, help="of each noise; default: %(default)s (about 4 minutes)")
-    parser.add_argument("--rate", type=float, default=100.0, help="requests/s; default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=6.0, help="measured seconds a run; default: %(default)s")
-    parser.add_argument("--peers", action="store_true", help="then the other tools, once under each noise")
+    parser.add_argument("--runs", type=int, default=20, help="of each noise; default: %(default)s (about 7 minutes)")
+    parser.add_argument("--rate", type=float, help="requests/s; default: 200, of peers 25")
+    parser.add_argument("--seconds", type=float, help="measured seconds a run; default: 2, of peers 6")
+    parser.add_argument("--minutes", type=float, default=25.0, help="begin no run after so long; default: %(default)s")
+    parser.add_argument("--peers", action="store_true", help="instead of ours the other tools, once under each noise")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/reference/figures.md too")
     parser.add_argument("--json", type=Path, help="write everything here")
     options = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
-    server_core, client_core = cores[0], cores[-1]
-    tallies = {noise.name: Tally() for noise in NOISES}
-    peers: list[tuple[str, Outcome]] = []
     say(f"load average {os.getloadavg()[0]:.2f}: the noise should be ours alone")
-    os.sched_setaffinity(0, {client_core})
-    for number in range(options.runs):
-        for noise in NOISES:
-            say(f"run {number + 1} of {options.runs}: {noise.name}")
-            one_run(noise, options.rate, options.seconds, number + 1, (server_core, client_core), tallies[noise.name])
-    os.sched_setaffinity(0, set(cores))
-    print(own_table(tallies))
+    until_s = time.monotonic() + options.minutes * 60
     if options.peers:
         if missing := make_hub():
             parser.error(missing)
-        with tempfile.TemporaryDirectory() as name:
-            for peer in PEERS:
-                for noise in NOISES:
-                    say(f"{peer.name}: {noise.name}")
-                    outcome = peer_run(peer.name, noise, options.rate, options.seconds, Path(name), 1)
-                    peers.append((noise.name, outcome))
-        print("\n" + peer_table(peers))
-    if options.json:
+        peers = peer_runs(options.rate or 25.0, options.seconds or 6.0, until_s)
+        table, tree = peer_table(peers), {"peers": [(noise, asdict(outcome)) for noise, outcome in peers]}
+    else:
+        tallies = own_runs(options.runs, options.rate or 200.0, options.seconds or 2.0, until_s)
         # asdict makes a Counter of pairs out of a Counter
         ours = {name: asdict(tally) | {"verdicts": dict(tally.verdicts)} for name, tally in tallies.items()}
-        tree = {"ours": ours, "peers": peers}
+        table, tree = own_table(tallies), {"ours": ours}
+    print(table)
+    if options.docs:
+        put("load_noise_peers" if options.peers else "load_noise", table)
+    if options.json:
         options.json.write_text(json.dumps(tree, indent=1, default=str), encoding="utf-8")
     return 0
+
+
+def own_runs(runs: int, rate_rps: float, seconds: float, until_s: float) -> dict[str, Tally]:
+    """Return what became of `runs` runs of ours under each noise, or of as many as begin before `until_s`."""
+    cores = sorted(os.sched_getaffinity(0))
+    server_core, client_core = cores[0], cores[-1]
+    tallies = {noise.name: Tally() for noise in NOISES}
+    os.sched_setaffinity(0, {client_core})
+    try:
+        for number in range(runs):
+            for noise in NOISES:
+                if time.monotonic() < until_s:
+                    say(f"run {number + 1} of {runs}: {noise.name}; {wrong_so_far(tallies)}")
+                    one_run(noise, rate_rps, seconds, number + 1, (server_core, client_core), tallies[noise.name])
+    except KeyboardInterrupt:
+        say("stopped by hand: the table has what was done")
+    os.sched_setaffinity(0, set(cores))
+    return tallies
+
+
+def wrong_so_far(tallies: dict[str, Tally]) -> str:
+    """Return the count that matters."""
+    wrong, judged = sum(len(t.wrong) for t in tallies.values()), sum(t.verdicts.total() for t in tallies.values())
+    return f"{wrong} of {judged} verdicts wrong so far"
+
+
+def peer_runs(rate_rps: float, seconds: float, until_s: float) -> list[tuple[str, Outcome]]:
+    """Return what each other tool said under each noise, as far as they begin before `until_s`."""
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        for peer in PEERS:
+            for noise in NOISES:
+                if time.monotonic() < until_s:
+                    say(f"{peer.name}: {noise.name}")
+                    found.append((noise.name, peer_run(peer.name, noise, rate_rps, seconds, Path(name), 1)))
+    return found
 
 
 def peer_table(found: Sequence[tuple[str, Outcome]]) -> str:

@@ -3,7 +3,7 @@
 Each number of clients is tried at rising rates, turn about with the others at each rate, against one golden server.
 A rate is held when it was sent to within 2 %, the send_lag p99 is within 1 ms and TTFT within 1 ms of the truth at p99.
 The golden server needs a core of its own too: on a machine of two cores a second client has none left, and the table
-says so by the CPU that each used. Nothing here is a test: the machine is shared.
+says so by the CPU that each used. About 2 minutes. Nothing here is a test: the machine is shared.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.load.page import put
 from hxp_harness.certify.accuracy import metric_errors, pair
 from hxp_harness.certify.behaviour import Behaviour
 from hxp_harness.certify.golden_process import GoldenServer, golden
@@ -24,6 +26,7 @@ from hxp_harness.profile import Contract, Replicates
 from hxp_harness.trace import Trace
 
 ERROR_S = 0.001
+LOST = 0.9  # of the requests sent in time: beyond that a higher rate shows nothing
 COLUMNS = (
     "rate rps", "clients", "sent %", "send_lag p99 ms", "TTFT error p99 ms", "busiest CPU %", "us/token", "held",
 )  # fmt: skip
@@ -86,36 +89,57 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rates", type=float, nargs="+", default=[200.0, 400.0, 600.0, 800.0, 1000.0, 1200.0, 1600.0])
     parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer")
-    parser.add_argument("--seconds", type=float, default=5.0, help="measured seconds a rate")
+    parser.add_argument("--seconds", type=float, default=3.0, help="measured seconds a rate; default: %(default)s")
+    parser.add_argument("--docs", action="store_true", help="write it into docs/reference/figures.md too")
     options = parser.parse_args()
-    print(f"{len(os.sched_getaffinity(0))} cores")
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + "---|" * len(COLUMNS))
-    ceilings = dict.fromkeys(options.clients, 0.0)
-    busiest: dict[tuple[float, int], float] = {}
-    lost: set[int] = set()
-    for rate_rps in options.rates:
-        for clients in options.clients:
-            if clients in lost:
+    lines: list[str] = []
+
+    def show(line: str) -> None:
+        lines.append(line)
+        print(line, flush=True)
+
+    show(f"{len(os.sched_getaffinity(0))} cores, answers of {options.tokens} tokens\n")
+    show("| " + " | ".join(COLUMNS) + " |")
+    show("|" + "---|" * len(COLUMNS))
+    rows = climb(options.rates, options.clients, options.tokens, options.seconds, show)
+    show("")
+    for line in conclusions(rows, options.clients):
+        show(line)
+    if options.docs:
+        put("load_scale", "\n".join(lines))
+
+
+def climb(
+    rates: Sequence[float], clients: Sequence[int], tokens: int, seconds: float, show: Callable[[str], None]
+) -> list[Row]:
+    """Try each rate with each number of clients; one that sent less than nine tenths is not tried at higher ones."""
+    rows: list[Row] = []
+    for rate_rps in rates:
+        for many in clients:
+            if any(row.clients == many and row.sent_share < LOST for row in rows):
                 continue
-            behaviour = Behaviour(ttft_s=0.1, itl_s=0.4 / options.tokens)
+            behaviour = Behaviour(ttft_s=0.1, itl_s=0.4 / tokens)
             with tempfile.TemporaryDirectory() as name, golden(Path(name), behaviour) as server:
-                row = measure(server, Path(name) / "load", rate_rps, options.tokens, clients, options.seconds)
-            print("| " + " | ".join(row.cells()) + " |", flush=True)
-            busiest[rate_rps, clients] = row.busiest_cpu_s
-            if row.held:
-                ceilings[clients] = rate_rps
-            elif row.sent_share < 0.9:
-                lost.add(clients)
-    for clients, rate_rps in ceilings.items():
-        print(f"{clients} clients: held up to {rate_rps:g} rps", flush=True)
-    first, last = options.clients[0], options.clients[-1]
-    for rate_rps in options.rates:
+                rows.append(measure(server, Path(name) / "load", rate_rps, tokens, many, seconds))
+            show("| " + " | ".join(rows[-1].cells()) + " |")
+    return rows
+
+
+def conclusions(rows: Sequence[Row], clients: Sequence[int]) -> list[str]:
+    """Return up to where each number of clients held, and what the last number took off the first."""
+    ceilings = {
+        many: max((row.rate_rps for row in rows if row.clients == many and row.held), default=0) for many in clients
+    }
+    lines = [f"- {many} clients: held up to {rate_rps:g} rps" for many, rate_rps in ceilings.items()]
+    busiest = {(row.rate_rps, row.clients): row.busiest_cpu_s for row in rows}
+    first, last = clients[0], clients[-1]
+    for rate_rps in sorted({row.rate_rps for row in rows}):
         one, all_ = busiest.get((rate_rps, first)), busiest.get((rate_rps, last))
-        if one and all_:
-            print(f"{rate_rps:g} rps: the busiest of {last} took {all_ / one:.2f} of the CPU of {first}")
+        if one and all_ and first != last:
+            lines.append(f"- {rate_rps:g} rps: the busiest of {last} took {all_ / one:.2f} of the CPU of {first}")
     if ceilings[first]:
-        print(f"ceiling of {last} over that of {first}: {ceilings[last] / ceilings[first]:.2f}")
+        lines.append(f"- ceiling of {last} over that of {first}: {ceilings[last] / ceilings[first]:.2f}")
+    return lines
 
 
 if __name__ == "__main__":

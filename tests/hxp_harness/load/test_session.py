@@ -274,6 +274,16 @@ def test_a_page_that_was_not_opened_shows_nothing(tmp_path: Path) -> None:
     session.__exit__()
 
 
+def test_the_memory_of_a_client_is_its_own(tmp_path: Path, serve: ServerFactory) -> None:
+    """However much memory the run has that starts it, a small load takes little."""
+    ballast = bytearray(200 * 2**20)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    server = serve(answering(stream(events(2))))
+    with LoadSession(tmp_path, plan_for(server.base_url), dues(3)) as session:
+        drain(session)
+    assert len(ballast) > 200 * 10**6 > session.summary.peak_rss_bytes > 10 * 10**6
+
+
 def test_a_summary_that_cannot_be_kept_is_an_invalid_run(tmp_path: Path, serve: ServerFactory) -> None:
     """A load whose summary finds no place is not taken for one without faults."""
     server = serve(answering(stream(events(2))))
