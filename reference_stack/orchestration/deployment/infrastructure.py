@@ -109,6 +109,8 @@ def monitoring(room: Room) -> list[Unit]:
 
 
 def configuration(room: Room) -> list[Unit]:
+    if room.want.mock:
+        return [room.service("configuration", {"backend": "mock"})]
     files = {"environment_file": room.want.environment, "host_file": room.want.host_file}
     return [
         room.service("configuration", {key: str(file.absolute()) for key, file in files.items() if file is not None})

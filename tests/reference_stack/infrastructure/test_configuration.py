@@ -97,7 +97,9 @@ def test_a_bad_reload_changes_nothing_and_says_what_is_wrong(tmp_path: Path) -> 
         assert "greater than 0" in problems["api_gateway.limits.messages"]["problem"]
         assert {each["source"] for each in problems.values()} == {str(file)}
         assert (problems["api_gateway.timeot_s"]["line"], problems["databse"]["line"]) == (1, 2)
-        assert http.get("/configuration").json() == before
+        after = http.get("/configuration").json()
+        assert {**after, "problems": []} == before
+        assert len(after["problems"]) == len(problems)
         health = http.get("/health")
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
 

@@ -27,10 +27,10 @@ from reference_stack.services.integration.metrics.port import (
 )
 
 
-@pytest.fixture(params=["memory", "embedded", "external"])
+@pytest.fixture(params=["mock", "embedded", "external"])
 async def metrics(request: pytest.FixtureRequest) -> AsyncIterator[Metrics]:
     """Metrics on each leg: canned, our own, and one that somebody else runs (HXP_TEST_PROMETHEUS_URL)."""
-    if request.param == "memory":
+    if request.param == "mock":
         store: Metrics = MemoryMetrics()
     elif request.param == "embedded":
         store = PrometheusMetrics(request.getfixturevalue("prometheus"))
