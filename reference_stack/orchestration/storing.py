@@ -13,9 +13,8 @@ from reference_stack.errors import SettingsError
 from reference_stack.services.ai_models.checkpoint import mismatches
 from reference_stack.services.ai_models.model_spec import ModelSpec, load_spec, model_names
 from reference_stack.services.infrastructure.artefacts import MANIFEST, files_of, flaws_of, format_flaws
-from reference_stack.services.infrastructure.export import export
 from reference_stack.services.infrastructure.model_store import PART, import_model
-from reference_stack.services.infrastructure.remote_runs import runs_at
+from reference_stack.services.infrastructure.run_places import runs_at
 
 ACTIONS = ("list", "import", "verify", "put", "export", "gc")
 _TOLD_EVERY_S = 2.0
@@ -152,6 +151,8 @@ def _export(asked: Asked) -> int:
     name = _one(asked, "a run", "hxp-stack storage export RUN --to s3://BUCKET/PREFIX")
     if not asked.to:
         raise SettingsError("where to is not said", hint=f"hxp-stack storage export {name} --to FOLDER")
+    from reference_stack.services.infrastructure.export import export  # fsspec takes a while to import
+
     store = runs_at(asked.runs)
     print(export(store, store.run(name), asked.to))
     return 0

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,13 +21,10 @@ from typing import BinaryIO
 import fsspec  # type: ignore[import-untyped]  # the package has no types
 
 from reference_stack.errors import NotReady, SettingsError
-from reference_stack.schemas.configuration.storage import StorageSettings
 from reference_stack.services.infrastructure.artefacts import Flaw
 from reference_stack.services.infrastructure.digests import Progress, digests, unheard
-from reference_stack.services.infrastructure.run_store import RunStore
 from reference_stack.services.infrastructure.runs import (
     SCHEMA,
-    Runs,
     StoredRun,
     Swept,
     beyond,
@@ -41,30 +37,6 @@ from reference_stack.services.infrastructure.runs import (
 _SCHEMES = ("memory", "s3")
 _BLOCK = 4 * 1024 * 1024
 _SETTLES_S = 3600.0
-
-
-def connect(settings: StorageSettings) -> Runs | None:
-    """Return where the runs are kept that `settings` name; None where none are."""
-    if settings.backend == "mock":
-        return RemoteRuns(f"memory://{uuid.uuid4().hex}", {})
-    if settings.backend == "external" and settings.url:
-        return RemoteRuns(settings.url, _options(settings))
-    return None if settings.store is None else RunStore(settings.store)
-
-
-def runs_at(place: str) -> Runs:
-    """Return the runs that are kept in a folder, or at s3://BUCKET/PREFIX as the AWS variables say."""
-    return RemoteRuns(place, {}) if "://" in place else RunStore(Path(place))
-
-
-def _options(settings: StorageSettings) -> dict[str, object]:
-    deadlines = {"connect_timeout": settings.timeout_s, "read_timeout": settings.timeout_s}
-    options: dict[str, object] = {"config_kwargs": {**deadlines, "retries": {"total_max_attempts": 1}}}
-    if settings.endpoint is not None:
-        options["endpoint_url"] = str(settings.endpoint)
-    if settings.access_key:
-        options |= {"key": settings.access_key, "secret": settings.secret_key.get_secret_value()}
-    return options
 
 
 @functools.cache

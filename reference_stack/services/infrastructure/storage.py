@@ -16,7 +16,7 @@ from reference_stack.errors import NotReady
 from reference_stack.face import add_face
 from reference_stack.schemas.configuration.storage import StorageSettings
 from reference_stack.services.infrastructure.artefacts import MANIFEST, files_of, flaws_of, format_flaws
-from reference_stack.services.infrastructure.remote_runs import connect
+from reference_stack.services.infrastructure.run_places import connect
 from reference_stack.services.infrastructure.runs import NAME
 
 

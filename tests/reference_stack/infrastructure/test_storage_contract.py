@@ -21,7 +21,8 @@ from reference_stack.orchestration import ports
 from reference_stack.schemas.configuration.storage import StorageSettings
 from reference_stack.services.infrastructure import storage
 from reference_stack.services.infrastructure.export import export, flaws
-from reference_stack.services.infrastructure.remote_runs import RemoteRuns, connect, runs_at
+from reference_stack.services.infrastructure.remote_runs import RemoteRuns
+from reference_stack.services.infrastructure.run_places import connect, runs_at
 from reference_stack.services.infrastructure.run_store import RunStore
 from reference_stack.services.infrastructure.runs import Runs
 from tests.reference_stack.infrastructure.conftest import eventually, serving
@@ -199,7 +200,7 @@ def test_what_changed_or_went_is_named(runs: Runs, tmp_path: Path) -> None:
 _PUTTING = """
 import sys
 from pathlib import Path
-from reference_stack.services.infrastructure.remote_runs import connect
+from reference_stack.services.infrastructure.run_places import connect
 from reference_stack.schemas.configuration.storage import StorageSettings
 runs = connect(StorageSettings.model_validate_json(sys.argv[1]))
 folders = sorted(Path(sys.argv[2]).iterdir())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,7 +23,10 @@ from tests.reference_stack.infrastructure.conftest import eventually, serving
 
 
 class Grafana:
-    """The two calls that dashboards need, for who has the token."""
+    """What Grafana's pages say of the two calls that dashboards need (HTTP API, "Dashboard", version 11): a title is
+    needed, a uid has at most 40 characters, one that is there is replaced with `overwrite` or at its own version, and
+    what is put is given back with an id and a version. No package has Grafana itself.
+    """
 
     def __init__(self) -> None:
         self.boards: dict[str, dict[str, Any]] = {}
@@ -31,17 +36,36 @@ class Grafana:
         @self.app.post("/api/dashboards/db")
         async def put(request: Request) -> Response:
             if request.headers.get("authorization") != "Bearer t0ken":
-                return JSONResponse({"message": "invalid API key"}, 401)
+                return JSONResponse({"message": "Invalid API key"}, 401)
             body = await request.json()
-            assert body["overwrite"] is True
-            assert body["dashboard"]["id"] is None
             made = body["dashboard"]
-            self.boards[made["uid"]] = {**made, "panels": made["panels"][: -1 if self.loses_panels else None]}
-            return JSONResponse({"status": "success", "uid": made["uid"]})
+            status, message = self._refusal(made, overwrite=body.get("overwrite", False))
+            if message:
+                return JSONResponse({"message": message}, status)
+            uid = made["uid"]
+            before = self.boards.get(uid, {"id": len(self.boards) + 1, "version": 0})
+            panels = made["panels"][: -1 if self.loses_panels else None]
+            self.boards[uid] = {**made, "panels": panels, "id": before["id"], "version": before["version"] + 1}
+            told = {key: self.boards[uid][key] for key in ("id", "uid", "version")}
+            return JSONResponse({"status": "success", "url": f"/d/{uid}/{uid}", "slug": uid, **told})
 
         @self.app.get("/api/dashboards/uid/{uid}")
-        async def get(uid: str) -> dict[str, Any]:
-            return {"dashboard": self.boards[uid], "meta": {}}
+        async def get(uid: str) -> Response:
+            if uid not in self.boards:
+                return JSONResponse({"message": "Dashboard not found"}, 404)
+            return JSONResponse({"dashboard": self.boards[uid], "meta": {"slug": uid, "folderUid": ""}})
+
+    def _refusal(self, made: dict[str, Any], *, overwrite: bool) -> tuple[int, str]:
+        if not made.get("title"):
+            return 400, "Dashboard title cannot be empty"
+        if len(made["uid"]) > 40:
+            return 400, "uid too long, max 40 characters"
+        if made["id"] is not None and made["id"] not in {board["id"] for board in self.boards.values()}:
+            return 404, "Dashboard not found"
+        known = self.boards.get(made["uid"])
+        if known is not None and not overwrite and made.get("version") != known["version"]:
+            return 412, "The dashboard has been changed by someone else"
+        return 200, ""
 
 
 @pytest.fixture
@@ -55,13 +79,28 @@ def grafana() -> Iterator[tuple[Grafana, MetricsSettings]]:
 
 
 async def test_what_is_put_is_there(grafana: tuple[Grafana, MetricsSettings]) -> None:
-    """All four boards are put and read back the same; putting them again replaces them."""
-    there, settings = grafana
+    """All four boards are put and read back the same, by who asks Grafana itself; putting them again replaces them.
+
+    With HXP_TEST_GRAFANA_URL (and HXP_TEST_GRAFANA_TOKEN) it is a real one.
+    """
+    _, settings = grafana
+    if url := os.environ.get("HXP_TEST_GRAFANA_URL"):
+        parts = urlsplit(url)
+        said = {"grafana_host": parts.hostname, "grafana_port": parts.port or 3000}
+        token = {"grafana_token": os.environ.get("HXP_TEST_GRAFANA_TOKEN", "")}
+        settings = MetricsSettings.model_validate({**said, **token})
     boards = [board(name) for name in BOARDS]
 
+    versions = []
     for _ in range(2):
         assert await push(settings, boards) == [f"hxp-{name}" for name in BOARDS]
-    assert there.boards["hxp-model"]["panels"] == board("model")["panels"]
+        headers = {"Authorization": f"Bearer {settings.grafana_token.get_secret_value()}"}
+        async with httpx.AsyncClient(base_url=settings.grafana_url, headers=headers, trust_env=False) as http:
+            there = (await http.get("/api/dashboards/uid/hxp-model")).json()["dashboard"]
+        assert [panel["title"] for panel in there["panels"]] == [panel["title"] for panel in board("model")["panels"]]
+        versions.append((there["id"], there["version"]))
+    (first, one), (second, other) = versions
+    assert (first == second, other > one) == (True, True)
 
 
 async def test_a_grafana_that_refuses_or_changes_is_told(grafana: tuple[Grafana, MetricsSettings]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ Until = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture
-def stack(room: Path, tmp_path: Path, until: Until) -> Iterator[tuple[Path, Path]]:
+def stack(room: Path, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     """A stack of two services on free ports with a host file; yields its folder and that file."""
     host = tmp_path / "host.yaml"
     host.write_text(SETTINGS.format(tmp_path, 0))
@@ -29,8 +30,11 @@ def stack(room: Path, tmp_path: Path, until: Until) -> Iterator[tuple[Path, Path
     argv = [sys.executable, "-m", "reference_stack", *words, "--folder", str(room), "--host-file", str(host)]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as supervisor:
         try:
-            until(lambda: supervisor.poll() is not None or _phase(room) == "ready")
-            assert supervisor.poll() is None
+            ends = time.monotonic() + 60  # a loaded machine takes its time
+            while _phase(room) != "ready":
+                assert supervisor.poll() is None
+                assert time.monotonic() < ends
+                time.sleep(0.02)  # polls a condition, with a deadline
             yield room, host
         finally:
             supervisor.send_signal(signal.SIGTERM)
