@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reference_stack.schemas.configuration.cache import CacheSettings
-from reference_stack.services.integration.cache import limits
 from reference_stack.services.integration.cache.breaker import Breaker
-from reference_stack.services.integration.cache.limits import Limiter
 from reference_stack.services.integration.cache.memory import MemoryCache
 from reference_stack.services.integration.cache.port import Unavailable
 from reference_stack.services.integration.cache.responses import ResponseCache
@@ -61,43 +57,6 @@ async def test_closing_while_the_server_is_out_leaves_no_task() -> None:
     assert cache.broken
     await cache.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-@given(
-    limit=st.integers(0, 50),
-    sharers=st.integers(1, 8),
-    calls=st.lists(st.tuples(st.floats(0, 30), st.integers(1, 10)), max_size=60),
-)
-async def test_no_window_allows_more_than_its_share(limit: int, sharers: int, calls: list[tuple[float, int]]) -> None:
-    """While the cache is out, whatever comes when, a window lets no more in than its share, and at least one."""
-    now = 0.0
-    limiter = Limiter(await out(), sharers, clock=lambda: now)
-    share = max(limit // sharers, min(limit, 1))
-    ends, taken = 0.0, 0
-    for pause_s, cost in calls:
-        now += pause_s
-        if now >= ends:
-            ends, taken = now + WINDOW_S, 0
-        answer = await limiter.allow("tenant", limit, WINDOW_S, cost)
-        assert answer.allowed == (taken + cost <= share)
-        taken += cost * answer.allowed
-        if not answer.allowed and taken:
-            assert answer.left == share - taken
-            assert answer.retry_s == pytest.approx(ends - now)
-        if not taken:
-            ends = 0.0  # a window begins with the first call that is let in
-    await limiter._cache.close()
-
-
-async def test_many_names_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the most windows that a process counts a new name is refused; when windows end there is room again."""
-    monkeypatch.setattr(limits, "_MOST_WINDOWS", 3)
-    now = 0.0
-    limiter = Limiter(await out(), clock=lambda: now)
-    assert [(await limiter.allow(name, 5, WINDOW_S)).allowed for name in "abcda"] == [True, True, True, False, True]
-    now = WINDOW_S
-    assert (await limiter.allow("d", 5, WINDOW_S)).allowed
-    await limiter._cache.close()
 
 
 async def test_an_answer_is_made_once_for_each_who_asks() -> None:

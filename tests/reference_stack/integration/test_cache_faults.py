@@ -16,11 +16,14 @@ import pytest
 from redis.asyncio import Redis
 
 from reference_stack.orchestration import ports, readiness
+from reference_stack.schemas.api.keys import ApiKey, KeyLimits
 from reference_stack.schemas.common.program import Program
 from reference_stack.schemas.configuration.cache import CacheSettings
+from reference_stack.services.infrastructure.api_gateway.keys.limits import LeasedLimits
+from reference_stack.services.infrastructure.api_gateway.ports import Grant
+from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from reference_stack.services.integration.cache import embedded
 from reference_stack.services.integration.cache.client import RedisCache, connect
-from reference_stack.services.integration.cache.limits import Limiter
 from reference_stack.services.integration.cache.port import Allowance, Unavailable
 from reference_stack.services.integration.cache.responses import ResponseCache
 
@@ -81,11 +84,23 @@ async def costs_s(call: Callable[[], Awaitable[object]]) -> list[float]:
     return sorted(await asyncio.gather(*(one(index) for index in range(CALLS))))
 
 
+async def _is_let_in(limits: LeasedLimits, key: ApiKey) -> bool:
+    try:
+        await asyncio.create_task(_take(limits, key))
+    except Refusal:
+        return False
+    return True
+
+
+async def _take(limits: LeasedLimits, key: ApiKey) -> Grant:
+    return await limits.take(key, "phi3", 1)
+
+
 async def check_callers_go_on(cache: RedisCache) -> None:
-    """While the cache gives no limits: the limiter gives a process its share, and answers are made."""
-    limiter = Limiter(cache, sharers=4)
-    allowed = [(await limiter.allow("tenant", 20, MINUTE_S)).allowed for _ in range(20)]
-    assert allowed == [True] * 5 + [False] * 15
+    """While the cache gives no limits: a gateway's process has its share of each, and answers are made."""
+    limits = LeasedLimits(cache, None, sharers=4)
+    key = ApiKey("tenant", bytes(32), frozenset({"*"}), limits=KeyLimits(20))
+    assert [await _is_let_in(limits, key) for _ in range(20)] == [True] * 5 + [False] * 15
     made = []
 
     async def make() -> bytes:

@@ -114,7 +114,7 @@ async def _takes(limits: LeasedLimits, key: ApiKey) -> bool:
     except Refusal:
         return False
     grant.settle(0)
-    await limits._books[key.id][1].slots.hold()  # type: ignore[union-attr]  # at once, not a moment later
+    await limits._books[key.id].slots.hold()  # type: ignore[union-attr]  # at once, not a moment later
     return True
 
 

@@ -23,30 +23,40 @@ class Allowance:
     retry_s: float
 
 
+# Where plenty is left, one draw gets no more than this part of it.
+SHARES = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What is asked of a limit by one who draws for many.
 
-    None is given unless `least` can be; at least `want` where that is left; up to `most` while plenty is left, and
-    less as it runs out, so that little lies about with those who do not need it. `owed` is what was used beyond what
-    was drawn; where it is negative, it gives back what was drawn in the window that `window` names.
+    None is given unless `least` (>= 1) can be; at least `want` where that is left; up to `most` while plenty is left,
+    and less as it runs out, so that little lies about with those who do not need it. `owed` is what was used beyond
+    what was drawn; `back` has what was drawn in which part and is not used.
     """
 
     least: int
     want: int
     most: int
     owed: int = 0
-    window: int = 0
+    back: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What was given, what is `left` for others, and when the window ends, from when the call was sent; its name."""
+    """What was given, and what is `left` for others.
+
+    It may be used for `lasts_s` from when the call was sent, and counts in `part`, which is never nought. Where nothing
+    was given, `least` can be in `retry_s` if nobody draws meanwhile. In `whole_s` all of the limit is left again.
+    """
 
     given: int
     left: int
-    ends_s: float
-    window: int
+    lasts_s: float
+    part: int
+    retry_s: float = 0.0
+    whole_s: float = 0.0
 
 
 class Cache(Protocol):
@@ -65,16 +75,13 @@ class Cache(Protocol):
         ...
 
     async def allow(self, name: str, limit: int, window_s: float, cost: int = 1) -> Allowance:
-        """Take `cost` of the `limit` that each window of `window_s` seconds has; exact under any number of callers.
-
-        A window begins with the first call in it. A refused call costs nothing.
-        """
+        """Take `cost` (>= 1) of a limit, as `draw` does; a refused call costs nothing."""
         ...
 
     async def draw(self, name: str, limit: int, window_s: float, ask: Ask) -> Draw:
-        """Take a share of the `limit` that each window has; what is drawn in one never exceeds it, whoever draws.
+        """Take a share of the `limit` that holds for any `window_s` seconds; exact, whoever draws at the same time.
 
-        A window begins with the first draw in it, on the server's clock; what is not used by its end is over.
+        A window slides by a sixtieth of itself, on the server's clock.
         """
         ...
 

@@ -2,67 +2,106 @@
 
 from __future__ import annotations
 
-# Fixed window.
-ALLOW = """
-local used = tonumber(redis.call('GET', KEYS[1]) or '0')
-local limit, window_ms, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if used + cost > limit then
-    local left_ms = redis.call('PTTL', KEYS[1])
-    if left_ms < 0 then left_ms = window_ms end
-    return {0, math.max(limit - used, 0), left_ms}
-end
-if used == 0 then
-    redis.call('SET', KEYS[1], cost, 'PX', window_ms)
-else
-    redis.call('INCRBY', KEYS[1], cost)
-end
-return {1, limit - used - cost, 0}
-"""
 _NOW = """
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 """
-# A window is named by when it ends.
+# Sliding windows, one a key, in parts that are named by when they end: see window.py, which says the same in Python.
 DRAW = (
     _NOW
     + """
-local limit, window_ms, least = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local want, most, owed, window = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local state = redis.call('HMGET', KEYS[1], 'ends', 'used')
-local ends_ms, used = tonumber(state[1] or '0'), tonumber(state[2] or '0')
-if ends_ms <= now_ms then ends_ms, used = now_ms + window_ms, 0 end
-if owed > 0 or window == ends_ms then used = math.max(used + owed, 0) end
-local left = limit - used
-local given = 0
-if left >= least then given = math.min(left, math.max(want, math.min(most, math.floor(left / 16)))) end
-redis.call('HSET', KEYS[1], 'ends', string.format('%.0f', ends_ms), 'used', string.format('%.0f', used + given))
-redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', ends_ms))
-return {given, math.max(left - given, 0), ends_ms - now_ms, ends_ms}
+local answers, at = {}, 0
+local function number()
+    at = at + 1
+    return tonumber(ARGV[at])
+end
+for i, key in ipairs(KEYS) do
+    local limit, window_ms, least, want, most = number(), number(), number(), number(), number()
+    local owed, returned = number(), number()
+    local parts, used = {}, 0
+    local kept = redis.call('HGETALL', key)
+    for j = 1, #kept, 2 do
+        local ends = tonumber(kept[j])
+        if ends + window_ms <= now_ms then
+            redis.call('HDEL', key, kept[j])
+        else
+            parts[ends] = tonumber(kept[j + 1])
+        end
+    end
+    local changed = {}
+    for _ = 1, returned do
+        local ends, amount = number(), number()
+        if parts[ends] then
+            parts[ends] = math.max(parts[ends] - amount, 0)
+            changed[ends] = true
+        end
+    end
+    for _, count in pairs(parts) do used = used + count end
+    local left = limit - used - owed
+    local given = 0
+    if left >= least then given = math.min(left, math.max(want, math.min(most, math.floor(left / 16)))) end
+    local part_ms = math.max(math.floor(window_ms / 60), 1)
+    local ends = (math.floor((now_ms + math.floor(part_ms / 4)) / part_ms) + 1) * part_ms
+    if given + owed > 0 then
+        parts[ends] = (parts[ends] or 0) + given + owed
+        changed[ends] = true
+    end
+    local names, whole_ms = {}, 0
+    for name, count in pairs(parts) do
+        table.insert(names, name)
+        if count > 0 then whole_ms = math.max(whole_ms, name + window_ms - now_ms) end
+    end
+    local retry_ms = 0
+    if given == 0 then
+        retry_ms = window_ms
+        table.sort(names)
+        local free = limit
+        for _, name in ipairs(names) do free = free - parts[name] end
+        for _, name in ipairs(names) do
+            free = free + parts[name]
+            if free >= least then
+                retry_ms = name + window_ms - now_ms
+                break
+            end
+        end
+    end
+    for name in pairs(changed) do
+        redis.call('HSET', key, string.format('%.0f', name), string.format('%.0f', parts[name]))
+    end
+    if whole_ms > 0 then redis.call('PEXPIRE', key, string.format('%.0f', whole_ms)) end
+    answers[i] = {given, math.max(left - given, 0), ends - now_ms, ends, retry_ms, whole_ms}
+end
+return answers
 """
 )
 # One field a holder: its places, and until when it holds them.
 HOLD = (
     _NOW
     + """
-local holder, limit, least = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local most, ttl_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
-local others = 0
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-    local places, until_ms = string.match(all[i + 1], '(%d+) (%d+)')
-    if tonumber(until_ms) <= now_ms then
-        redis.call('HDEL', KEYS[1], all[i])
-    elseif all[i] ~= holder then
-        others = others + tonumber(places)
+local answers = {}
+for i, key in ipairs(KEYS) do
+    local at = 5 * (i - 1)
+    local holder, limit, least = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+    local most, ttl_ms = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+    local others = 0
+    local all = redis.call('HGETALL', key)
+    for j = 1, #all, 2 do
+        local places, until_ms = string.match(all[j + 1], '(%d+) (%d+)')
+        if tonumber(until_ms) <= now_ms then
+            redis.call('HDEL', key, all[j])
+        elseif all[j] ~= holder then
+            others = others + tonumber(places)
+        end
     end
+    local held = math.max(least, math.min(most, limit - others))
+    if held > 0 then
+        redis.call('HSET', key, holder, string.format('%.0f %.0f', held, now_ms + ttl_ms))
+        redis.call('PEXPIRE', key, ttl_ms)
+    else
+        redis.call('HDEL', key, holder)
+    end
+    answers[i] = held
 end
-local held = math.max(least, math.min(most, limit - others))
-if held > 0 then
-    redis.call('HSET', KEYS[1], holder, string.format('%.0f %.0f', held, now_ms + ttl_ms))
-    redis.call('PEXPIRE', KEYS[1], ttl_ms)
-else
-    redis.call('HDEL', KEYS[1], holder)
-end
-return held
+return answers
 """
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from reference_stack.services.infrastructure.api_gateway.keys.lease import Clock, Lease, NoRoom
+from reference_stack.schemas.api.keys import UNLIMITED
+from reference_stack.services.infrastructure.api_gateway.keys.lease import Clock, Lease
 from reference_stack.services.infrastructure.api_gateway.keys.slots import Slots
 from reference_stack.services.infrastructure.api_gateway.ports import in_task
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
@@ -14,83 +16,109 @@ Header = tuple[bytes, bytes]
 
 # Others may be quicker whenever something was drawn; after so many draws in vain it is told to come back.
 _MOST_DRAWS = 20
-# A budget has no window that ends: only its owner can help, so it is of no use to come back soon.
-_SPENT_S = 60
 
 
 class Book:
-    """None is no limit."""
+    """None is no limit. `open` requests are under way; `terms` are what all of it was made of."""
 
-    __slots__ = ("_clock", "budget", "requests", "slots", "tokens", "used_s")
+    __slots__ = ("_clock", "budget", "open", "requests", "slots", "terms", "tokens", "used_s")
 
     def __init__(self, clock: Clock) -> None:
+        self.terms = UNLIMITED
         self.requests: Lease | None = None
         self.tokens: Lease | None = None
         self.budget: Lease | None = None
         self.slots: Slots | None = None
+        self.open = 0
         self.used_s = clock()
         self._clock = clock
 
     @property
-    def leases(self) -> Iterator[Lease]:
-        return (lease for lease in (self.requests, self.tokens, self.budget) if lease is not None)
+    def leases(self) -> list[Lease]:
+        return [lease for lease in (self.requests, self.tokens, self.budget) if lease is not None]
+
+    def idle(self) -> bool:
+        """Whether nothing would be lost if it were forgotten."""
+        now_s = self._clock()
+        rests = self.slots is None or self.slots.idle
+        return not self.open and rests and all(lease.idle(now_s) for lease in self.leases)
+
+    def take_at_once(self, tokens: int) -> Taken | None:
+        """Take one request of `tokens` where all of it is in hand."""
+        self.used_s = now_s = self._clock()
+        slots, requests, leased, budget = self.slots, self.requests, self.tokens, self.budget
+        if (
+            (slots is not None and not slots.has_place())
+            or (requests is not None and not requests.has(1, now_s))
+            or (leased is not None and not leased.has(tokens, now_s))
+            or (budget is not None and not budget.has(tokens, now_s))
+        ):
+            return None
+        if slots is not None:
+            slots.take()
+        if requests is not None:
+            requests.take(1, now_s)
+        part = 0 if leased is None else leased.take(tokens, now_s)
+        if budget is not None:
+            budget.take(tokens, now_s)
+        self.open += 1
+        return Taken(self, tokens, part, now_s)
 
     async def take(self, tokens: int) -> Taken:
-        """Take one request of `tokens`, at once where all of it is in hand. Raises Refusal 429, or 503."""
-        self.used_s = self._clock()
-        draws = 0
-        while (short := self._short(tokens)) is not None:
-            await in_task()
-            try:
-                await (short.refill() if isinstance(short, Slots) else short.refill(self._amount(short, tokens)))
-            except NoRoom as none:
-                raise self._refusal(short, tokens, none.retry_s) from None
-            draws += 1
-            if draws == _MOST_DRAWS:
-                raise self._refusal(short, tokens, 1.0)
-        return self._taken(tokens)
+        """Take one request of `tokens`, and wait for what is not in hand. Raises Refusal 429, or 503."""
+        await in_task()
+        for _ in range(_MOST_DRAWS):
+            taken = self.take_at_once(tokens)
+            if taken is not None:
+                return taken
+            await self._draw(tokens)
+        limit, _ = self._short(tokens, self._clock())[0]
+        raise self._refusal(limit, tokens, 1.0)
 
-    def _short(self, tokens: int) -> Lease | Slots | None:
-        """Return the first limit that has too little in hand; nothing is taken before all have enough."""
-        if self.slots is not None and not self.slots.has_place():
-            return self.slots
-        if self.requests is not None and not self.requests.has(1):
-            return self.requests
-        if self.tokens is not None and not self.tokens.has(tokens):
-            return self.tokens
-        if self.budget is not None and not self.budget.has(tokens):
-            return self.budget
-        return None
+    async def _draw(self, tokens: int) -> None:
+        """Draw on all limits that are short, at the same time. Raises Refusal where one has no room."""
+        now_s = self._clock()
+        short = self._short(tokens, now_s)
+        self._check(short, tokens, now_s)
+        drawing = [limit.ask(amount) for limit, amount in short]
+        try:
+            await asyncio.wait(drawing)
+        finally:
+            for limit, amount in short:
+                limit.asked(amount)
+        self._check(short, tokens, self._clock())
 
-    def _amount(self, lease: Lease, tokens: int) -> int:
-        return 1 if lease is self.requests else tokens
+    def _check(self, short: Sequence[tuple[Lease | Slots, int]], tokens: int, now_s: float) -> None:
+        for limit, amount in short:
+            retry_s = limit.refused(amount, now_s)
+            if retry_s is not None:
+                raise self._refusal(limit, tokens, retry_s)
 
-    def _taken(self, tokens: int) -> Taken:
-        if self.slots is not None:
-            self.slots.take()
-        if self.requests is not None:
-            self.requests.take(1)
-        window = 0 if self.tokens is None else self.tokens.take(tokens)
-        if self.budget is not None:
-            self.budget.take(tokens)
-        return Taken(self, tokens, window)
+    def _short(self, tokens: int, now_s: float) -> list[tuple[Lease | Slots, int]]:
+        """Return the limits that have too little in hand, and how much is needed of them."""
+        needed = ((self.slots, 1), (self.requests, 1), (self.tokens, tokens), (self.budget, tokens))
+        return [(limit, amount) for limit, amount in needed if limit is not None and not limit.has(amount, now_s)]
 
-    def headers(self) -> list[Header]:
+    def headers(self, now_s: float) -> list[Header]:
         """Return OpenAI's headers; what remains is in hand, or was left to all when this process last drew."""
         found: list[Header] = []
-        for name, lease in ((b"requests", self.requests), (b"tokens", self.tokens)):
-            if lease is None:
-                continue
-            reset_s = max(lease.until_s - self._clock(), 0.0)
-            found += [
-                (b"x-ratelimit-limit-" + name, b"%d" % lease.limit),
-                (b"x-ratelimit-remaining-" + name, b"%d" % max(lease.room + lease.left, 0)),
-                (b"x-ratelimit-reset-" + name, b"%.3fs" % (reset_s if math.isfinite(reset_s) else 0.0)),
-            ]
+        requests, tokens = self.requests, self.tokens
+        if requests is not None:
+            found += (
+                (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
+                (b"x-ratelimit-remaining-requests", b"%d" % (requests.room + requests.left)),
+                (b"x-ratelimit-reset-requests", _seconds(requests.whole_s - now_s)),
+            )
+        if tokens is not None:
+            found += (
+                (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
+                (b"x-ratelimit-remaining-tokens", b"%d" % (tokens.room + tokens.left)),
+                (b"x-ratelimit-reset-tokens", _seconds(tokens.whole_s - now_s)),
+            )
         return found
 
     def _refusal(self, short: Lease | Slots, tokens: int, retry_s: float) -> Refusal:
-        wait_s = max(math.ceil(min(retry_s, _SPENT_S)), 1)
+        wait_s = max(math.ceil(retry_s), 1)
         status, code = 429, "rate_limit_exceeded"
         if isinstance(short, Slots):
             words = f"this key may have {short.limit} requests under way at a time"
@@ -105,25 +133,30 @@ class Book:
             wait_s = 1
         else:
             code, words = "insufficient_quota", f"this key's budget of {short.limit} tokens does not have so many left"
-        return Refusal(status, code, words, retry_after_s=wait_s, more=self.headers())
+        return Refusal(status, code, words, retry_after_s=wait_s, more=self.headers(self._clock()))
 
 
 class Taken:
     """See ports.Grant."""
 
-    __slots__ = ("_book", "_budget", "_estimate", "_leased", "_slots", "_window", "headers")
+    __slots__ = ("_book", "_budget", "_estimate", "_leased", "_part", "_slots", "headers")
 
-    def __init__(self, book: Book, estimate: int, window: int) -> None:
+    def __init__(self, book: Book, estimate: int, part: int, now_s: float) -> None:
         # The key's limits may change before the request ends: what was taken goes back to where it came from.
-        self._leased, self._budget, self._slots = book.tokens, book.budget, book.slots
+        self._book, self._leased, self._budget, self._slots = book, book.tokens, book.budget, book.slots
         self._estimate = estimate
-        self._window = window
-        self.headers = book.headers()
+        self._part = part
+        self.headers = book.headers(now_s)
 
     def settle(self, tokens: int) -> None:
+        self._book.open -= 1
         if self._slots is not None:
             self._slots.release()
         if self._leased is not None:
-            self._leased.give(self._estimate - tokens, self._window)
+            self._leased.give(self._estimate - tokens, self._part)
         if self._budget is not None:
-            self._budget.give(self._estimate - tokens, self._budget.window)
+            self._budget.give(self._estimate - tokens, self._budget.part)
+
+
+def _seconds(seconds: float) -> bytes:
+    return b"%ds" % math.ceil(seconds) if 0 < seconds < math.inf else b"0s"

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from reference_stack.errors import StackError
-from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeyLimits
+from reference_stack.schemas.api.keys import UNLIMITED, ApiKey
 from reference_stack.services.infrastructure.api_gateway.keys.book import Book
 from reference_stack.services.infrastructure.api_gateway.keys.lease import Lease, Source
 from reference_stack.services.infrastructure.api_gateway.keys.slots import Hold, Slots
@@ -26,8 +26,9 @@ _MINUTE_S = 60.0
 # A key that rests gives what it has in hand of a minute to the other workers, and is forgotten in the end.
 _RESTING_S = 1.0
 _IDLE_S = 70.0
+_MOST_RESTING = 2000
 _TIDIED_S = 1.0
-_AT_ONCE = 16
+_TIDIED, _AT_ONCE = 256, 16
 # Places are renewed after this part of their time, so that a process may be late twice.
 _RENEWED = 0.3
 _FREE = Unlimited()
@@ -71,16 +72,17 @@ class LeasedLimits:
         self._held_s = held_s
         self._clock = clock
         self._holder = secrets.token_hex(8)
-        self._books: dict[str, tuple[KeyLimits, Book]] = {}
+        self._books: dict[str, Book] = {}
         self._out = {"cache": False, "budgets": False}
 
     async def take(self, key: ApiKey, _model: str, estimated_tokens: int) -> Grant:
         limits = key.limits
         if limits is UNLIMITED:
             return _FREE
-        kept = self._books.get(key.id)
-        book = kept[1] if kept is not None and kept[0] is limits else self._open(key)
-        return await book.take(estimated_tokens)
+        book = self._books.get(key.id)
+        if book is None or book.terms is not limits:
+            book = self._open(key)
+        return book.take_at_once(estimated_tokens) or await book.take(estimated_tokens)
 
     async def run(self) -> None:
         """Hold on to places, pay debts and forget idle keys, until cancelled."""
@@ -88,18 +90,23 @@ class LeasedLimits:
 
     async def renew(self) -> None:
         """Hold on to the places that are held, a few keys at a time: more at once would wait for each other."""
-        slots = [book.slots for _, book in self._books.values() if book.slots is not None]
+        slots = [book.slots for book in self._books.values() if book.slots is not None]
         for first in range(0, len(slots), _AT_ONCE):
             await asyncio.gather(*(each.renew() for each in slots[first : first + _AT_ONCE]))
 
     async def tidy(self) -> None:
-        """Pay what is owed, give back what idle keys have in hand, forget those that were idle for long."""
-        for name, (_, book) in list(self._books.items()):
-            resting_s = self._clock() - book.used_s
-            for lease in book.leases:
-                await lease.tidy(close=resting_s > (_IDLE_S if lease is book.budget else _RESTING_S))
-            if self._clock() - book.used_s > _IDLE_S and (book.slots is None or book.slots.idle):
-                self._books.pop(name, None)
+        """Pay what is owed, give back what resting keys have in hand, and forget them; budgets stay a while, of few."""
+        many = len(self._books) > _MOST_RESTING
+        books = list(self._books.items())
+        for first in range(0, len(books), _TIDIED):
+            await asyncio.gather(*(self._tidy(name, book, many=many) for name, book in books[first : first + _TIDIED]))
+
+    async def _tidy(self, name: str, book: Book, *, many: bool) -> None:
+        rests_s = self._clock() - book.used_s
+        for lease in book.leases:
+            await lease.tidy(close=rests_s > (_IDLE_S if lease is book.budget and not many else _RESTING_S))
+        if self._clock() - book.used_s > _RESTING_S and book.idle() and self._books.get(name) is book:
+            del self._books[name]
 
     async def _again(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:
@@ -108,7 +115,7 @@ class LeasedLimits:
 
     async def close(self) -> None:
         """Give back what is in hand."""
-        for _, book in list(self._books.values()):
+        for book in list(self._books.values()):
             for lease in book.leases:
                 await lease.tidy(close=True)
             if book.slots is not None:
@@ -118,8 +125,10 @@ class LeasedLimits:
     def _open(self, key: ApiKey) -> Book:
         """Return the key's book, changed to its limits where they are others than before."""
         limits = key.limits
-        before, book = self._books.get(key.id) or (UNLIMITED, Book(self._clock))
-        self._books[key.id] = (limits, book)
+        book = self._books.get(key.id)
+        if book is None:
+            book = self._books[key.id] = Book(self._clock)
+        before, book.terms = book.terms, limits
         if before == limits:
             return book
         per_minute, each = limits.requests_per_minute, limits.tokens_per_minute
@@ -169,8 +178,10 @@ class LeasedLimits:
             if self._spend is None:
                 raise StackError("there is no database")
             with _all_of_it_out():
-                drawn = await self._spend.draw(key_id, budget or 0, ask.owed, ask.least, ask.want, ask.most)
-            return Draw(drawn.given, drawn.left, math.inf, 0)
+                owed = ask.owed - sum(amount for _, amount in ask.back)
+                drawn = await self._spend.draw(key_id, budget or 0, owed, ask.least, ask.want, ask.most)
+            # It has no window that ends: only its owner can help, so it is of no use to come back soon.
+            return Draw(drawn.given, drawn.left, math.inf, 0, _MINUTE_S)
 
         return draw
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Callable
 
 from reference_stack.errors import StackError
-from reference_stack.services.infrastructure.api_gateway.keys.lease import Clock, NoRoom
+from reference_stack.services.infrastructure.api_gateway.keys.lease import Clock
 
 _PARTS = 100
 # A place that falls free is kept for a moment, for whoever comes next.
@@ -82,17 +82,21 @@ class Slots:
             self._lingering = True
             asyncio.get_running_loop().call_later(_LINGER_S, self._let_go)
 
-    async def refill(self) -> None:
-        """Hold one more place, for this caller and all who wait. Raises NoRoom."""
-        if self._clock() < self._again_s:
-            raise NoRoom(_AGAIN_S)
+    def has(self, _amount: int, _now_s: float) -> bool:
+        """As of a lease."""
+        return self.has_place()
+
+    def refused(self, _amount: int, now_s: float) -> float | None:
+        """Return in how many seconds a place may be had, None where it is worth asking now."""
+        return _AGAIN_S if now_s < self._again_s and not self.has_place() else None
+
+    def ask(self, _amount: int) -> asyncio.Task[None]:
+        """Hold one more place, for one who waits and all who do; `asked` follows when the wait is over."""
         self._pending += 1
-        try:
-            await asyncio.wait({self._holding or self.hold()})
-        finally:
-            self._pending -= 1
-        if not self.has_place() and self._clock() < self._again_s:
-            raise NoRoom(_AGAIN_S)
+        return self._holding or self.hold()
+
+    def asked(self, _amount: int) -> None:
+        self._pending -= 1
 
     def hold(self) -> asyncio.Task[None]:
         """Hold what is in use and what is waited for, for another while."""
