@@ -118,7 +118,8 @@ def fuzz(session: nox.Session) -> None:
 def gateway_kill(session: nox.Session) -> None:
     """60 SIGKILLs of the gateway and 24 crashes of PostgreSQL under load: no usage row is lost, doubled or wrong."""
     install(session, "dev")
-    session.run("pytest", "-s", "tests/reference_stack/kill", *session.posargs, env={"HXP_KILL_SIZE": "night"})
+    env = {"HXP_KILL_SIZE": os.environ.get("HXP_KILL_SIZE", "night")}
+    session.run("pytest", "-s", "tests/reference_stack/kill", *session.posargs, env=env)
 
 
 @nox.session
@@ -163,7 +164,7 @@ def tests(session: nox.Session) -> None:
 def gateway_process(session: nox.Session) -> None:
     """Restart, kill and drain the gateway's workers under load, longer than the tests do."""
     install(session, "dev")
-    session.env["GATEWAY_PROCESS_SIZE"] = "nightly"
+    session.env["GATEWAY_PROCESS_SIZE"] = os.environ.get("GATEWAY_PROCESS_SIZE", "nightly")
     files = [f"tests/reference_stack/infrastructure/test_gateway_{part}.py" for part in ("workers", "reload")]
     session.run("pytest", *files, *session.posargs)
 
