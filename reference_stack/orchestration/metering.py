@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,14 +59,21 @@ def run(asked: Asked) -> int:
 
 
 def _scrape(asked: Asked) -> None:
-    from reference_stack.services.integration.metrics.embedded import configuration
+    from reference_stack.services.integration.metrics.embedded import configuration, key_file
 
     ports = {name: spec.port for name, spec in load_catalogue().items()}
+    keyed = []
     gateway = asked.all_settings()["api_gateway"]
-    if isinstance(gateway, ApiGatewaySettings) and gateway.metrics.port is not None:
-        ports["api_gateway"] = gateway.metrics.port
+    if isinstance(gateway, ApiGatewaySettings):
+        if gateway.metrics.port is not None:
+            ports["api_gateway"] = gateway.metrics.port
+        if gateway.metrics.key is not None:
+            keyed.append("api_gateway")
+            place = "beside the configuration, readable by Prometheus alone"
+            print(f"put the gateway's metrics.key into {key_file('api_gateway')}, {place}", file=sys.stderr)
     interval_s = asked.settings().collection_interval_s
-    _write(asked, "prometheus.json", configuration(ports, interval_s=interval_s, host=asked.host, rules=RULES_FILE))
+    content = configuration(ports, interval_s=interval_s, host=asked.host, rules=RULES_FILE, keyed=keyed)
+    _write(asked, "prometheus.json", content)
 
 
 def _rules(asked: Asked) -> None:

@@ -124,8 +124,12 @@ def metrics(room: Room) -> list[Unit]:
     scraped = {name: room.face_port(name) for name in room.want.names}
     if _GATEWAY in scraped:
         scraped[_GATEWAY] = gateway_metrics_port(room)
+    key = room.settings(_GATEWAY, ApiGatewaySettings).metrics.key if _GATEWAY in scraped else None
     program = EmbeddedPrometheus(binary, room.data).prepare(
-        port, scraped, interval_s=room.settings("metrics", MetricsSettings).collection_interval_s
+        port,
+        scraped,
+        interval_s=room.settings("metrics", MetricsSettings).collection_interval_s,
+        keys={} if key is None else {_GATEWAY: key},
     )
     server = Unit(PROMETHEUS, program, readiness.http(f"http://{HOST}:{port}/-/ready"), grace_s=_BACKEND_GRACE_S)
     return [server, room.service("metrics", {"prometheus_port": port})]

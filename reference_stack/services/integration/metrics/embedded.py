@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import SecretStr
 
 from reference_stack.errors import NotReady
 from reference_stack.schemas.common.program import Program
@@ -16,6 +20,7 @@ from reference_stack.services.integration.metrics.rules import rules
 
 _FETCH_S = 120.0
 TOOLS = "tools"
+_NONE: Mapping[str, SecretStr] = MappingProxyType({})
 
 
 def find(cache: Path) -> Path | None:
@@ -63,12 +68,19 @@ class EmbeddedPrometheus:
         self._binary = binary
         self._folder = folder / "prometheus"
 
-    def prepare(self, port: int, scraped: Mapping[str, int], *, interval_s: int = 15) -> Program:
-        """Write the configuration that scrapes `scraped` (service: port of its face); return the program."""
+    def prepare(
+        self, port: int, scraped: Mapping[str, int], *, interval_s: int = 15, keys: Mapping[str, SecretStr] = _NONE
+    ) -> Program:
+        """Write the configuration that scrapes `scraped` (service: port of its face); return the program.
+
+        `keys` are what services want to be shown for their metrics: each is put into a file that only we can read.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
+        for name, key in keys.items():
+            _write_secret(self._folder / key_file(name), key.get_secret_value())
         file = self._folder / "prometheus.yml"
         (self._folder / "rules.json").write_text(json.dumps(rules(interval_s), indent=2), encoding="utf-8")
-        settings = configuration(scraped, interval_s=interval_s, rules="rules.json")
+        settings = configuration(scraped, interval_s=interval_s, rules="rules.json", keyed=keys)
         file.write_text(json.dumps(settings, indent=2), encoding="utf-8")  # JSON is YAML
         flags = {
             "config.file": file,
@@ -81,10 +93,30 @@ class EmbeddedPrometheus:
         return Program((str(self._binary), *words), {"GOMAXPROCS": "2"})
 
 
+def _write_secret(file: Path, secret: str) -> None:
+    file.unlink(missing_ok=True)  # one that was there may be open to others
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+        written.write(secret)
+
+
+def key_file(service: str) -> str:
+    """Return the name of the file, beside Prometheus's configuration, that has the key to a service's metrics."""
+    return f"{service}-metrics.key"
+
+
 def configuration(
-    scraped: Mapping[str, int], *, interval_s: int, host: str = "127.0.0.1", rules: str = ""
+    scraped: Mapping[str, int],
+    *,
+    interval_s: int,
+    host: str = "127.0.0.1",
+    rules: str = "",
+    keyed: Collection[str] = (),
 ) -> dict[str, object]:
-    """Return Prometheus's configuration: one job a service, on its face at `host`; `rules` is a file beside it."""
+    """Return Prometheus's configuration: one job a service, on its face at `host`; `rules` is a file beside it.
+
+    The `keyed` services want a key, which stands in a file (`key_file`) and not here.
+    """
     jobs: list[dict[str, object]] = [
         {"job_name": name, "static_configs": [{"targets": [f"{host}:{port}"], "labels": {"service": name}}]}
         for name, port in scraped.items()
@@ -92,6 +124,8 @@ def configuration(
     for job in jobs:
         if job["job_name"] == "monitoring":  # what it says is about other services, whose names it gives
             job["honor_labels"] = True
+        if job["job_name"] in keyed:
+            job["authorization"] = {"type": "Bearer", "credentials_file": key_file(str(job["job_name"]))}
     return {
         "global": {
             "scrape_interval": f"{interval_s}s",
