@@ -252,7 +252,7 @@ def test_an_answer_from_the_cache(told: Told, stream: bool) -> None:
     assert first.headers["x-hxp-cache"] == "miss"
     assert again.headers["x-hxp-cache"] == "hit"
     assert len(told.gateway.backend.asked) == 1
-    assert finals(told, 2)[-1] == ("final", "complete")
+    assert finals(told, 2).count(("final", "complete")) == 2
     assert sorted(told.record.settled) == [0, 10]  # the first may be settled last: its stream is read to the end
 
 

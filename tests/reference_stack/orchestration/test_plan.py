@@ -121,6 +121,28 @@ def test_prometheus_scrapes_every_service(room: Path, tmp_path: Path, monkeypatc
     assert [job["job_name"] for job in written["scrape_configs"]] == ["metrics", "monitoring"]
 
 
+def test_prometheus_has_the_key_that_the_gateway_wants(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the gateway's metrics have a key Prometheus is given it in a file, and its configuration names the file."""
+    (tmp_path / "prometheus").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    mine = tmp_path / "mine.yaml"
+    (tmp_path / "secret").write_text("a-key")
+    mine.write_text(f"api_gateway: {{metrics: {{key: {{file: {tmp_path}/secret}}}}}}\n")
+    list(
+        drawn(
+            want(
+                room, services=("api_gateway", "metrics"), options={"upstream": "http://127.0.0.1:9/v1"}, host_file=mine
+            )
+        )
+    )
+    folder = room / "data" / "prometheus"
+    jobs = {job["job_name"]: job for job in json.loads((folder / "prometheus.yml").read_text())["scrape_configs"]}
+    assert (folder / jobs["api_gateway"]["authorization"]["credentials_file"]).read_text() == "a-key"
+    assert "authorization" not in jobs["metrics"]
+
+
 def test_without_prometheus_the_stack_says_so(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none can be had, the metrics service starts without, and a note says why."""
     monkeypatch.setenv("PATH", str(tmp_path))
