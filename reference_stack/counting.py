@@ -21,7 +21,8 @@ class Level:
     """A gauge without labels that one thread sets."""
 
     def __init__(self, gauge: Gauge) -> None:
-        self.set: Callable[[float], None] = gauge._value.set  # noqa: SLF001 - as above
+        value: Any = gauge._value  # noqa: SLF001 - as above
+        self.set: Callable[[float], None] = getattr(value, "put", value.set)
 
 
 def observing(histogram: Histogram) -> Callable[[float], None]:

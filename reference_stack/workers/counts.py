@@ -19,7 +19,10 @@ def count_in(slab: Slab) -> None:
     spare = memoryview(bytearray(8)).cast("d")  # where a series without room is counted, for nobody
 
     class SharedValue:
-        """One number; the lock is for code that counts on other threads. `add` is `inc` for who has it to itself."""
+        """One number; the lock is for code that counts on other threads.
+
+        `add` and `put` are `inc` and `set` for who has it to itself.
+        """
 
         _multiprocess = False
 
@@ -44,7 +47,10 @@ def count_in(slab: Slab) -> None:
             def add(amount: float) -> None:
                 cells[place] += amount
 
-            self.add = add
+            def put(value: float) -> None:
+                cells[place] = value
+
+            self.add, self.put = add, put
 
         def inc(self, amount: float) -> None:
             with self._lock:

@@ -175,7 +175,8 @@ class Errand:
 
     def finish(self) -> None:
         """Settle what the request took. Called exactly once, when nothing more will be sent."""
-        self.ended(_CANCELLED)
+        if self._lease is not None:
+            self.ended(_CANCELLED)
         self._grant.settle(self._tokens() if self._seen else 0)
 
     def _tokens(self) -> int:
