@@ -130,6 +130,8 @@ def _object(wide: Schema, narrow: Schema, at: str, inner: Any, *, forgiving: boo
                 yield f"{at}.{key}", "is no longer taken"
         elif isinstance(others, Mapping):
             yield from inner(value, others, f"{at}.{key}")
+        elif known and "additionalProperties" not in narrow and not forgiving:  # a shape, and no mapping of anything
+            yield f"{at}.{key}", "is no longer known: it would be ignored"
     more = wide.get("additionalProperties", True) if wide.get("type", "object") == "object" else False
     if more is False or others is True or (others is False and forgiving):
         return
