@@ -10,7 +10,8 @@ from suites.retrieval import searched
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _searched() -> Iterator[None]:
-    """Its gateway searches documents."""
-    with searched():
+def _configured() -> Iterator[None]:
+    """Its gateway searches documents, and metrics are collected each second, so that nobody waits for them."""
+    with searched(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HXP_STACK_METRICS__COLLECTION_INTERVAL_S", "1")
         yield
