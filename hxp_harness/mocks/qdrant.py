@@ -37,7 +37,15 @@ class NotFound(Exception):
 
 
 class Refused(Exception):
-    """A request that Qdrant calls wrong."""
+    """A request that Qdrant calls wrong; `status` is what it answers then."""
+
+    status = 400
+
+
+class Taken(Refused):
+    """A collection that is there already."""
+
+    status = 409
 
 
 @dataclass(slots=True)
@@ -68,7 +76,9 @@ class Qdrant:
             result = do(self, name, fields)
         except NotFound:
             return _error(404, f"Not found: Collection `{name}` doesn't exist!")
-        except (Refused, KeyError, TypeError, ValueError) as error:
+        except Refused as error:
+            return _error(error.status, f"Wrong input: {error}")
+        except (KeyError, TypeError, ValueError) as error:
             return _error(400, f"Wrong input: {error}")
         return httpx.Response(200, json={"result": result, "status": "ok", "time": 0.0})
 
@@ -92,7 +102,7 @@ def _exists(qdrant: Qdrant, name: str, _: Fields) -> object:
 
 def _create(qdrant: Qdrant, name: str, fields: Fields) -> object:
     if name in qdrant.collections:
-        raise Refused(f"Collection `{name}` already exists!")
+        raise Taken(f"Collection `{name}` already exists!")
     vectors = _fields(fields["vectors"])
     qdrant.collections[name] = Collection(_int(vectors["size"]), str(vectors["distance"]))
     return True
@@ -200,7 +210,8 @@ def _matches(payload: Mapping[str, object], wanted: object) -> bool:
         return True
     for condition in _items(_fields(wanted).get("must") or []):
         said = _fields(condition)
-        if payload.get(str(said["key"])) != _fields(said["match"])["value"]:
+        has, wants = payload.get(str(said["key"])), _fields(said["match"])["value"]
+        if has != wants or isinstance(has, bool) is not isinstance(wants, bool):  # true is not 1
             return False
     return True
 

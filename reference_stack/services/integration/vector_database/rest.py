@@ -6,6 +6,7 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Body, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from qdrant_client import models
 
@@ -25,6 +26,13 @@ def create_rest(engine: Engine) -> FastAPI:
     @app.exception_handler(EngineError)
     async def refused(_request: Request, error: EngineError) -> JSONResponse:
         return JSONResponse({"status": {"error": str(error)}, "time": 0.0}, status_code=error.status)
+
+    @app.exception_handler(RequestValidationError)
+    async def unread(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        said = f"Format error in JSON body: {where}: {first['msg']}"
+        return JSONResponse({"status": {"error": said}, "time": 0.0}, status_code=400)
 
     @app.exception_handler(UnknownCondition)
     async def unknown(_request: Request, error: UnknownCondition) -> JSONResponse:
