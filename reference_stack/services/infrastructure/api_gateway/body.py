@@ -85,7 +85,8 @@ def parse_object(body: bytes, limits: LimitSettings) -> Mapping[str, object]:
     """
     try:
         tree = _decode(body)
-        if not _surely_unique(body, tree):
+        members, nested = _count(tree)
+        if not _surely_unique(body, members):
             tree = json.loads(body, object_pairs_hook=_unique)
     except _Duplicate as duplicate:
         name = shown(duplicate.name)
@@ -96,19 +97,18 @@ def parse_object(body: bytes, limits: LimitSettings) -> Mapping[str, object]:
         raise bad_request("invalid_json", "the body is not valid JSON") from None
     if not isinstance(tree, dict):
         raise bad_request("invalid_json", "the body must be a JSON object")
-    if body.count(b"{") + body.count(b"[") > limits.body_depth:
+    if nested > limits.body_depth:  # with fewer it cannot be that deep
         _check_depth(tree, limits)
     return tree
 
 
-def _surely_unique(body: bytes, tree: object) -> bool:
-    """Return whether no object in `body`, which was read as `tree`, can have a name twice.
+def _surely_unique(body: bytes, members: int) -> bool:
+    """Return whether no object in `body`, which was read as a tree with so many `members`, can have a name twice.
 
     Each member in the text has a colon of its own, and where none stands behind white space, one right behind a quote.
     As many of either as there are members in the tree leave none for a member that the tree has lost; colons within
     strings only make the answer no.
     """
-    members = _members(tree)
     colons = body.count(b":")
     if colons == members or colons > members + _MOST_COLONS:
         return colons == members
@@ -124,7 +124,8 @@ def _ends_in_quote(data: bytes) -> bool:
     return data.endswith(b'"')
 
 
-def _members(tree: object) -> int:
+def _count(tree: object) -> tuple[int, int]:
+    """Return how many members all objects in `tree` have together, and how many objects and lists there are."""
     members = 0
     nested = [tree]
     for node in nested:  # grows meanwhile
@@ -135,7 +136,7 @@ def _members(tree: object) -> int:
         elif type(node) is list:
             children = node
         nested += [each for each in children if type(each) in _NESTED]
-    return members
+    return members, len(nested)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
