@@ -1,4 +1,4 @@
-"""What faults of PostgreSQL and Valkey cost, and how fast callers recover: `python benchmarks/backing_faults.py`.
+"""What faults of the backing servers cost, and how fast callers recover: `python benchmarks/backing_faults.py`.
 
 Prints one line a fault. Real servers of this checkout on 127.0.0.1; the machine is shared, so nothing here is a test.
 """
@@ -12,6 +12,7 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,12 +27,18 @@ from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.common.program import Program
 from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
+from reference_stack.schemas.configuration.metrics import MetricsSettings
+from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
 from reference_stack.services.integration.cache import embedded as valkey
 from reference_stack.services.integration.cache.client import connect
 from reference_stack.services.integration.cache.port import Unavailable as NoCache
 from reference_stack.services.integration.database.embedded import EmbeddedPostgres
 from reference_stack.services.integration.database.port import Unavailable as NoDatabase
 from reference_stack.services.integration.database.postgres import PostgresDatabase
+from reference_stack.services.integration.metrics import embedded as prometheus
+from reference_stack.services.integration.metrics.client import PrometheusMetrics
+from reference_stack.services.integration.vector_database.client import connect as vector_client
+from reference_stack.services.integration.vector_database.port import VectorDatabase
 
 CACHE = Path(".hxp/cache").absolute()
 BATCH = 25
@@ -166,15 +173,54 @@ async def cache(folder: Path, port: int) -> None:
     server.wait()
 
 
+async def others(folder: Path, reserved: Sequence[int]) -> None:
+    """The vector store as a process of its own, and Prometheus where there is one."""
+    rest, grpc, face, port = reserved
+    said = (f"port={rest}", f"grpc_port={grpc}", f"folder={folder / 'vectors'}")
+    words = ("-m", "reference_stack", "serve", "vector_database", "--port", str(face))
+    vectors = Program((sys.executable, *words, *(part for each in said for part in ("--set", each))))
+    settings = VectorDatabaseSettings(backend="external", port=rest, grpc_port=grpc, timeout_s=1)
+    await hurt("vector store", vectors, vector_client(settings))
+    binary = prometheus.find(CACHE)
+    if binary is not None:
+        program = prometheus.EmbeddedPrometheus(binary, folder).prepare(port, {})
+        await hurt("Prometheus", program, PrometheusMetrics(MetricsSettings(prometheus_port=port, timeout_s=1)))
+
+
+async def hurt(name: str, program: Program, client: VectorDatabase | PrometheusMetrics) -> None:
+    """Kill the server and start it again, then freeze it and let it go on."""
+    server = start(program)
+    await until_served_s(client.ping)
+    recoveries_s = []
+    for _ in range(3):
+        await asyncio.to_thread(crash, server, signal.SIGKILL)
+        server = start(program)
+        recoveries_s.append(await until_served_s(client.ping))
+    show(f"{name}, SIGKILL, 3 times", recoveries_s, "server's own start included")
+    recoveries_s, costs_s = [], []
+    for _ in range(3):
+        server.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        await client.ping()
+        costs_s.append(time.monotonic() - began)
+        server.send_signal(signal.SIGCONT)
+        recoveries_s.append(await until_served_s(client.ping))
+    show(f"{name}, hung (SIGSTOP), 3 times", recoveries_s, f"from SIGCONT; a call cost {max(costs_s):.2f} s of 1 s")
+    await client.close()
+    server.terminate()
+    server.wait()
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crashes", type=int, default=20)
     crashes = parser.parse_args().crashes
     print(f"{'fault':<44}{'median s':>9}{'max s':>9}")
-    reservations = ports.reserve(), ports.reserve()
+    reservations = [ports.reserve() for _ in range(6)]
     with tempfile.TemporaryDirectory() as scratch:
         await cache(Path(scratch), reservations[0].port)
         await database(Path(scratch), reservations[1].port, crashes)
+        await others(Path(scratch), [each.port for each in reservations[2:]])
 
 
 if __name__ == "__main__":

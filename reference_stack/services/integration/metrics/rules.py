@@ -76,6 +76,13 @@ _ALERTS = (
         "ConfigurationRefused", "hxp_configuration_current == 0", 0, "warning", "A changed configuration was refused"
     ),
     Alert(
+        "SettingsRefused",
+        "hxp_settings_current == 0",
+        0,
+        "warning",
+        "{{ $labels.job }} refused new settings and goes on with the old ones",
+    ),
+    Alert(
         "DiskNearlyFull",
         "hxp_storage_free_bytes < 5e9",
         300,
