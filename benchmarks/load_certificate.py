@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         parts = [
             said([*model, "--search-minutes", options.minutes], Path(name) / "ceiling"),
-            said([*model, "--witness"], Path(name) / "witness"),
+            said(["--witness"], Path(name) / "witness"),
         ]
     text = "```text\n" + "\n\n".join(parts) + "\n```"
     print(text)

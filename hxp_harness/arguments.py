@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hxp_harness.options_parser import OptionsParser
+
 _EXIT_CODES = "exit codes: 0 PASS, 1 FAIL, 2 usage, 3 INCONCLUSIVE, 4 INVALID, 5 stack not ready"
 _PERF_EXAMPLES = f"""\
 examples:
@@ -29,7 +31,7 @@ exit codes: 0 better, or no difference beyond the margin; 1 worse; 2 usage; 3 IN
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of every command and option."""
-    root = argparse.ArgumentParser(
+    root = OptionsParser(
         prog="hxp",
         description="Judge an LLM serving stack: load it, measure it, and say PASS, FAIL, INCONCLUSIVE or INVALID.",
         epilog=_EXIT_CODES,
@@ -66,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         "--rosetta", action="store_true", help="print instead what other tools would have reported of this run"
     )
     certify = _command(commands, "certify", "prove that this machine can measure a profile's load")
-    _profile_options(certify)
+    _profile_options(certify, required=False)
     _senders_options(certify)
     certify.add_argument("--out", type=Path, metavar="DIR", help="keep the evidence here")
     certify.add_argument(
@@ -94,15 +96,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str, epilog: str = _EXIT_CODES
+    commands: argparse._SubParsersAction[OptionsParser], name: str, what: str, epilog: str = _EXIT_CODES
 ) -> argparse.ArgumentParser:
     return commands.add_parser(
         name, help=what, description=what, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
-def _profile_options(command: argparse.ArgumentParser) -> None:
-    which = command.add_mutually_exclusive_group(required=True)
+def _profile_options(command: argparse.ArgumentParser, *, required: bool = True) -> None:
+    which = command.add_mutually_exclusive_group(required=required)
     which.add_argument(
         "--model", metavar="NAME", help="a profile by name: mixtral, hermes, openchat, phi3, api_gateway"
     )

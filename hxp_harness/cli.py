@@ -189,6 +189,8 @@ def _run_certify(options: argparse.Namespace) -> int:
 
     if options.witness:
         return witness_golden(options.out)
+    if options.model is None and options.profile is None:
+        raise UsageError("certify: whose load? --model or --profile is missing", hint="hxp certify --model phi3")
     if options.search_minutes < 0:
         raise UsageError(f"--search-minutes {options.search_minutes:g}: less than nothing", hint="0 searches nothing")
     search_s = options.search_minutes * 60

@@ -93,6 +93,10 @@ def _explain(file: Path, error: ValidationError) -> tuple[str]:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = f"unknown key; {nearest(str(item['loc'][-1]), _keys(item['loc'][:-1]))}"
+        if item["type"] == "union_tag_invalid":
+            told = {name: str(value).replace("'", "") for name, value in item["ctx"].items()}
+            hint = nearest(told["tag"], told["expected_tags"].split(", "))
+            message = f"unknown {told['discriminator']} {told['tag']!r}; {hint}"
         lines.append(f"{file}: {where}: {message}")
     return ("\n".join(lines),)
 

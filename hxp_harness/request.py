@@ -56,7 +56,10 @@ def resolve_profile(request: PerfRequest) -> Profile:
         raise UsageError(f"--max-minutes {request.max_minutes:g}: a run needs time", hint="for example --max-minutes 5")
     contract = profile.contract
     if request.rate is not None:
-        rate_rps = parse_quantity(request.rate, "rate").value
+        try:
+            rate_rps = parse_quantity(request.rate, "rate").value
+        except UsageError as error:
+            raise UsageError(f"--rate: {error.message}", hint=error.hint) from None
         if rate_rps <= 0:
             raise UsageError(f"--rate: {request.rate!r} is not above zero")
         contract = contract.at_rate(rate_rps)

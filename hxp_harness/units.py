@@ -48,7 +48,9 @@ def parse_quantity(text: str, dimension: str) -> Quantity:
     if unit not in UNITS:
         problem = f"has the unknown unit {unit!r}" if unit else "has no unit"
         fitting = [name for name, (kind, _) in UNITS.items() if kind == dimension]
-        raise UsageError(f"{text!r} {problem}", hint=nearest(unit, fitting))
+        known = nearest(unit, fitting)
+        hint = known if unit else f"{known}; for example {match['number']} {example(dimension).partition(' ')[2]}"
+        raise UsageError(f"{text!r} {problem}", hint=hint)
     found, factor = UNITS[unit]
     if found != dimension:
         raise UsageError(f"{text!r} is a {found}, not a {dimension}", hint=f"for example {example(dimension)}")

@@ -68,7 +68,7 @@ def check_supported(gate: Gate, asked: Asked) -> None:
     streamed = [gate.metric, *(demand.metric for demand in gate.own_demands or ())]
     if not asked.stream and (undefined := next((name for name in streamed if METRICS[name].streaming), None)):
         raise UsageError(f"{gate}: {undefined} is undefined without streaming", hint="gate e2e, or set stream: true")
-    check_samples(gate, asked.requests, asked.output_tokens, "replicates.requests")
+    check_samples(gate, asked.requests, asked.output_tokens, "replicates.requests (--requests)")
     if gate.row.kind is Kind.RATE:
         offered = asked.offered(tokens=gate.metric == "output_throughput")
         if gate.limit > offered:
@@ -88,7 +88,7 @@ def check_samples(gate: Gate, requests: int, output_tokens: int, what: str) -> N
     if samples < needed:
         raise UsageError(
             f"{gate}: {samples} samples a replicate cannot tell a {gate.statistic}, which needs {needed}",
-            hint=_smaller_statistic(samples) or f"set {what} to {needed} or more",
+            hint="; ".join(filter(None, (_smaller_statistic(samples), f"set {what} to {needed} or more"))),
         )
 
 

@@ -46,6 +46,7 @@ _WATCH_S = 0.05
 _TICK_S = 0.02
 _FEED_S = 1.0
 _HELLO_S = 1.0
+_TRIES_MINUTES = 5  # Locust's own: 60 tries of 5 s
 _MESSAGE = "hxp"
 
 
@@ -210,7 +211,7 @@ def join(options: argparse.Namespace) -> int:
     """Be a worker: do what the master says until it is done with us."""
     host, _, port = options.join.rpartition(":")
     environment = Environment(user_classes=[Sender])
-    print(f"hxp: waiting for a master at {options.join}", file=sys.stderr, flush=True)
+    print(f"hxp: waiting for a master at {options.join}, {_TRIES_MINUTES} minutes at most", file=sys.stderr, flush=True)
     try:
         runner = environment.create_worker_runner(host, int(port))
     except ConnectionError:

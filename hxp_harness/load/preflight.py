@@ -192,11 +192,18 @@ class _Examiner:
                 f"{url} {slow} within {limit_s:g} s", hint="is the server overloaded or behind a wall?"
             ) from None
         except httpx.ConnectError as error:
-            raise NotReady(
-                f"nothing answers at {url}: {error}", hint="is the server started, are host and port right?"
-            ) from None
+            raise NotReady(f"nothing answers at {url}: {error}", hint=_unconnected(url, str(error))) from None
         except httpx.HTTPError as error:
             raise NotReady(f"{url} does not speak HTTP: {error}", hint="are host, port and scheme right?") from None
+
+
+def _unconnected(url: str, why: str) -> str:
+    """Return what to do about a connection that did not come about."""
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        return "where you trust who signed it: SSL_CERT_FILE=THEIR.pem before the command"
+    if "WRONG_VERSION_NUMBER" in why or "record layer failure" in why:
+        return f"it speaks no TLS there: --target {url.replace('https:', 'http:', 1).partition('/v1')[0]}/v1"
+    return "is the server started, are host and port right?"
 
 
 class _Model(msgspec.Struct):

@@ -34,7 +34,9 @@ def read_times(file: Path) -> NDArray[np.float64]:
         try:
             time_s = float(text)
         except ValueError:
-            raise UsageError(f"{file}, line {number}: {text[:40]!r} is no number of seconds") from None
+            raise UsageError(
+                f"{file}, line {number}: {text[:40]!r} is no number of seconds", hint="one a line: 0.25"
+            ) from None
         if not time_s < float("inf") or (times_s and time_s < times_s[-1]):
             raise UsageError(f"{file}, line {number}: {text} is not at or after the time before it", hint="sort -n")
         times_s.append(time_s)

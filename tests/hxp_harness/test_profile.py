@@ -146,6 +146,7 @@ def test_every_spread_is_read_and_reads_back(write: Writer) -> None:
         ("prefix: {tokens: 8}\n  cache: any", "prefix.tokens: 8 is no part of 8 prompt_tokens"),
         ("prompts: {file: x}\n  prompt_lengths: {kind: normal, sd: 1}", "prompts and prompt_lengths exclude"),
         ("arrival: poison", "'poison'"),
+        ("arrival: {kind: replya, file: x}", "unknown kind 'replya'; did you mean 'replay'?"),
         ("arrival: {kind: gamma}", "arrival.gamma.cv: Field required"),
         ("arrival: {kind: gamma, cvv: 1}", "unknown key; did you mean 'cv'?"),
         ("arrival: {kind: gamma, cv: 0}", "greater than 0"),

@@ -38,7 +38,7 @@ def test_a_quantity_is_read(text: str, dimension: str, value: float) -> None:
         ("soon", "'soon' is not a quantity", "2000 ms"),
         ("", "is not a quantity", "2000 ms"),
         ("1,5s", "unknown unit ',5s'", "'s'"),
-        ("5", "has no unit", "known: min, ms, s, us"),
+        ("5", "has no unit", "known: min, ms, s, us; for example 5 ms"),
         ("5 msec", "unknown unit 'msec'", "'ms'"),
         ("5 rps", "is a rate, not a time", "2000 ms"),
         ("nan s", "is not a quantity", "2000 ms"),

@@ -188,7 +188,7 @@ def test_the_hint_names_what_can_be_told() -> None:
     """Too few samples for p99 may do for p95; too few for anything ask for more."""
     with pytest.raises(UsageError, match="100 samples can tell p95"):
         check_supported(parse_gate("e2e p99 <= 2 s"), Asked.of(contract(), replicates(100)))
-    with pytest.raises(UsageError, match=r"set replicates\.requests to 459"):
+    with pytest.raises(UsageError, match=r"set replicates\.requests \(--requests\) to 459"):
         check_supported(parse_gate("itl p99 <= 2 s"), Asked.of(contract(output_tokens=1), replicates(100)))
 
 

@@ -176,6 +176,19 @@ def test_a_target_that_is_down_is_named() -> None:
     assert "started" in caught.value.hint
 
 
+def test_a_target_without_tls_is_given_its_own_url(serve: ServerFactory) -> None:
+    """Https to a port that speaks plain HTTP: the hint is the URL to type."""
+
+    def script(peer: Peer) -> None:
+        peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        peer.wait_until_gone()
+
+    server = serve(script)
+    with pytest.raises(NotReady) as caught:
+        preflight(Target(server.base_url.replace("http:", "https:"), "m"), STREAMED)
+    assert caught.value.hint == f"it speaks no TLS there: --target {server.base_url}"
+
+
 def test_a_target_that_speaks_no_http_is_said(serve: ServerFactory) -> None:
     """Something else listens there."""
 
