@@ -276,6 +276,11 @@ class Gateway:
         return self.http.post(path, content=body if isinstance(body, bytes) else json.dumps(body), headers=headers)
 
 
+def metrics(gateway: Gateway) -> str:
+    """The gateway's metrics page."""
+    return gateway.http.get("/metrics").text
+
+
 @contextmanager
 def raw(gateway: Gateway) -> Iterator[socket.socket]:
     """A connection to the gateway that a test reads and writes by hand."""

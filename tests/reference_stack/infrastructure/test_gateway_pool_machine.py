@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from reference_stack.services.infrastructure.api_gateway.routing.pool import Place, Shed, Waiter
 from reference_stack.services.infrastructure.api_gateway.routing.server import Sign
-from tests.reference_stack.infrastructure.test_gateway_pool import BOUNDS, RULES, again, pool
+from tests.reference_stack.infrastructure.pool_cases import BOUNDS, RULES, again, pool
 
 
 class Machine(RuleBasedStateMachine):
