@@ -1,8 +1,9 @@
 """Our gateway and its peers under the same load, on one core: `python benchmarks/gateway_peers.py [--part NAME]`.
 
-Everything takes turns in every round. CPU time is read from /proc. Three parts: `peers` compares gateways, `features`
-shows what each of ours costs, `growth` how cost grows. Peers come from packages (`--fetch` only fetches them); one
-that cannot be had is said and left out. Needs two cores, a C compiler and a machine that does nothing else.
+Everything takes turns in every round. CPU time is read from /proc. The parts: `peers` compares gateways, `features`
+shows what each of ours costs, `growth` how cost grows (`keys` is a part of it), `isolation` what a tenant pays for
+another that misbehaves. Peers come from packages (`--fetch` only fetches them); one that cannot be had is said and left
+out. Needs two cores, a C compiler and a machine that does nothing else.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The benchmark's parts: peers against each other, the price of each feature, how cost grows."""
+"""The benchmark's parts: peers against each other, what each feature costs, how cost grows, what a neighbour costs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.gateway import figures, ours, peers, subjects
+from benchmarks.gateway import figures, neighbours, ours, peers, subjects
 from benchmarks.gateway.experiments import FAST, LOADS, MIDDLE, SLOW, Pace, costs, growth_of, loads
 from benchmarks.gateway.figures import BARE, DIRECT, LITELLM, NGINX, ROUTER, Readings
 from benchmarks.gateway.measure import Reading
@@ -17,6 +17,8 @@ from benchmarks.gateway.turns import Turn, take_turns
 
 # What one process of ours can be asked for.
 OUR_PACE = FAST
+_COLD = "each key for the first time"
+_COLD_S, _MOST_COLD, _WARM = 30.0, 20_000, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,37 @@ def growth(room: Room, asked: Asked) -> Part:
         found += readings.all
         tables.append(figures.points_table(readings, "CPU us a request, or of streams an event"))
         left_out = [*room.left_out]
-    for variants in (ours.WORKERS, ours.KEYS):
-        with room.settled():
-            turns = _ours(room, variants, costs(OUR_PACE, asked.seconds / 2))
-            for turn in turns:
-                room.show_all_keys(turn.running)
-            readings = take_turns(room.bench, turns, asked.rounds or 2, room.say)
-            found += readings.all
-            tables.append(figures.cost_table(readings, "our gateway"))
-            left_out += room.left_out
-    return _part(tables, Readings(found), left_out)
+    with room.settled():
+        readings = take_turns(
+            room.bench, _ours(room, ours.WORKERS, costs(OUR_PACE, asked.seconds / 2)), asked.rounds or 2, room.say
+        )
+        found += readings.all
+        tables.append(figures.cost_table(readings, "our gateway"))
+        left_out += room.left_out
+    keys = keys_growth(room, asked)
+    return _part([*tables, keys.markdown], Readings([*found, *keys.readings]), [*left_out, *keys.left_out])
+
+
+def keys_growth(room: Room, asked: Asked) -> Part:
+    """Show what a key costs that is shown for the first time, and what keys cost that were, by how many there are."""
+    with room.settled():
+        turns = _ours(room, ours.KEYS, costs(OUR_PACE, asked.seconds / 2))
+        cold = []
+        for turn in turns:
+            keys = turn.running.keys
+            first = Load(connections=64, warm_s=0.0, seconds=_COLD_S, requests=min(len(keys), _MOST_COLD))
+            cold.append(room.bench.read(turn.name, turn.running, _COLD, first))
+            room.say(f"{turn.name}, {_COLD}: {cold[-1].cpu_us:.1f} us CPU")
+        # Those that were shown last: all of them are remembered, among however many others.
+        warm = [
+            replace(turn, running=replace(turn.running, keys=turn.running.keys[:_MOST_COLD][-_WARM:])) for turn in turns
+        ]
+        readings = take_turns(room.bench, warm, asked.rounds or 2, room.say)
+        tables = [
+            figures.points_table(Readings(cold), "CPU us a request"),
+            figures.cost_table(readings, "keys that were shown before"),
+        ]
+        return Part("\n\n".join(tables), [*cold, *readings.all], list(room.left_out))
 
 
 def _ours(room: Room, variants: Sequence[ours.Variant], taken: Mapping[str, Load]) -> list[Turn]:
@@ -129,4 +152,12 @@ def _part(tables: Sequence[str], readings: Readings, left_out: Sequence[str]) ->
     return Part("\n\n".join(texts), list(readings.all), list(left_out))
 
 
-PARTS = {"peers": compare, "features": features, "growth": growth}
+def isolation(room: Room, asked: Asked) -> Part:
+    """Show what a tenant pays for another that misbehaves."""
+    with room.settled():
+        readings = neighbours.measured(room, asked.rounds or 5, 2 * asked.seconds)
+        found = _part([neighbours.isolation_table(readings.all)], Readings(()), room.left_out)
+        return Part(found.markdown, list(readings.all), found.left_out)
+
+
+PARTS = {"peers": compare, "features": features, "growth": growth, "keys": keys_growth, "isolation": isolation}

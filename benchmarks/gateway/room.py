@@ -12,13 +12,12 @@ from pathlib import Path
 from benchmarks.gateway import ours, subjects
 from benchmarks.gateway.backing import Backing
 from benchmarks.gateway.measure import Bench
-from benchmarks.gateway.programs import CannotRun, Load, ask
+from benchmarks.gateway.programs import CannotRun
 from benchmarks.gateway.subjects import Command, Running
 from benchmarks.gateway.turns import Say
 
 # Keys of one variant are numbered from a multiple of this.
 _KEYS_APART = 1_000_000
-_LONGEST_SHOW_S = 30.0
 
 
 @dataclass(slots=True)
@@ -61,17 +60,3 @@ class Room:
         first = next(self._numbers)
         self.backing.put_keys(ours.stored_keys(variant, first))
         return ours.gateway(variant, first, folder, self.bench.backend.port, self.backing)
-
-    def show_all_keys(self, running: Running) -> None:
-        """Show each of its keys once: what follows is about keys that the gateway has seen."""
-        if len(running.keys) == 1:
-            return
-        self.say(f"showing {len(running.keys):,} keys once")
-        load = Load(connections=64, warm_s=0.0, seconds=_LONGEST_SHOW_S, requests=len(running.keys), keys=running.keys)
-        self.bench.backend.set(answer_bytes=load.answer_bytes)
-        bench = self.bench
-        shown = ask(bench.programs, running.port, load, bench.folder, bench.client_cores).requests
-        if shown < len(running.keys):
-            self.left_out.append(
-                f"of {len(running.keys):,} keys {shown:,} were shown beforehand, in {_LONGEST_SHOW_S:g} s"
-            )

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.gateway import peers
 from benchmarks.gateway.backing import backing
 from benchmarks.gateway.experiments import CLOSED, FIRST_EVENT
-from benchmarks.gateway.measure import Bench
+from benchmarks.gateway.measure import Bench, Reading
+from benchmarks.gateway.neighbours import ALONE, isolation_table
 from benchmarks.gateway.parts import Asked, compare
 from benchmarks.gateway.programs import CannotRun, Programs, backend
 from benchmarks.gateway.room import Room
@@ -31,6 +32,20 @@ def test_gateways_are_compared(programs: Programs, tmp_path: Path) -> None:
     assert any(line.startswith("| events/s carried |") and "not measured" in line for line in lines)
     assert len(part.readings) == 4
     assert said[-1].startswith("4/4, 0 s left: our gateway, first event:")
+
+
+def test_a_neighbours_price_is_judged_in_its_own_round() -> None:
+    """The ratio is to the same round's p99 alone; what fails is counted, and more than a fifth beyond is missed."""
+    rounds = {ALONE: (1000, 4000), "calm": (1100, 4400), "loud": (1300, 6000)}
+    readings = [
+        Reading("ours", name, number, 1, 1, 1, 0, 1, float(p99_us), 0, 1, 1, int(name == "loud"), "")
+        for name, found in rounds.items()
+        for number, p99_us in enumerate(found)
+    ]
+    lines = isolation_table(readings).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| alone", "| calm", "| loud"]
+    assert lines[3].endswith("| 0 | 1.10 (1.10 to 1.10) | <= 1.2 | met |")
+    assert lines[4].endswith("| 2 | 1.40 (1.30 to 1.50) | <= 1.2 | missed |")
 
 
 def test_nginx_that_cannot_be_fetched_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

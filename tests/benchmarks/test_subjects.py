@@ -58,7 +58,6 @@ def test_our_gateway_is_read(programs: Programs, tmp_path: Path) -> None:
         with room.settled():
             gateway = room.start_ours(ours.Variant(keys=3))
             assert gateway is not None
-            room.show_all_keys(gateway)
             whole = bench.read("ours", gateway, "whole", Load(connections=8, warm_s=0.1, seconds=0.3))
             streams = bench.read(
                 "ours", gateway, "streams", Load(connections=8, warm_s=0.1, seconds=0.3, events=20, gap_us=1000)

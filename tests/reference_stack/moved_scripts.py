@@ -25,7 +25,7 @@ class MovedScripts:
 
         async def script(keys: Sequence[str], args: Sequence[object]) -> Any:
             values = [str(each) for each in args]
-            return _plain(run(_table(list(keys)), _table(values), _table({"call": self._call})))
+            return run(_table(list(keys)), _table(values), _table({"call": self._call}))
 
         return script
 
@@ -43,8 +43,3 @@ class MovedScripts:
         else:
             assert command == "PEXPIRE", command
         return None
-
-
-def _plain(value: Any) -> Any:
-    """Return a table of Lua as a list, and numbers as Redis gives them."""
-    return int(value) if isinstance(value, int | float) else [_plain(value[at]) for at in range(1, len(value) + 1)]

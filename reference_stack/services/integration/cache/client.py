@@ -84,28 +84,31 @@ class RedisCache:
         return Allowance(drawn.given > 0, drawn.left, drawn.retry_s)
 
     async def draw(self, name: str, limit: int, window_s: float, ask: Ask) -> Draw:
-        back = [number for pair in ask.back for number in pair]
-        return await self._drawn(
-            (
-                self._key(f"limit:{name}"),
-                [limit, _ms(window_s), ask.least, ask.want, ask.most, ask.owed, len(ask.back), *back],
-            )
-        )
+        words = f"{limit} {_ms(window_s)} {ask.least} {ask.want} {ask.most} {ask.owed} {len(ask.back)}"
+        for part, amount in ask.back:
+            words += f" {part} {amount}"
+        return await self._drawn((self._key(f"limit:{name}"), words))
 
-    async def _draw_all(self, asked: Sequence[tuple[str, list[int]]]) -> list[Draw]:
-        keys, arguments = [key for key, _ in asked], [number for _, numbers in asked for number in numbers]
-        answers = await self._ask(lambda: self._draw(keys=keys, args=arguments))
+    async def _draw_all(self, asked: Sequence[tuple[str, str]]) -> list[Draw]:
+        numbers = iter(await self._run(self._draw, asked))
         return [
-            Draw(int(given), int(left), int(lasts) / 1000, int(part), int(retry) / 1000, int(whole) / 1000)
-            for given, left, lasts, part, retry, whole in answers
+            Draw(given, left, lasts_ms / 1000, part, retry_ms / 1000, whole_ms / 1000)
+            for given, left, lasts_ms, part, retry_ms, whole_ms in zip(*[numbers] * 6, strict=True)
         ]
 
     async def hold(self, name: str, holder: str, limit: int, least: int, most: int, ttl_s: float) -> int:
-        return await self._held((self._key(f"hold:{name}"), (holder, limit, least, most, _ms(ttl_s))))
+        """See port.Cache; `holder` is a word."""
+        words = f"{holder} {limit} {least} {most} {_ms(ttl_s)}"
+        return await self._held((self._key(f"hold:{name}"), words))
 
-    async def _hold_all(self, asked: Sequence[tuple[str, tuple[str | int, ...]]]) -> list[int]:
-        keys, arguments = [key for key, _ in asked], [each for _, row in asked for each in row]
-        return [int(held) for held in await self._ask(lambda: self._hold(keys=keys, args=arguments))]
+    async def _hold_all(self, asked: Sequence[tuple[str, str]]) -> list[int]:
+        return await self._run(self._hold, asked)
+
+    async def _run(self, script: AsyncScript, asked: Sequence[tuple[str, str]]) -> list[int]:
+        """Run a script over the keys that stand first, with the words that stand behind them."""
+        keys, words = [key for key, _ in asked], " ".join(words for _, words in asked)
+        answer = await self._ask(lambda: script(keys=keys, args=[words]))
+        return [int(number) for number in answer.split()]
 
     async def ping(self) -> str:
         """Ask for a small write: a server that answers PING may still take nothing. Asks through an open breaker."""

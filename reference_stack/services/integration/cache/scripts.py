@@ -6,15 +6,17 @@ _NOW = """
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 """
+# Both take one text and answer with one: a client takes longer over many values than over a long one.
+_WORDS = """
+local words = string.gmatch(ARGV[1], '[^ ]+')
+local function number() return tonumber(words()) end
+"""
 # Sliding windows, one a key, in parts that are named by when they end: see window.py, which says the same in Python.
 DRAW = (
     _NOW
+    + _WORDS
     + """
-local answers, at = {}, 0
-local function number()
-    at = at + 1
-    return tonumber(ARGV[at])
-end
+local answers = {}
 for i, key in ipairs(KEYS) do
     local limit, window_ms, least, want, most = number(), number(), number(), number(), number()
     local owed, returned = number(), number()
@@ -69,20 +71,20 @@ for i, key in ipairs(KEYS) do
         redis.call('HSET', key, string.format('%.0f', name), string.format('%.0f', parts[name]))
     end
     if whole_ms > 0 then redis.call('PEXPIRE', key, string.format('%.0f', whole_ms)) end
-    answers[i] = {given, math.max(left - given, 0), ends - now_ms, ends, retry_ms, whole_ms}
+    answers[i] = string.format(
+        '%.0f %.0f %.0f %.0f %.0f %.0f', given, math.max(left - given, 0), ends - now_ms, ends, retry_ms, whole_ms)
 end
-return answers
+return table.concat(answers, ' ')
 """
 )
 # One field a holder: its places, and until when it holds them.
 HOLD = (
     _NOW
+    + _WORDS
     + """
 local answers = {}
 for i, key in ipairs(KEYS) do
-    local at = 5 * (i - 1)
-    local holder, limit, least = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-    local most, ttl_ms = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+    local holder, limit, least, most, ttl_ms = words(), number(), number(), number(), number()
     local others = 0
     local all = redis.call('HGETALL', key)
     for j = 1, #all, 2 do
@@ -100,8 +102,8 @@ for i, key in ipairs(KEYS) do
     else
         redis.call('HDEL', key, holder)
     end
-    answers[i] = held
+    answers[i] = string.format('%.0f', held)
 end
-return answers
+return table.concat(answers, ' ')
 """
 )
