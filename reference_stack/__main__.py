@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,13 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(words)
     try:
-        return _run(options, words[1:])
+        code = _run(options, words[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough: head, or a closed pager
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except StackError as error:
         print(f"hxp-stack: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("hxp-stack: stopped", file=sys.stderr)
         return 130
+    return code
 
 
 def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
