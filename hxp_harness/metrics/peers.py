@@ -66,6 +66,11 @@ def _per_gap(seen: Seen) -> Floats:
     return (seen.last_s - seen.first_s) / np.where(seen.output_tokens > 1, seen.output_tokens - 1, np.nan)
 
 
+def _per_gap_to_end(seen: Seen) -> Floats:
+    """(end - first) / (n - 1); NaN for one token, of which LoadGen says that it is an error."""
+    return (seen.end_s - seen.first_s) / np.where(seen.output_tokens > 1, seen.output_tokens - 1, np.nan)
+
+
 def _per_token_with_first(seen: Seen) -> Floats:
     return (seen.last_s - seen.sent_s) / np.where(seen.output_tokens > 0, seen.output_tokens, np.nan)
 
@@ -122,6 +127,7 @@ VALUES: dict[str, Values] = {
     "end_from_sent": _end_from_sent,
     "end_from_due": lambda seen: seen.end_s - seen.intended_s,
     "per_gap": _known(_per_gap),
+    "per_gap_to_end": _known(_per_gap_to_end),
     "per_token_with_first": _known(_per_token_with_first),
     "gaps": lambda seen: seen.gaps_s,
     "chunk_gaps": _chunk_gaps,

@@ -9,13 +9,22 @@ import ssl
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 
+from hxp_harness.load.client import Client
+from hxp_harness.load.connection import Address, Receipts
+from hxp_harness.load.conversation import follow
+from hxp_harness.load.generator import render
 from hxp_harness.load.plan import Due, LoadPlan
+from hxp_harness.load.request import Renderer
+from hxp_harness.load.stamps import WallOffset, stamping
+from hxp_harness.trace import Trace
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -222,3 +231,37 @@ def killed_at_the_end(process: subprocess.Popen[Any]) -> Iterator[None]:
         yield
     finally:
         process.kill()
+
+
+@pytest.fixture(scope="module")
+def kernel_stamps() -> Iterator[None]:
+    """Have the kernel stamp what comes while the tests of a module run."""
+    with stamping() as stamped:
+        assert stamped
+        yield
+
+
+def send(
+    port: int,
+    schedule: Sequence[Due],
+    *,
+    plan: LoadPlan | None = None,
+    tls: ssl.SSLContext | None = None,
+    receipts: Receipts | None = None,
+) -> list[Trace]:
+    """Send `schedule` to a port of this machine; return the traces in the order of the schedule."""
+    plan = plan or plan_for(f"http://127.0.0.1:{port}/v1")
+    renderer = Renderer(plan, "secret", "test")
+    traces: list[Trace] = []
+    client = Client(
+        Address(socket.AF_INET, ("127.0.0.1", port), "localhost", tls),
+        render(renderer, schedule),
+        receipts or Receipts(WallOffset()),
+        plan=plan,
+        on_trace=traces.append,
+        on_idle=lambda: None,
+        follow=partial(follow, renderer),
+    )
+    client.run(time.monotonic_ns())
+    client.close()
+    return sorted(traces, key=lambda trace: trace.index)
