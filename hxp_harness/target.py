@@ -28,6 +28,7 @@ class Target:
     api_model: str
     api_key: str = field(default="", repr=False)
     metrics_url: str = ""
+    tag_keys: dict[str, str] = field(default_factory=dict)  # of a tag: the variable, or @ and the file, with its key
     evidence: Evidence = Evidence.MEASURED
     engine: str = "unknown"  # sim, vllm or unknown
     facts: dict[str, str] = field(default_factory=dict)  # version, device, flags: what the stack says of itself

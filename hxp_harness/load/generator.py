@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hxp_harness.load import tag_keys
 from hxp_harness.load.client import Client, Request
 from hxp_harness.load.connection import Address, Receipts
 from hxp_harness.load.conversation import follow
@@ -140,7 +141,8 @@ def run(folder: LoadFolder, number: int = 1, parts: int = 0) -> LoadSummary:
     plan, schedule = share_of(folder.read_plan(), read_schedule(folder.schedule), number, max(parts, 1))
     raise_descriptor_limit()
     go_first()
-    renderer = Renderer(plan, os.environ.get(KEY_VARIABLE, ""), os.urandom(4).hex())
+    keys = tag_keys.read(plan.tag_keys, os.environ)
+    renderer = Renderer(plan, os.environ.get(KEY_VARIABLE, ""), os.urandom(4).hex(), keys)
     requests = render(renderer, schedule)
     address = find_address(plan)
     receipts = Receipts(WallOffset())

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """How to send. The key is not part of it: the child reads it from the environment variable HXP_API_KEY."""
+    """How to send. Keys are not part of it: the child reads them from the environment, or from files.
+
+    The key of the target is in the variable HXP_API_KEY. `tag_keys` names where the keys of single tags are.
+    """
 
     base_url: str  # ends in /v1
     api_model: str
@@ -22,6 +25,7 @@ class LoadPlan:
     overhead_tokens: float = 0.0  # what the chat template adds to each prompt
     costs: tuple[int, ...] = ()  # tokens of each of our words behind another, where the target's /tokenize told them
     concurrency: int = 0  # slots of a closed loop; 0: every request has its own time
+    tag_keys: dict[str, str] = field(default_factory=dict)  # of a tag: a variable's name, or @ and a file
     facts: dict[str, str] = field(default_factory=dict)
 
 

@@ -49,6 +49,7 @@ def preflight(target: Target, contract: Contract) -> LoadPlan:
         timeout_s=contract.timeout_s,
         temperature=contract.temperature,
         concurrency=contract.concurrency,
+        tag_keys=target.tag_keys,
     )
     # As the hot loop does: no proxy from the environment, certificates as OpenSSL finds them.
     tls = ssl.create_default_context()

@@ -54,11 +54,14 @@ def headers_of(plan: LoadPlan, api_key: str) -> dict[str, str]:
 class Renderer:
     """Makes the bytes of each request of a plan."""
 
-    def __init__(self, plan: LoadPlan, api_key: str, run_id: str) -> None:
+    def __init__(self, plan: LoadPlan, api_key: str, run_id: str, tag_keys: Mapping[str, str] | None = None) -> None:
+        """Take the key of the target, and those that requests of single tags carry instead."""
         self._plan = plan
         self._run_id = run_id
         path = urlsplit(plan.base_url).path + PATHS[plan.api]
-        self._head = f"POST {path} HTTP/1.1\r\n{_lines(headers_of(plan, api_key))}".encode()
+        first = f"POST {path} HTTP/1.1\r\n"
+        keys = {"": api_key} | dict(tag_keys or {})
+        self._heads = {tag: f"{first}{_lines(headers_of(plan, key))}".encode() for tag, key in keys.items()}
 
     def request_id(self, due: Due) -> str:
         """Return the X-Request-Id of a request: unique over runs."""
@@ -69,7 +72,8 @@ class Renderer:
         *told, last = due.messages or ({"content": text_of(due, self._plan)},)
         body = msgspec.json.encode(body_of(self._plan, last["content"], due.output_tokens, [*before, *told]))
         own = _lines({"X-Request-Id": self.request_id(due), "Content-Length": str(len(body))})
-        return b"%b%b\r\n%b" % (self._head, own.encode(), body)
+        head = self._heads.get(due.tag) or self._heads[""]
+        return b"%b%b\r\n%b" % (head, own.encode(), body)
 
 
 def _lines(headers: Mapping[str, str]) -> str:
