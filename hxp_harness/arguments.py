@@ -84,13 +84,16 @@ def parser() -> argparse.ArgumentParser:
     _worker(_command(commands, "worker", "send this host's share of a load that another asks for with --hosts"))
     check = _command(commands, "selfcheck", "try the verdict on virtual servers whose truth is known")
     size = check.add_mutually_exclusive_group()
+    size.add_argument("--power", action="store_true", help="fewer runs, and some as long as the planner asks for")
     size.add_argument(
-        "--power", action="store_true", help="fewer runs, and the power of as many as the planner asks for"
+        "--full",
+        action="store_true",
+        help="a thousand runs of each server, and more of the planner's: half an hour of each of two cores",
     )
-    size.add_argument("--full", action="store_true", help="a thousand runs of each server, and the power: an hour")
     check.add_argument(
         "--traces", type=Path, metavar="FILE", help="only windows of this traces.parquet, recorded before"
     )
+    check.add_argument("--page", type=Path, metavar="FILE", help="put the tables into this Markdown page, too")
     check.add_argument("--seed", type=int, default=1, metavar="N", help="default: %(default)s")
     return root
 
@@ -187,6 +190,13 @@ def _target_options(perf: argparse.ArgumentParser) -> None:
         "--api-model", metavar="NAME", help="the model's name at --target; default: the profile's service"
     )
     perf.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of --target")
+    perf.add_argument(
+        "--tag-key",
+        action="append",
+        default=[],
+        metavar="TAG=VAR",
+        help="requests with this tag carry the key in this variable, or in a file: TAG=@FILE; repeatable",
+    )
     perf.add_argument("--metrics-url", metavar="URL", help="Prometheus page of --target; default: /metrics beside /v1")
     perf.add_argument("--through", choices=("gateway",), help="send the model's profile through the gateway")
     _senders_options(perf)

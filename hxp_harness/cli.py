@@ -114,12 +114,21 @@ def _api_key(variable: str | None) -> str:
     return os.environ[variable]
 
 
+def _tag_keys(pairs: Sequence[str]) -> dict[str, str]:
+    """Return where the key of each tag is; raise UsageError where one of them cannot be had."""
+    from hxp_harness.load import tag_keys
+
+    references = tag_keys.parse(pairs)
+    tag_keys.read(references, os.environ)
+    return references
+
+
 def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None = None) -> PerfRequest:
     """Return what the options that runs share ask for; raise UsageError where they contradict each other."""
     from hxp_harness.request import PerfRequest
 
     api_key = _api_key(options.api_key_env)
-    for name in ("api_model", "api_key_env", "metrics_url"):
+    for name in ("api_model", "api_key_env", "metrics_url", "tag_key"):
         if getattr(options, name) and not options.target:
             raise UsageError(f"--{name.replace('_', '-')} says something of --target, which is missing")
     return PerfRequest(
@@ -131,6 +140,7 @@ def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None 
         api_model=options.api_model,
         api_key=api_key,
         metrics_url=options.metrics_url,
+        tag_keys=_tag_keys(options.tag_key),
         through_gateway=options.through == "gateway",
         out=options.out,
         quick=quick,
@@ -218,4 +228,4 @@ def _run_selfcheck(options: argparse.Namespace) -> int:
 
     servers = SERVERS if options.traces is None else (replayed(options.traces),)
     size = FULL if options.full else POWER if options.power else SHORT
-    return selfcheck(size, options.seed, lambda text: print(text, file=sys.stderr), servers)
+    return selfcheck(size, options.seed, lambda text: print(text, file=sys.stderr), servers, page=options.page)

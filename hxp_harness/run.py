@@ -20,6 +20,7 @@ from hxp_harness.instrument import certify_into, refuse_empty_scopes, screen_of,
 from hxp_harness.load.plan import Due, LoadPlan
 from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
+from hxp_harness.load.tag_keys import refuse_unknown
 from hxp_harness.measure import measure
 from hxp_harness.metrics import scrape
 from hxp_harness.opened_target import as_it_says, opened_target
@@ -58,6 +59,7 @@ def perf(request: PerfRequest) -> int:
     refuse_senders(request)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     refuse_empty_scopes(gates, profile, schedule)
+    refuse_unknown(request.tag_keys, (due.tag for due in schedule))
     folder = make_run_folder(request.out, f"{profile.name}-{'target' if request.target_url else request.engine}")
     evidence.write_profile(folder, profile)
     with screen_of(profile, gates) as screen:

@@ -9,6 +9,7 @@ from hxp_harness.conclude import conclude
 from hxp_harness.instrument import refuse_empty_scopes, supported_gates
 from hxp_harness.load.preflight import preflight
 from hxp_harness.load.schedule import draw
+from hxp_harness.load.tag_keys import refuse_unknown
 from hxp_harness.opened_target import as_it_says
 from hxp_harness.profile import Profile
 from hxp_harness.report.record import Record
@@ -36,6 +37,7 @@ def run_trial(
     begin(folder, profile, target, senders)
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     refuse_empty_scopes(gates, profile, schedule)
+    refuse_unknown(request.tag_keys, (due.tag for due in schedule))
     run_load(folder, profile, gates, target, Load(plan, schedule, senders), screen)
     evidence.write_json(folder, evidence.END, {"interrupted": False})
     return conclude(folder)

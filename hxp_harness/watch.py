@@ -10,7 +10,7 @@ from hxp_harness import interrupt
 from hxp_harness.gates.early import EarlyJudge, parts_of
 from hxp_harness.gates.facts import Asked, RunFacts
 from hxp_harness.gates.gate import Gate
-from hxp_harness.gates.looks import HALF_SHARE, half
+from hxp_harness.gates.looks import Look, looks
 from hxp_harness.gates.pile import Pile
 from hxp_harness.gates.tripwire import tripped
 from hxp_harness.gates.verdict import certain
@@ -31,7 +31,7 @@ class Display(Protocol):
 
 
 class Watch:
-    """Judges each part of the run as it becomes complete, and the half of it; holds the traces of the first half."""
+    """Judges each part of the run as it becomes complete, and looks at all of them; holds the first half's traces."""
 
     def __init__(
         self,
@@ -50,7 +50,9 @@ class Watch:
         self._requests = replicates.count * replicates.requests
         self._first = sum(due.replicate < 0 for due in schedule)
         self._pile = Pile([due.intended_s for due in schedule[self._first :]]) if contract.open_loop else None
-        self._half_parts = self._parts * half(replicates.count) // replicates.count
+        per_replicate = self._parts // replicates.count
+        self._looks = {per_replicate * look.done: look for look in looks(replicates.count)[:-1]}
+        self._kept_parts = max(self._looks, default=0)
         self._open: dict[int, list[Trace]] = {}
         self._kept: list[Trace] = []  # of the first half, in order
         self._until_s = None if budget_s is None else time.monotonic() + budget_s
@@ -86,17 +88,19 @@ class Watch:
                 names = ", ".join(str(gate) for gate in failed)
                 self._say(f"{names} does not hold")
                 return True
-            if number < self._half_parts:
+            if number < self._kept_parts:
                 self._kept += traces
-            if number + 1 == self._half_parts and self._half_decides():
-                self._say("half of the run decides it")
+            look = self._looks.get(number + 1)
+            if look is not None and self._decides(look):
+                self._say("what was measured so far decides it")
                 return True
         return False
 
-    def _half_decides(self) -> bool:
+    def _decides(self, look: Look) -> bool:
         table = TraceTable.from_traces(self._kept, stream=self._stream)
-        self._kept = []
-        return certain(table, self._gates, self._facts, HALF_SHARE)
+        if look is self._looks[self._kept_parts]:
+            self._kept = []
+        return certain(table, self._gates, self._facts, look)
 
     def _piles_up(self, traces: Sequence[Trace]) -> bool:
         if self._pile is None or not self._pile.see([trace.end_s for trace in traces if trace.replicate >= 0]):

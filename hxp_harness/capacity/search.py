@@ -144,11 +144,14 @@ def _ends(tried: Sequence[Tried]) -> tuple[float | None, float]:
 
 
 def _lower_end(tried: Sequence[Tried], low: float, search: Search) -> Trial | None:
-    """Ask for a verdict at `low`, then a step lower each time it is not a PASS."""
+    """Ask for a verdict at `low`, then lower each time it is not a PASS, by twice as many steps as before.
+
+    Close to the capacity requests cluster, and no short run passes; how far below one does is not known.
+    """
     passes_at = bracket(tried).passes_at_rps
     vain = [one.rate_rps for one in tried if one.certifying and one.outcome is not Outcome.PASS]
     vain = [rate for rate in vain if rate <= low * _SAME]
-    wanted = min(vain) / (1 + search.resolution) if vain else low
+    wanted = min(vain) / (1 + search.resolution) ** 2 ** (len(vain) - 1) if vain else low
     if (passes_at is not None and passes_at * _SAME >= wanted) or len(vain) >= MOST_CERTIFYING:
         return None
     return Trial(wanted, certifying=True)

@@ -14,6 +14,7 @@ from hxp_harness.gates.gate import Gate, demands_of
 from hxp_harness.gates.interval import ALPHA, Interval, plain_interval, positive_interval
 from hxp_harness.gates.scope import within
 from hxp_harness.gates.shares import (
+    HEADROOM,
     Shares,
     least_values,
     least_worth,
@@ -28,7 +29,11 @@ from hxp_harness.metrics.table import TraceTable
 # A PASS of a latency gate needs its upper bound under this part of the limit: what the bounds leave out (a memory of
 # the server longer than the run, the clock) must not tip a verdict. The self-test shows what it buys.
 GUARD = 0.98
-FAR = 3.0  # times the largest value of a run: a limit beyond is so far off that no swing of the server's reaches it
+# A limit is too far off for any swing of the server when it lies beyond FAR times the largest value seen. Or
+# beyond NEAR times, in a run that is long enough to have met a stall, and by FAR_SPREADS standard deviations (of the
+# logarithm) beyond the largest values of the BLOCKS stretches of the run.
+FAR, NEAR = 3.0, 1.5
+BLOCKS, FAR_SPREADS = 16, 10.0
 # An open loop at the contract's rate can show at most that rate, so a gate at it could never be passed if it were taken
 # to the letter. It is met within the 1 % that the schedule itself may be missed by (sent/intended >= 0.99).
 RATE_TOLERANCE = 0.99
@@ -86,11 +91,13 @@ def read_parts(
     observed: Sequence[Observed],
     *,
     alpha: float = ALPHA,
-    together: float = 1.0,
+    in_flight: float = 1.0,
+    whole: bool = False,
 ) -> Reading:
     """Read a gate on a percentile or a ratio off its values, cut into parts in order of time.
 
-    Values of a ratio are 1 for a bad request. `together` is how many requests were in flight at once.
+    Values of a ratio are 1 for a bad request. `in_flight` requests were open at once; `whole` says that the run was not
+    cut short: how long it is was decided before it.
     """
     pooled = joined(parts)
     values, n = tuple((one.lo, one.hi) for one in observed), sum(one.n for one in observed)
@@ -100,7 +107,7 @@ def read_parts(
     if gate.quantile is None:
         return _ratio_reading(gate, parts, pooled, values, alpha)
     worth = worth_of(parts, pooled, gate.quantile)
-    return read_percentile(gate, pooled, worth, observed, alpha, together)
+    return read_percentile(gate, pooled, worth, observed, alpha=alpha, in_flight=in_flight, whole=whole)
 
 
 def read_replicates(gate: Gate, observed: Sequence[Observed], asked: Asked, alpha: float = ALPHA) -> Reading:
@@ -139,16 +146,27 @@ def joined(parts: Sequence[Sample]) -> Sample:
 
 def worth_of(parts: Sequence[Sample], pooled: Sample, q: float) -> Effective:
     """Return what a sample is worth for a gate on the q-quantile."""
-    return effective(*counts_over(parts, thresholds(pooled, q)))
+    below, own = thresholds(pooled, q)
+    return effective(*counts_over(parts, [*below, *own]), below=len(below), rarity=1 - q)
 
 
 def read_percentile(
-    gate: Gate, pooled: Sample, worth: Effective, observed: Sequence[Observed], alpha: float, together: float
+    gate: Gate,
+    pooled: Sample,
+    worth: Effective,
+    observed: Sequence[Observed],
+    *,
+    alpha: float,
+    in_flight: float,
+    whole: bool,
 ) -> Reading:
     """Read a gate on a percentile off all values together, which are worth so many independent ones."""
     q = gate.quantile or 0.5
+    estimate = percentile(pooled.hi, q, pooled.infinite)
     pass_limit = gate.limit * (GUARD if gate.row.dimension == "time" else 1.0)
-    far = gate.upper and pooled.infinite == 0 and FAR * float(pooled.hi.max(initial=0.0)) <= gate.limit
+    latency = gate.upper and gate.row.dimension == "time"
+    least_n = least_values(q, in_flight) if latency else 0
+    far = gate.upper and _far(pooled, gate.limit, pass_limit, long=pooled.n >= least_n > 0)
     all_over = gate.upper and float(pooled.lo.min(initial=math.inf)) > gate.limit
     if far or all_over:  # how values cluster that lie far below the limit, or all beyond it, says nothing of the limit
         worth = Effective(pooled.n, freedom=NOTHING_ESTIMATED)
@@ -158,12 +176,28 @@ def read_percentile(
         allowed=1 - q if gate.upper else q,
         worth=worth,
         least=0.0 if far else least_worth(q),
-        least_n=least_values(q, together) if gate.upper and gate.row.dimension == "time" else 0,
+        least_n=0 if whole else least_n,  # what stops early must be long enough to have met a stall
+        spare=share_beyond(pooled, _roomy(estimate, gate) * pass_limit / gate.limit, upper=gate.upper, surely=False),
     )
     values, n = tuple((one.lo, one.hi) for one in observed), sum(one.n for one in observed)
     interval = percentile_interval(pooled, q, gate.limit, worth, alpha)
-    estimate = percentile(pooled.hi, q, pooled.infinite)
     return Reading(gate, values, estimate, interval, n, gate.limit, pass_limit, alpha, shares)
+
+
+def _far(pooled: Sample, limit: float, pass_limit: float, *, long: bool) -> bool:
+    """Whether `limit` lies beyond all that the server's swings reach; `long`: the run would have met a stall."""
+    largest = float(pooled.hi.max(initial=0.0))
+    if pooled.infinite or largest == 0.0 or FAR * largest <= limit:
+        return not pooled.infinite
+    if not long or NEAR * largest > pass_limit or len(pooled.hi) < BLOCKS:
+        return False
+    highest = np.log([float(block.max()) for block in np.array_split(pooled.hi, BLOCKS)])
+    return math.log(pass_limit) >= float(highest.mean()) + FAR_SPREADS * float(highest.std(ddof=1))
+
+
+def _roomy(estimate: float, gate: Gate) -> float:
+    """Return the limit that `estimate` would lie HEADROOM within."""
+    return estimate / (1 - HEADROOM) if gate.upper else estimate * (1 - HEADROOM)
 
 
 def _ratio_reading(
@@ -174,7 +208,8 @@ def _ratio_reading(
     worst = [effective(np.array([[side(part).sum() for part in parts]]), sizes) for side in (_surely, _possibly)]
     worth = min(worst, key=lambda one: one.size(alpha))
     allowed = gate.limit if gate.upper else 1.0 - gate.limit
-    shares = Shares(float(pooled.lo.mean()), float(pooled.hi.mean()), allowed, worth)
+    few, many = float(pooled.lo.mean()), float(pooled.hi.mean())
+    shares = Shares(few, many, allowed, worth, spare=(1 - HEADROOM) * allowed)
     interval, estimate = share_interval(shares, alpha), shares.over
     if not gate.upper:
         estimate = 1.0 - estimate

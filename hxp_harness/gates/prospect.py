@@ -1,17 +1,23 @@
-"""What an undecided run could have seen, and how much more of it would decide. Estimates for planning, no proofs."""
+"""What an undecided run could have seen, and how much of it would decide. Estimates for planning, no proofs."""
 
 from __future__ import annotations
 
 import bisect
 import math
+from dataclasses import dataclass, replace
 
-from hxp_harness.gates.evaluate import Reading
+from hxp_harness.gates.effective import UNDERRATED
+from hxp_harness.gates.evaluate import GUARD, Reading
 from hxp_harness.gates.interval import ALPHA, POWER_ALPHA
-from hxp_harness.gates.looks import share_of_alpha
-from hxp_harness.gates.tails import normal_point, share_above, t_point
+from hxp_harness.gates.looks import looks
+from hxp_harness.gates.shares import HEADROOM
+from hxp_harness.gates.tails import chi2_point, normal_point, share_above, t_point
 from hxp_harness.metrics.definitions import Kind
 
-MOST_REPLICATES = 1000
+LEAST_REPLICATES = 8  # with fewer, half a run is hardly worth a look
+MOST_REPLICATES = 10_000
+LEAST_EXCESSES = 20.0
+PILOT_GROWTH = 4
 
 
 def detectable(reading: Reading) -> float | None:
@@ -49,6 +55,49 @@ def more_replicates(reading: Reading, planned: int) -> int | None:
     return 1 + bisect.bisect_left(wanted, True, key=lambda total: _decides(reading, total))
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long a run to make next. Not `sure`: this one saw too little, the next is to plan from again."""
+
+    replicates: int
+    sure: bool = True
+
+
+def plan(reading: Reading) -> Plan | None:
+    """Return how many replicates pass a service that lies HEADROOM within its limit, in 80 of 100 runs.
+
+    Supposes that its slow requests come together as they were seen to, and says nothing of where the service lies. A
+    run that saw fewer than LEAST_EXCESSES independent excesses does not tell how they come together: in stages, as
+    Stein's (1945), the next one is longer. None: not even MOST_REPLICATES, or nothing was seen.
+    """
+    have = len(reading.values)
+    if have < 2 or not math.isfinite(reading.estimate):
+        return None
+    ahead = reading.shares.worth.ahead if reading.shares else None
+    if ahead is not None and ahead.excesses < LEAST_EXCESSES:
+        return Plan(PILOT_GROWTH * have, sure=False)
+    wanted = range(LEAST_REPLICATES, MOST_REPLICATES + 1)
+    found = bisect.bisect_left(wanted, True, key=lambda total: _shows_headroom(reading, total))
+    return Plan(wanted[found]) if found < len(wanted) else None
+
+
+def _shows_headroom(reading: Reading, total: int) -> bool:
+    have, alpha = len(reading.values), _end_alpha(total)
+    if reading.shares is not None:
+        roomy = replace(reading.shares, over_pass=reading.shares.spare)
+        return roomy.passes(roomy.worth.planned(total / have), alpha, normal_point(POWER_ALPHA))
+    if not math.isfinite(reading.interval.spread):
+        return False
+    surely = math.sqrt((have - 1) / chi2_point(UNDERRATED, have - 1))  # the spread is an estimate, too
+    half = (t_point(alpha, total - 1) + t_point(POWER_ALPHA, total - 1)) * reading.interval.spread * surely
+    room = math.log(GUARD / (1 - HEADROOM)) if reading.interval.log else HEADROOM * reading.limit
+    return half * math.sqrt(have / total) <= room
+
+
+def _end_alpha(total: int) -> float:
+    return ALPHA * looks(total)[-1].passes
+
+
 def _power(count: float) -> float:
     return normal_point(POWER_ALPHA) * math.sqrt(count)
 
@@ -63,9 +112,9 @@ def _seen_by_replicates(reading: Reading) -> float | None:
 
 def _decides(reading: Reading, total: int) -> bool:
     have = len(reading.values)
-    alpha = ALPHA * (share_of_alpha(total, total) or 1.0)
+    alpha = _end_alpha(total)
     if reading.shares is not None:
-        worth, sure = reading.shares.worth.times(total / have), normal_point(POWER_ALPHA)
+        worth, sure = reading.shares.worth.planned(total / have), normal_point(POWER_ALPHA)
         return reading.shares.passes(worth, alpha, sure) or reading.shares.fails(worth, alpha, sure)
     if not math.isfinite(reading.interval.spread):
         return False

@@ -22,6 +22,7 @@ from hxp_harness.metrics.summary import needed_samples, percentile
 # A PASS of a percentile needs a sample worth this many times the fewest requests that could show it. A run of less may
 # have met a quiet hour of a server that is not quiet, and nothing in it would tell.
 LEAST_WORTH = 3.0
+HEADROOM = 0.10  # what the planner plans to show
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Shares:
     worth: Effective
     least: float = 0.0  # size that the sample must be worth for a PASS
     least_n: int = 0  # and how many values it must have
+    spare: float = math.nan  # what `over_pass` would be if the statistic lay HEADROOM within its limit
 
     def enough(self, worth: Effective, alpha: float) -> bool:
         """Whether so large a sample can pass at all."""

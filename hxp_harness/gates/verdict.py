@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from hxp_harness.gates.checks import check_run
 from hxp_harness.gates.course import course_of
 from hxp_harness.gates.early import ALPHA_EARLY, EarlyJudge, complete_parts, parts_of
-from hxp_harness.gates.effective import PARTS
+from hxp_harness.gates.effective import cuts_of
 from hxp_harness.gates.evaluate import (
     Observed,
     Reading,
@@ -21,9 +21,9 @@ from hxp_harness.gates.evaluate import (
 from hxp_harness.gates.facts import Asked, RunFacts
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.interval import ALPHA, holm
-from hxp_harness.gates.looks import HALF_SHARE, share_of_alpha
+from hxp_harness.gates.looks import Look, look_at, looks
 from hxp_harness.gates.outcome import Check, CheckOutcome, Effect, GateResult, Outcome, Verdict
-from hxp_harness.gates.prospect import detectable, more_replicates
+from hxp_harness.gates.prospect import detectable, more_replicates, plan
 from hxp_harness.gates.saturation import mean_in_flight, saturation
 from hxp_harness.gates.scope import within
 from hxp_harness.gates.tripwire import tripped
@@ -45,26 +45,32 @@ def judge(table: TraceTable, gates: Sequence[Gate], facts: RunFacts) -> Verdict:
     Otherwise INCONCLUSIVE.
     """
     replicates = complete_replicates(table, facts)
-    spent = share_of_alpha(len(replicates), facts.asked.replicates)
+    look = look_at(len(replicates), facts.asked.replicates)
+    alpha = alpha_of(look or looks(facts.asked.replicates)[-1])
     course = course_of(table, replicates)
-    readings = read_gates(table, gates, replicates, facts.asked, ALPHA * (spent or 1.0 - HALF_SHARE), course.settled)
+    readings = read_gates(table, gates, replicates, facts.asked, alpha, course.settled)
     early, stopped_by = _looked_early(table, gates, facts.asked)
     overloaded = saturation(table, facts)
-    results = _results(readings, early, spent, facts)
+    results = _results(readings, early, look, facts)
     checks = check_run(table, [gate for gate in gates if gate.decides], facts, course, saturated=bool(overloaded))
     outcome, reasons = _decide(results, checks, overloaded, _why_so_few(len(replicates), stopped_by, facts))
     return Verdict(outcome, tuple(reasons), results, tuple(checks), len(replicates), facts.asked.replicates)
 
 
-def certain(table: TraceTable, gates: Sequence[Gate], facts: RunFacts, spent: float) -> bool:
-    """Whether a run that is under way is decided at a look which may spend the share `spent` of the chance of error."""
+def certain(table: TraceTable, gates: Sequence[Gate], facts: RunFacts, look: Look) -> bool:
+    """Whether a run that is under way is decided at a look."""
     replicates = complete_replicates(table, facts)
     course = course_of(table, replicates)
     if course.change is not None or not course.ever:
         return False
-    readings = read_gates(table, gates, replicates, facts.asked, ALPHA * spent, course.settled)
+    readings = read_gates(table, gates, replicates, facts.asked, alpha_of(look), course.settled)
     deciding = [reading for reading in readings if reading.gate.decides]
-    return all(map(met, deciding)) or any(_fallen(deciding, spent))
+    return any(_fallen(deciding, look)) or (look.passes > 0 and all(map(met, deciding)))
+
+
+def alpha_of(look: Look) -> float:
+    """Return the chance of error of the bounds at a look; at one for failures alone, theirs."""
+    return ALPHA * (look.passes or look.fails)
 
 
 def read_gates(
@@ -74,24 +80,24 @@ def read_gates(
 
     `alpha` is the chance of each bound to be wrong.
     """
-    # what stops early must be long enough to have met a stall; how long a whole run is was decided before it
-    together = mean_in_flight(table) if len(replicates) < asked.replicates else 0.0
+    in_flight = mean_in_flight(table)
+    whole = len(replicates) >= asked.replicates
+    cuts = cuts_of(max(len(replicates), 1), asked.requests, in_flight, whole=whole)
     observed: list[list[Observed]] = [[] for _ in gates]
     parts: list[list[Sample]] = [[] for _ in gates]
     for number in replicates:
-        whole = table.select(number).in_order()
-        replicate = whole.rows(int((whole.index < settled).sum()), len(whole))
+        rows = table.select(number).in_order()
+        replicate = rows.rows(int((rows.index < settled).sum()), len(rows))
         size = len(replicate)
         if size == 0:
             continue
-        cuts = max(PARTS // len(replicates), 1)
         for gate, seen, values in zip(gates, observed, parts, strict=True):
             seen.append(observe(gate, gates, table, replicate, asked))
             if gate.counts_requests:
                 edges = [size * place // cuts for place in range(cuts + 1)]
                 values += [_values(gate, gates, replicate.rows(*edge)) for edge in itertools.pairwise(edges)]
     return [
-        read_parts(gate, values, seen, alpha=alpha, together=together)
+        read_parts(gate, values, seen, alpha=alpha, in_flight=in_flight, whole=whole)
         if gate.counts_requests
         else read_replicates(gate, seen, asked, alpha)
         for gate, values, seen in zip(gates, parts, observed, strict=True)
@@ -136,34 +142,37 @@ def complete_replicates(table: TraceTable, facts: RunFacts) -> list[int]:
     return [number for number, count in table.requests.items() if count >= facts.asked.requests and number not in cut]
 
 
-def _fallen(readings: Sequence[Reading], spent: float) -> list[bool]:
+def _fallen(readings: Sequence[Reading], look: Look) -> list[bool]:
     p_values = [reading.interval.p_over if reading.gate.upper else reading.interval.p_under for reading in readings]
-    return holm(p_values, (ALPHA - ALPHA_EARLY) * spent)
+    return holm(p_values, (ALPHA - ALPHA_EARLY) * look.fails)
 
 
 def _results(
-    readings: Sequence[Reading], early: Mapping[Gate, int], spent: float | None, facts: RunFacts
+    readings: Sequence[Reading], early: Mapping[Gate, int], look: Look | None, facts: RunFacts
 ) -> tuple[GateResult, ...]:
     fallen: set[Gate] = set()
-    if spent is not None:
+    if look is not None:
         deciding = [reading for reading in readings if reading.gate.decides]
         groups = [deciding, *([one] for one in readings if not one.gate.decides)]  # what only warns shares nothing
-        fallen = {one.gate for group in groups for one, down in zip(group, _fallen(group, spent), strict=True) if down}
+        fallen = {one.gate for group in groups for one, down in zip(group, _fallen(group, look), strict=True) if down}
     return tuple(
-        _result(one, Outcome.FAIL if one.gate in fallen or one.gate in early else _passed(one, spent), early, facts)
+        _result(one, Outcome.FAIL if one.gate in fallen or one.gate in early else _passed(one, look), early, facts)
         for one in readings
     )
 
 
-def _passed(reading: Reading, spent: float | None) -> Outcome:
+def _passed(reading: Reading, look: Look | None) -> Outcome:
     """Return PASS only at a look: a bound that is looked at more often than planned errs more often."""
-    return Outcome.PASS if spent is not None and met(reading) else Outcome.INCONCLUSIVE
+    return Outcome.PASS if look is not None and look.passes > 0 and met(reading) else Outcome.INCONCLUSIVE
 
 
 def _result(reading: Reading, outcome: Outcome, early: Mapping[Gate, int], facts: RunFacts) -> GateResult:
     gate, interval = reading.gate, reading.interval
-    more = more_replicates(reading, facts.asked.replicates) if outcome is Outcome.INCONCLUSIVE else None
-    minutes = None if more is None else more * facts.asked.requests / facts.asked.rate_rps / 60
+    planned, minutes_each = facts.asked.replicates, facts.asked.requests / facts.asked.rate_rps / 60
+    ahead = plan(reading) if outcome is Outcome.INCONCLUSIVE else None
+    more = more_replicates(reading, planned) if outcome is Outcome.INCONCLUSIVE else None
+    if ahead is not None and not ahead.sure and ahead.replicates > planned:
+        more = ahead.replicates - planned
     return GateResult(
         gate=str(gate),
         outcome=outcome,
@@ -178,10 +187,10 @@ def _result(reading: Reading, outcome: Outcome, early: Mapping[Gate, int], facts
         high=interval.high,
         n=reading.n,
         values=reading.values,
-        sentence=gate_sentence(reading, outcome, Outlook(more, minutes, early.get(gate))),
+        sentence=gate_sentence(reading, outcome, Outlook(more, minutes_each, ahead, early.get(gate))),
         detectable=detectable(reading),
         more_replicates=more,
-        more_minutes=minutes,
+        more_minutes=None if more is None else more * minutes_each,
         effect=gate.effect,
         scope=" and ".join(map(str, gate.scope)),
     )

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 from hxp_harness.gates.evaluate import GUARD, Reading, met, worth_enough
 from hxp_harness.gates.outcome import Outcome
+from hxp_harness.gates.prospect import Plan
+from hxp_harness.gates.shares import HEADROOM
 from hxp_harness.metrics.definitions import Kind
 from hxp_harness.units import format_quantity
-
-# Above this design effect the number of replicates that would decide is known only from below: the self-test's table of
-# power shows how far it falls short where slow requests come in long stretches.
-CLUSTERED = 10.0
 
 
 def quantity(value: float, reading: Reading) -> str:
@@ -31,7 +29,8 @@ class Outlook:
     """What would decide an undecided gate, and when one failed early: after so many requests."""
 
     more: int | None = None
-    minutes: float | None = None
+    minutes_each: float = 0.0  # of a replicate
+    plan: Plan | None = None
     failed_after: int | None = None
 
 
@@ -39,13 +38,15 @@ def gate_sentence(reading: Reading, outcome: Outcome, outlook: Outlook) -> str:
     """Say what was seen, how sure it is, and what follows."""
     gate, interval = reading.gate, reading.interval
     limit, bound = quantity(gate.limit, reading), interval.high if gate.upper else interval.low
-    seen = f"{subject(reading)} was {quantity(reading.estimate, reading)} over {len(reading.values)} replicates"
+    seen = (
+        f"{subject(reading)} was {quantity(reading.estimate, reading)} over {counted(len(reading.values), 'replicate')}"
+    )
     if outcome is Outcome.FAIL and outlook.failed_after is not None:
         return (
             f"{subject(reading)} breaks the limit of {limit}: certain after {outlook.failed_after} requests, of which "
             f"far more were over it than it allows (a false alarm in at most 1 of 1000 such runs)."
         )
-    if len(reading.values) < 2:
+    if len(reading.values) < 2 and outcome is not Outcome.FAIL:
         return (
             f"{subject(reading)} cannot be told from {len(reading.values)} complete replicate(s): it takes 2 or more."
         )
@@ -54,7 +55,8 @@ def gate_sentence(reading: Reading, outcome: Outcome, outlook: Outlook) -> str:
         return f"{seen}; the true value is {side} {quantity(bound, reading)} (99 % sure), {_clears(reading)}."
     if outcome is Outcome.FAIL:
         worse, other = ("at least", interval.low) if gate.upper else ("at most", interval.high)
-        return f"{seen}; the true value is {worse} {quantity(other, reading)}, which breaks the limit of {limit}."
+        sure = f"the true value is {worse} {quantity(other, reading)} (99 % sure)"
+        return f"{seen}; {sure}, which breaks the limit of {limit}."
     return f"{seen}; {_undecided(reading, outlook)}"
 
 
@@ -99,6 +101,13 @@ def _clears(reading: Reading) -> str:
     return f"within the limit of {quantity(reading.limit, reading)}"
 
 
+def _planned(plan: Plan | None) -> str:
+    if plan is None:
+        return ""
+    runs = f" {plan.replicates} replicates in all pass a service that lies {HEADROOM:.0%} within its limit"
+    return f"{runs}, in 8 of 10 runs."
+
+
 def _range(reading: Reading) -> str:
     floor = 0.0 if reading.interval.low == -math.inf else reading.interval.low
     return f"{quantity(floor, reading)} to {quantity(reading.interval.high, reading)}"
@@ -112,12 +121,16 @@ def _against(reading: Reading) -> str:
 
 
 def _advice(reading: Reading, outlook: Outlook) -> str:
-    more, minutes = outlook.more, outlook.minutes
-    if more is not None and minutes is not None:
-        number = counted(more, "more replicate")
-        if reading.shares is not None and reading.shares.worth.design_effect > CLUSTERED:
-            number = f"at least {number}"
-        return f" If it goes on like this, {number} (about {_minutes(minutes)}) would decide."
+    plan = outlook.plan
+    if plan is not None and not plan.sure:
+        number = f"{plan.replicates} replicates (about {_minutes(plan.replicates * outlook.minutes_each)})"
+        return f" The run met too few slow stretches to plan from: {number} are the next step."
+    if outlook.more is not None:
+        number = counted(outlook.more, "more replicate")
+        text = (
+            f" If it goes on like this, {number} (about {_minutes(outlook.more * outlook.minutes_each)}) would decide."
+        )
+        return text + _planned(plan)
     if reading.gate.row.kind is Kind.SAMPLE and reading.pass_limit < reading.estimate <= reading.limit:
         return " It lies within the guard band just under the limit, where no number of replicates decides."
     return " More of the same would not decide it."

@@ -50,7 +50,7 @@ def _gates(record: Record) -> list[str]:
     if not record.gates:
         return ["No gate was judged."]
     rows = words.gate_rows(record)
-    head = ("gate", "outcome", "estimate", "confidence", "limit", "n")
+    head = ("gate", "outcome", "estimate", "99 % sure", "limit", "n")
     rows_of_gates = table(head, ((f"`{code(r.text)}`", r.outcome, r.estimate, r.interval, r.limit, r.n) for r in rows))
     sentences = "\n".join(f"- `{code(r.text)}`: {safe(r.sentence)}" for r in rows if r.sentence)
     return ["## Gates", rows_of_gates, *([sentences] if sentences else [])]

@@ -183,7 +183,7 @@ def result(record: Record, folder: Path) -> Group:
 
 
 def _gates(record: Record) -> Table:
-    table = Table("gate", "outcome", "estimate", "confidence", "limit", "n", box=None, padding=(0, 2, 0, 0))
+    table = Table("gate", "outcome", "estimate", "99 % sure", "limit", "n", box=None, padding=(0, 2, 0, 0))
     for row in words.gate_rows(record):
         outcome = Text(row.outcome, style=COLOURS[row.outcome])
         table.add_row(Text(row.text), outcome, row.estimate, row.interval, row.limit, row.n)

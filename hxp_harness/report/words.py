@@ -62,9 +62,11 @@ def value(number: float | None, unit: str) -> str:
 
 
 def interval(low: float | None, high: float | None, unit: str) -> str:
-    """Write confidence bounds; an open end where one is missing."""
+    """Write confidence bounds in words; where one is missing the run bounds the value from one side only."""
     if low is None and high is None:
         return UNKNOWN
+    if low is None or high is None:
+        return f"at most {value(high, unit)}" if low is None else f"at least {value(low, unit)}"
     return f"{value(low, unit)} to {value(high, unit)}"
 
 

@@ -1,4 +1,4 @@
-"""A server with continuous batching, in virtual time and many runs at once. Pure and seeded.
+"""A server with continuous batching, in virtual time. Pure and seeded.
 
 One step of the engine makes one token for each running request and reads the prompts of those it admits:
 step = STEP_S + ROW_S * running + PROMPT_S * admitted. Requests arrive as a Poisson process, wait for one of SLOTS, and
@@ -23,66 +23,46 @@ WARM_UP = 1500  # requests that are not looked at: the server starts empty
 
 def fixed_lengths(random: np.random.Generator, runs: int, count: int) -> Floats:
     """Return latencies in seconds, one row a run; every answer has MEAN_TOKENS tokens."""
-    return _latency_s(random, np.full((runs, count + WARM_UP), MEAN_TOKENS, np.int64))[:, WARM_UP:]
+    tokens = np.full(count + WARM_UP, MEAN_TOKENS, np.int64)
+    return np.stack([_run(random, tokens) for _ in range(runs)])
 
 
 def variable_lengths(random: np.random.Generator, runs: int, count: int) -> Floats:
     """Return the same for geometric lengths of the same mean, cut at MOST_TOKENS."""
-    tokens = np.minimum(random.geometric(1 / MEAN_TOKENS, (runs, count + WARM_UP)), MOST_TOKENS)
-    return _latency_s(random, tokens.astype(np.int64))[:, WARM_UP:]
+    lengths = (random.geometric(1 / MEAN_TOKENS, count + WARM_UP) for _ in range(runs))
+    return np.stack([_run(random, np.minimum(tokens, MOST_TOKENS).astype(np.int64)) for tokens in lengths])
 
 
-def _latency_s(random: np.random.Generator, tokens: Longs) -> Floats:
-    """Step all runs together; `tokens` gives the length of each request in order of arrival."""
-    runs, count = tokens.shape
-    arrival_s = np.cumsum(random.exponential(1 / RATE_RPS, (runs, count)), axis=1)
-    padded_s = np.concatenate([arrival_s, np.full((runs, 1), np.inf)], axis=1).ravel()
-    padded_tokens = np.concatenate([tokens, np.ones((runs, 1), np.int64)], axis=1).ravel()
-    start = np.arange(runs) * (count + 1)
-    width = MOST_TOKENS + 1
-    leaving = np.zeros((runs, width), np.int64)  # how many end in each of the next steps, a ring
-    ring = np.arange(runs) * width
-    admitted = np.zeros(runs, np.int64)  # so far
-    arrived = np.zeros(runs, np.int64)
-    running = np.zeros(runs, np.int64)
-    now_s = np.zeros(runs)
-    admitted_after: list[Longs] = []
-    ends_s: list[Floats] = []
-    step = 0
-    while int(admitted.min()) < count:
-        while True:
-            due = padded_s[start + arrived] <= now_s
-            if not due.any():
-                break
-            arrived += due
-        new = np.minimum(arrived - admitted, SLOTS - running)
-        for place in range(int(new.max(initial=0))):
-            some = np.flatnonzero(new > place)
-            length = padded_tokens[start[some] + admitted[some] + place]
-            leaving.ravel()[ring[some] + (step + length - 1) % width] += 1
-        running += new
-        admitted += new
-        idle = running == 0
-        now_s = np.where(idle, np.maximum(now_s, padded_s[start + arrived]), now_s)
-        now_s = now_s + np.where(idle, 0.0, STEP_S + ROW_S * running + PROMPT_S * new)
-        now_s[~np.isfinite(now_s)] = 1e18
-        running -= leaving[:, step % width]
-        leaving[:, step % width] = 0
-        admitted_after.append(admitted.copy())
+def _run(random: np.random.Generator, tokens: Longs) -> Floats:
+    """Return the latencies of one run; `tokens` gives the length of each answer in order of arrival."""
+    arrival_s = np.cumsum(random.exponential(1 / RATE_RPS, len(tokens)))
+    admitted_at, end_s = _steps(arrival_s, tokens)
+    return np.asarray((end_s[admitted_at + tokens - 1] - arrival_s)[WARM_UP:])
+
+
+def _steps(arrival_s: Floats, tokens: Longs) -> tuple[Longs, Floats]:
+    """Return the step that admits each request, and when each step ends.
+
+    A plain loop over plain numbers: a step does so little that arrays, of many runs at once, cost three times as much.
+    """
+    due_s, lengths, count = [*arrival_s.tolist(), np.inf], tokens.tolist(), len(tokens)
+    leaving = [0] * (MOST_TOKENS + 1)  # how many end in each of the next steps, a ring
+    admitted_at, ends_s = [0] * count, []
+    arrived = admitted = running = step = 0
+    now_s = 0.0
+    while admitted < count:
+        while due_s[arrived] <= now_s:
+            arrived += 1
+        new = min(arrived - admitted, SLOTS - running)
+        for number in range(admitted, admitted + new):
+            admitted_at[number] = step
+            leaving[(step + lengths[number] - 1) % len(leaving)] += 1
+        admitted, running = admitted + new, running + new
+        now_s = now_s + STEP_S + ROW_S * running + PROMPT_S * new if running else due_s[arrived]
         ends_s.append(now_s)
+        place = step % len(leaving)
+        running, leaving[place] = running - leaving[place], 0
         step += 1
-    return _ends(arrival_s, tokens, admitted_after, ends_s)
-
-
-def _ends(arrival_s: Floats, tokens: Longs, admitted_after: list[Longs], ends_s: list[Floats]) -> Floats:
-    """Look up for each request the step that admitted it, and when the step of its last token ended."""
-    by_step, end_s = np.array(admitted_after).T, np.array(ends_s).T
     # what still runs when the last request is admitted ends at the pace of the last steps
-    pace_s = end_s[:, -1:] - end_s[:, -2:-1]
-    tail = end_s[:, -1:] + pace_s * np.arange(1, MOST_TOKENS + 1)
-    end_s = np.concatenate([end_s, tail], axis=1)
-    latency_s = np.empty_like(arrival_s)
-    for run in range(len(arrival_s)):
-        first = np.searchsorted(by_step[run], np.arange(1, arrival_s.shape[1] + 1))
-        latency_s[run] = end_s[run][first + tokens[run] - 1] - arrival_s[run]
-    return latency_s
+    tail_s = now_s + (now_s - ends_s[-2]) * np.arange(1, MOST_TOKENS + 1)
+    return np.array(admitted_at), np.concatenate([ends_s, tail_s])

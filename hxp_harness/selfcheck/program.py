@@ -1,24 +1,29 @@
-"""The self-test as a program: virtual runs of every server, the table, and whether the promises hold."""
+"""The self-test as a program: virtual runs of every server, the tables, and whether the promises hold."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Sequence
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from hxp_harness.errors import ExitCode
-from hxp_harness.gates.gate import Gate
-from hxp_harness.gates.outcome import Outcome
+from hxp_harness.errors import ExitCode, UsageError
+from hxp_harness.selfcheck.planned import TITLE, Lengths, Planned, gate_of, try_planned
 from hxp_harness.selfcheck.servers import SERVERS, Server, truth
-from hxp_harness.selfcheck.table import Cell, broken, lines, rate
+from hxp_harness.selfcheck.table import Cell, broken, lines
 from hxp_harness.selfcheck.trial import Trial
 
 RATIOS = (0.75, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5)
-HEADROOM = 0.9  # where power is asked for
-BATCH = 25  # runs drawn together
-MOST_WANTED = 200  # replicates of a run whose power is still tried out
+BATCH = 25  # runs tried together
+MARKS = ("<!-- hxp selfcheck begins -->", "<!-- hxp selfcheck ends -->")
+PLANNED_BATCH = 5  # sequences of runs as long as the planner asks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,61 +31,155 @@ class Size:
     """How much is tried: `runs` of `replicates` of `requests` for each server; `truth` requests to know the truth."""
 
     runs: int
-    power_runs: int  # runs as long as the planner asks for; 0: none
+    power_runs: int  # sequences of runs as long as the planner asks for; 0: none
     truth: int
     replicates: int = 8
     requests: int = 2000
 
 
 SHORT = Size(runs=100, power_runs=0, truth=2_000_000)
-POWER = Size(runs=50, power_runs=50, truth=2_000_000)
-FULL = Size(runs=1000, power_runs=200, truth=10_000_000)
+POWER = Size(runs=25, power_runs=25, truth=5_000_000)
+FULL = Size(runs=1000, power_runs=50, truth=10_000_000)
 
 
-def selfcheck(size: Size, seed: int, say: Callable[[str], None], servers: Sequence[Server] = SERVERS) -> int:
-    """Try every server, print the table, and return 0 when no promise on error rates is contradicted."""
-    cells: list[Cell] = []
-    power = ["", "| server | replicates asked for | decided rightly with them, at 10 % headroom |", "|---|---|---|"]
-    for number, server in enumerate(servers):
-        say(f"{number + 1} of {len(servers)}: {server.name}")
-        true_s = truth(server, seed, size.replicates * size.requests, size.truth)
-        found, wanted = _try(server, true_s, size, [seed, 2, number])
-        cells += found
-        if size.power_runs and server.stationary:
-            power.append(_power(server, true_s, size, wanted, [seed, 3, number]))
-    print("\n".join([*lines(cells), *(power if size.power_runs else [])]))
-    wrong = broken(cells)
-    print("\n".join(["", *(wrong or ["No rate of false PASS or false FAIL is significantly over 1 %."])]))
-    return ExitCode.FAIL if wrong else ExitCode.PASS
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One piece of work: `number` says which server, `batch` which of its runs, `planned` of which kind."""
+
+    number: int
+    batch: int
+    planned: bool
 
 
-def _gate(server: Server, limit_s: float) -> Gate:
-    return Gate("e2e", f"p{server.quantile * 100:g}", "<=", limit_s, f"e2e p{server.quantile * 100:g} <= {limit_s} s")
+class _Tester:
+    """Does the pieces of work; the same piece comes to the same, whoever does it and when."""
 
+    def __init__(self, servers: Sequence[Server], size: Size, seed: int) -> None:
+        self._servers, self._size, self._seed = servers, size, seed
 
-def _try(server: Server, true_s: float, size: Size, seed: Sequence[int]) -> tuple[list[Cell], int | None]:
-    """Return the counts at each ratio, and how many replicates the planner asks for at HEADROOM (the median)."""
-    random = np.random.default_rng(seed)
-    gates = [_gate(server, true_s / ratio) for ratio in RATIOS]
-    cells = [Cell(server.name, ratio, size.replicates) for ratio in RATIOS]
-    wanted: list[float] = []
-    for _ in range(0, size.runs, BATCH):
-        for latency_s in server.draw(random, min(BATCH, size.runs), size.replicates * size.requests):
+    def truth(self, number: int) -> float:
+        size = self._size
+        return truth(self._servers[number], self._seed, size.replicates * size.requests, size.truth)
+
+    def jobs(self) -> list[_Job]:
+        found = []
+        for number, server in enumerate(self._servers):
+            found += [_Job(number, batch, planned=False) for batch in range(-(-self._size.runs // BATCH))]
+            if server.stationary:  # the long ones first, or one core waits for them at the end
+                planned = range(-(-self._size.power_runs // PLANNED_BATCH))
+                found = [*(_Job(number, batch, planned=True) for batch in planned), *found]
+        return found
+
+    def do(self, job: _Job, true_s: float) -> list[Cell] | Planned:
+        server, size = self._servers[job.number], self._size
+        seed = [self._seed, 3 if job.planned else 2, job.number, job.batch]
+        if job.planned:
+            return try_planned(server, true_s, PLANNED_BATCH, seed, Lengths(size.replicates, size.requests))
+        gates = [gate_of(server, true_s / ratio) for ratio in RATIOS]
+        cells = [Cell(server.name, ratio, size.replicates) for ratio in RATIOS]
+        for latency_s in server.draw(np.random.default_rng(seed), BATCH, size.replicates * size.requests):
             trial = Trial(latency_s, size.replicates, server.in_flight)
             for cell, gate, ended in zip(cells, gates, trial.ours(gates), strict=True):
                 cell.add(ended, trial.rivals(gate))
-            if size.power_runs:
-                wanted.append(trial.wanted(gates[RATIOS.index(HEADROOM)]) or np.inf)
-    typical = statistics.median(wanted) if wanted else np.inf
-    return cells, round(typical) if np.isfinite(typical) else None
+        return cells
 
 
-def _power(server: Server, true_s: float, size: Size, wanted: int | None, seed: Sequence[int]) -> str:
-    if wanted is None or wanted > MOST_WANTED:
-        return f"| {server.name} | {wanted or 'over 1000'} | not tried: too long |"
-    random, gate = np.random.default_rng(seed), _gate(server, true_s / HEADROOM)
-    passed = 0
-    for _ in range(0, size.power_runs, BATCH):
-        for latency_s in server.draw(random, BATCH, wanted * size.requests):
-            passed += Trial(latency_s, wanted, server.in_flight).ours([gate])[0].outcome is Outcome.PASS
-    return f"| {server.name} | {wanted} | {rate(passed, size.power_runs)} |"
+def selfcheck(
+    size: Size,
+    seed: int,
+    say: Callable[[str], None],
+    servers: Sequence[Server] = SERVERS,
+    *,
+    processes: int | None = None,
+    page: Path | None = None,
+) -> int:
+    """Try every server, print the tables, and return 0 when no promise on error rates is contradicted.
+
+    Work is shared out to so many `processes`; as many as there are cores when None. `page` is a Markdown page that has
+    the tables between MARKS, where they are put.
+    """
+    if page is not None:
+        put_between_marks(page, None)
+    tester, begun_s = _Tester(servers, size, seed), time.monotonic()
+    cells = [[Cell(server.name, ratio, size.replicates) for ratio in RATIOS] for server in servers]
+    planned = [Planned(server.name) for server in servers]
+    count = os.cpu_count() or 1 if processes is None else processes
+    # forked, so that servers made of a recording need not be sent
+    with _pool(count, tester) as pool:
+        say(f"the truth of {len(servers)} servers")
+        true_s = list(pool.map(_truth, range(len(servers))))
+        jobs = {pool.submit(_do, job, true_s[job.number]): job for job in tester.jobs()}
+        for future, job in _told(jobs, servers, say, begun_s):
+            found = future.result()
+            if isinstance(found, Planned):
+                planned[job.number] += found
+            else:
+                for cell, more in zip(cells[job.number], found, strict=True):
+                    cell.merge(more)
+    every = [cell for row in cells for cell in row]
+    power = ["", TITLE, *(one.line() for one in planned if one.asked)] if size.power_runs else []
+    wrong = broken(every)
+    verdict = ["", *(wrong or ["No rate of false PASS or false FAIL is significantly over 1 %."])]
+    text = "\n".join([*lines(every), *power, *verdict])
+    print(text)
+    if page is not None:
+        put_between_marks(page, text)
+    return ExitCode.FAIL if wrong else ExitCode.PASS
+
+
+@contextlib.contextmanager
+def _pool(count: int, tester: _Tester) -> Iterator[ProcessPoolExecutor]:
+    """Yield processes that have the tester; when a stop is asked for they end at once, not after all their work."""
+    with ProcessPoolExecutor(count, multiprocessing.get_context("fork"), _take, (tester,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def put_between_marks(page: Path, text: str | None) -> None:
+    """Put `text` between the marks of a page; None only looks for them. Raises UsageError when they are missing."""
+    try:
+        old = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {page}: {error.strerror}") from None
+    before, begin, rest = old.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (begin and end):
+        raise UsageError(f"{page} has no place for the tables", hint=f"lines {MARKS[0]} and {MARKS[1]}")
+    if text is not None:
+        page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
+def _told(
+    jobs: dict[Future[list[Cell] | Planned], _Job],
+    servers: Sequence[Server],
+    say: Callable[[str], None],
+    begun_s: float,
+) -> Iterator[tuple[Future[list[Cell] | Planned], _Job]]:
+    """Yield what is done as it is done, and say how far it is at each twentieth."""
+    step = max(len(jobs) // 20, 1)
+    for done, future in enumerate(as_completed(jobs), 1):
+        if done % step == 0:
+            left_s = (time.monotonic() - begun_s) * (len(jobs) - done) / done
+            say(f"{done} of {len(jobs)} parts, {servers[jobs[future].number].name}; about {left_s:.0f} s left")
+        yield future, jobs[future]
+
+
+_tester: list[_Tester] = []  # of this process, which does nothing else
+
+
+def _take(tester: _Tester) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # ours is the parent's business
+    _tester[:] = [tester]
+
+
+def _truth(number: int) -> float:
+    return _tester[0].truth(number)
+
+
+def _do(job: _Job, true_s: float) -> list[Cell] | Planned:
+    return _tester[0].do(job, true_s)

@@ -34,6 +34,14 @@ class Cell:
         self.used[ended.outcome] = self.used.get(ended.outcome, 0.0) + ended.used
         self.rivals.update(rivals)
 
+    def merge(self, other: Cell) -> None:
+        """Take the runs of another cell of the same server and ratio."""
+        self.runs += other.runs
+        self.outcomes += other.outcomes
+        self.rivals += other.rivals
+        for outcome, used in other.used.items():
+            self.used[outcome] = self.used.get(outcome, 0.0) + used
+
     def false(self, outcome: Outcome) -> int | None:
         """Return how many runs ended falsely so; None where that outcome is right."""
         right = self.ratio < 1.0 if outcome is Outcome.PASS else self.ratio > 1.0

@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hxp_harness.gates.early import ALPHA_EARLY, MOST_GROWTH, growth, parts_of
-from hxp_harness.gates.effective import PARTS, Effective
+from hxp_harness.gates.effective import PARTS, Effective, cuts_of
 from hxp_harness.gates.evaluate import Observed, Reading, met, read_percentile, worth_of
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.interval import ALPHA, plain_interval
-from hxp_harness.gates.looks import half, share_of_alpha
+from hxp_harness.gates.looks import Look, looks
 from hxp_harness.gates.outcome import Outcome
-from hxp_harness.gates.prospect import more_replicates
+from hxp_harness.gates.prospect import Plan, plan
 from hxp_harness.gates.stationary import change, settled_after
 from hxp_harness.gates.tails import share_above, share_below
+from hxp_harness.gates.verdict import alpha_of
 from hxp_harness.metrics.definitions import Sample
 
 Floats = NDArray[np.float64]
@@ -39,18 +40,17 @@ class Ended:
 class Trial:
     """A run of `replicates` with the latencies `latency_s`, in order of the schedule."""
 
-    def __init__(self, latency_s: Floats, replicates: int, together: float = 30.0) -> None:
-        """Take also how many requests are in flight `together`."""
-        self._latency_s, self._replicates, self._together = latency_s, replicates, together
-        self._looks = [done for done in (half(replicates), replicates) if done]
+    def __init__(self, latency_s: Floats, replicates: int, in_flight: float = 30.0) -> None:
+        """Take also how many requests are `in_flight` together."""
+        self._latency_s, self._replicates, self._in_flight = latency_s, replicates, in_flight
 
     def ours(self, gates: Sequence[Gate]) -> list[Ended]:
         """Return the verdict under each gate alone; all are on the same percentile."""
         ended: list[Ended | None] = [self._early(gate) for gate in gates]
-        for done in self._looks:
-            now = self._look(gates, done)
+        for look in looks(self._replicates):
+            now = self._look(gates, look)
             ended = [
-                early if early and early.used <= done / self._replicates else found
+                early if early and early.used <= look.done / self._replicates else found
                 for early, found in zip(self._merged(ended, now), now, strict=True)
             ]
         return [one or Ended(Outcome.INCONCLUSIVE) for one in ended]
@@ -72,29 +72,31 @@ class Trial:
                 return Ended(Outcome.FAIL, number / parts)
         return None
 
-    def _look(self, gates: Sequence[Gate], done: int) -> list[Ended | None]:
-        spent = share_of_alpha(done, self._replicates) or 1.0
-        used = done / self._replicates
+    def _look(self, gates: Sequence[Gate], look: Look) -> list[Ended | None]:
+        used = look.done / self._replicates
         seen = self._latency_s[: round(len(self._latency_s) * used)]
         cut = settled_after(seen)
         if cut == len(seen) or change(seen[cut:]) is not None:
-            return [Ended(Outcome.INVALID) if done == self._replicates else None] * len(gates)
-        readings = self._readings(gates, seen[cut:], done, ALPHA * spent)
-        return [_decided(reading, used, spent) for reading in readings]
+            return [Ended(Outcome.INVALID) if look.done == self._replicates else None] * len(gates)
+        readings = self._readings(gates, seen[cut:], look.done, alpha_of(look))
+        return [_decided(reading, used, look) for reading in readings]
 
     def _readings(self, gates: Sequence[Gate], seen: Floats, done: int, alpha: float) -> list[Reading]:
-        parts = [Sample(part, part) for part in np.array_split(seen, PARTS)]
+        whole = done >= self._replicates
+        cuts = cuts_of(done, len(self._latency_s) // self._replicates, self._in_flight, whole=whole)
+        parts = [Sample(part, part) for part in np.array_split(seen, done * cuts)]
         pooled, values = Sample(seen, seen), [Observed(0.0, 0.0, len(seen) // done)] * done
         worth: Effective = worth_of(parts, pooled, gates[0].quantile or 0.0)
-        together = self._together if done < self._replicates else 0.0
-        return [read_percentile(gate, pooled, worth, values, alpha, together) for gate in gates]
+        return [
+            read_percentile(gate, pooled, worth, values, alpha=alpha, in_flight=self._in_flight, whole=whole)
+            for gate in gates
+        ]
 
-    def wanted(self, gate: Gate) -> int | None:
-        """Return how many replicates the planner asks for after this run: those of the run, and more."""
+    def plan(self, gate: Gate) -> Plan | None:
+        """Return what the planner asks for after this run."""
         cut = settled_after(self._latency_s)
         (reading,) = self._readings([gate], self._latency_s[cut:], self._replicates, ALPHA)
-        more = more_replicates(reading, self._replicates)
-        return None if more is None else self._replicates + more
+        return plan(reading)
 
     def rivals(self, gate: Gate) -> list[tuple[str, Outcome]]:
         """Return what other rules say of the same run."""
@@ -122,9 +124,9 @@ class Trial:
         return Outcome.FAIL if bounds.low > gate.limit else Outcome.INCONCLUSIVE
 
 
-def _decided(reading: Reading, used: float, spent: float) -> Ended | None:
-    if met(reading):
+def _decided(reading: Reading, used: float, look: Look) -> Ended | None:
+    if look.passes > 0 and met(reading):
         return Ended(Outcome.PASS, used)
-    if reading.interval.p_over <= (ALPHA - ALPHA_EARLY) * spent:
+    if reading.interval.p_over <= (ALPHA - ALPHA_EARLY) * look.fails:
         return Ended(Outcome.FAIL, used)
     return Ended(Outcome.INCONCLUSIVE) if math.isclose(used, 1.0) else None

@@ -20,9 +20,9 @@ def test_quick_windows_hold_whole_sessions(tmp_path: Path) -> None:
     file = tmp_path / "talk.yaml"
     file.write_text(
         "{schema: 1, name: talk, title: t, service: mixtral, gates: [ttft p95 <= 1 s], replicates: {requests: 2100},"
-        " contract: {prompt_tokens: 8, output_tokens: 4, rate: 10 rps, cache: any, sessions: {turns: 7, think: 1 s}}}"
+        " contract: {prompt_tokens: 8, output_tokens: 4, rate: 10 rps, cache: any, sessions: {turns: 6, think: 1 s}}}"
     )
-    assert resolve_profile(PerfRequest(profile_file=file, quick=True)).replicates.requests == 1253
+    assert resolve_profile(PerfRequest(profile_file=file, quick=True)).replicates.requests == 1404
 
 
 def test_options_replace_what_they_name() -> None:
@@ -39,9 +39,9 @@ def test_options_replace_what_they_name() -> None:
     assert profile.gates == find_profile("phi3").gates
 
 
-@pytest.mark.parametrize(("name", "requests"), [("mixtral", 1250), ("api_gateway", 5000)])
+@pytest.mark.parametrize(("name", "requests"), [("mixtral", 1400), ("api_gateway", 5000)])
 def test_quick_keeps_enough_requests_to_bound_the_error_rate(name: str, requests: int) -> None:
-    """--quick runs four windows whose 5,000 requests or more can still show an error rate under 0.1 %."""
+    """--quick runs four windows whose 5,600 requests or more can still show an error rate under 0.1 %."""
     replicates = resolve_profile(PerfRequest(profile_name=name, quick=True)).replicates
 
     assert replicates.count == 4

@@ -53,7 +53,7 @@ def test_a_clear_pass_ends_at_half(run: MakeRun) -> None:
     watch, said = watched(12, "e2e p95 <= 3 s")
 
     assert fed(watch, run(*[1.0] * 12).traces) == 6 * REQUESTS
-    assert "half of the run decides it" in said.text
+    assert "what was measured so far decides it" in said.text
 
 
 def test_a_close_run_goes_to_its_end(run: MakeRun) -> None:
@@ -65,13 +65,13 @@ def test_a_close_run_goes_to_its_end(run: MakeRun) -> None:
 
 
 def test_a_clear_failure_ends_in_a_fifth(run: MakeRun) -> None:
-    """When every answer is late a fifth of the run suffices, and the gate is named."""
+    """When every answer is late a fifth of the run suffices."""
     watch, said = watched(12, "e2e p95 <= 300 ms")
     seen = fed(watch, run(*[1.0] * 12).traces)
 
     assert seen is not None
-    assert seen <= 12 * REQUESTS / 4
-    assert "e2e p95 <= 300 ms does not hold; stopping" in said.text
+    assert seen <= 12 * REQUESTS / 5
+    assert "decides it; stopping" in said.text
 
 
 def test_a_drift_is_no_reason_to_stop_at_half(run: MakeRun) -> None:

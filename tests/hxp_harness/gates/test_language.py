@@ -186,13 +186,13 @@ def test_goodput_by_its_own_limits(run: MakeRun) -> None:
 
 def test_an_abort_gate_stops_and_says_so(run: MakeRun) -> None:
     """A run that an abort gate stopped is INCONCLUSIVE until it is certain, and names the gate and the moment."""
-    few = run(1.0, planned=4).failing(10)
+    few = run(1.0, planned=12).failing(10)
     found = verdict(few, "abort error_rate <= 0.5 %", "e2e p50 <= 2 s")
 
     assert tripped(parse_gates(["abort error_rate <= 0.5 %"]), few.table) != ()
     assert found.outcome is Outcome.INCONCLUSIVE
     stopped = f"abort error_rate <= 0.5 % looked broken after {REQUESTS // 3} requests and stopped the load"
-    assert found.reasons[0] == f"{stopped}: 1 of 4 replicates are complete."
+    assert found.reasons[0] == f"{stopped}: 1 of 12 replicates are complete."
 
 
 @pytest.mark.parametrize("text", ["abort e2e p95 <= 1100 ms", "abort e2e p50 <= 900 ms", "error_rate <= 0.5 %"])

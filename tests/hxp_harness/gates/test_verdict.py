@@ -64,7 +64,7 @@ def test_at_the_limit_is_inconclusive(run: MakeRun, limit_ms: int) -> None:
 
     assert (found.outcome, found.exit_code) == (Outcome.INCONCLUSIVE, ExitCode.INCONCLUSIVE)
     assert "does not decide" in found.reasons[0]
-    assert first(found).detectable == pytest.approx(0.0173, abs=0.003)
+    assert first(found).detectable == pytest.approx(0.010, abs=0.003)
 
 
 def test_the_guard_band_is_named(run: MakeRun) -> None:
@@ -76,23 +76,26 @@ def test_the_guard_band_is_named(run: MakeRun) -> None:
 
 
 def test_more_replicates_are_counted(run: MakeRun) -> None:
-    """A noisy run well under its limit says how many more replicates would decide, and how long they take."""
+    """A noisy run well under its limit says how many replicates to make next, and how long they take."""
     gate = first(verdict(run(0.8, 1.2, 0.7, 1.3), "e2e p95 <= 1400 ms"))
 
     assert gate.outcome is Outcome.INCONCLUSIVE
     assert gate.more_replicates is not None
     assert gate.more_replicates > 4
     assert gate.more_minutes == pytest.approx(gate.more_replicates * 600 / 50 / 60)
-    assert f"{gate.more_replicates} more replicates" in gate.sentence
+    assert f"{gate.more_replicates + 4} replicates (about" in gate.sentence
 
 
 def test_as_many_more_do_decide(run: MakeRun) -> None:
-    """The number that is named is right: with so many replicates of the same spread the gate is decided."""
-    levels = (0.8, 1.2, 0.7, 1.3)
-    more = first(verdict(run(*levels), "e2e p95 <= 1400 ms")).more_replicates or 0
-    repeats = -(-(len(levels) + more) // len(levels))
+    """Who does as the sentence says is decided: here the run to plan from is long enough itself."""
+    levels = (0.95, 1.1, 0.92, 1.1, 0.93, 1.12, 0.95, 1.1)
+    count, outcomes = len(levels), []
+    for _ in range(2):
+        gate = first(verdict(run(*(levels * count)[:count]), "e2e p95 <= 1400 ms"))
+        outcomes.append(gate.outcome)
+        count += gate.more_replicates or 0
 
-    assert first(verdict(run(*levels * (repeats + 1)), "e2e p95 <= 1400 ms")).outcome is Outcome.PASS
+    assert outcomes == [Outcome.INCONCLUSIVE, Outcome.PASS]
 
 
 def test_uncertain_arrivals_cost_certainty_not_truth(run: MakeRun) -> None:
@@ -233,11 +236,11 @@ def test_every_gate_must_pass(run: MakeRun) -> None:
 
 def test_many_gates_share_the_chance_of_a_false_fail(run: MakeRun) -> None:
     """Evidence that breaks one gate alone is not enough when it is the best of many (Holm)."""
-    levels = (1.05, 1.0, 1.1, 0.99, 1.04, 1.06)
-    alone = verdict(run(*levels), "e2e p95 <= 1017 ms")
+    levels = (1.05, 1.0, 1.06, 1.01, 1.04, 1.03)
+    alone = verdict(run(*levels), "e2e p95 <= 1012 ms")
     among = verdict(
         run(*levels),
-        "e2e p95 <= 1017 ms",
+        "e2e p95 <= 1012 ms",
         *(f"{name} p{q} <= 9 s" for name in ("ttft", "tpot") for q in (50, 90, 95, 99)),
     )
 
@@ -285,17 +288,20 @@ def test_a_limit_that_is_far_off_needs_no_quiet(run: MakeRun) -> None:
     waves = run(*[0.3] * 8, pace=lambda index: 0.5 + 0.45 * (index // 200 % 2) + 0.001 * (index % 7))
 
     assert first(verdict(waves, "e2e p95 <= 2 s")).outcome is Outcome.PASS
-    assert first(verdict(waves, "e2e p95 <= 600 ms")).outcome is Outcome.INCONCLUSIVE
+    assert first(verdict(waves, "e2e p95 <= 400 ms")).outcome is Outcome.INCONCLUSIVE
 
 
 def test_clusters_are_not_independent_requests(run: MakeRun) -> None:
     """Where slow requests come together a sample is worth less, and the sentence says how much less."""
     waves = run(*EIGHT, pace=lambda index: 0.5 + 0.45 * (index // 200 % 2) + 0.001 * (index % 7))
-    gate = first(verdict(waves, "e2e p95 <= 2 s"))
+    gate = first(verdict(waves, "e2e p95 <= 1.3 s"))
 
     assert gate.outcome is Outcome.INCONCLUSIVE
     assert "independent ones, and p95 takes 270" in gate.sentence
-    assert f"at least {gate.more_replicates} more replicate" in gate.sentence
+    assert (
+        "The run met too few slow stretches to plan from: 32 replicates (about 6 min) are the next step"
+        in gate.sentence
+    )
 
 
 def test_part_of_a_run_fails_only_when_obvious(run: MakeRun) -> None:

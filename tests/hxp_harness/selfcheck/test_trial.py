@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hxp_harness.errors import ExitCode
+from hxp_harness.errors import ExitCode, UsageError
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import Outcome
+from hxp_harness.gates.prospect import Plan
 from hxp_harness.gates.saturation import mean_in_flight
 from hxp_harness.gates.verdict import judge
 from hxp_harness.selfcheck import servers
-from hxp_harness.selfcheck.program import RATIOS, Size, _power, selfcheck
+from hxp_harness.selfcheck.planned import Lengths, follow, try_planned
+from hxp_harness.selfcheck.program import MARKS, RATIOS, Size, selfcheck
 from hxp_harness.selfcheck.servers import SERVERS, Floats, Server
 from hxp_harness.selfcheck.table import Cell, broken, lines, rate
 from hxp_harness.selfcheck.trial import Ended, Trial
@@ -71,15 +74,45 @@ def test_rivals_decide_by_their_own_rules() -> None:
     assert [name for name, _ in trial.rivals(gate(TRUE))] == ["k6", "LoadGen", "t-test"]
 
 
-def test_the_planner_asks_for_more_where_it_is_close() -> None:
-    """Nearer to the limit it takes more replicates; at the limit no number decides."""
+def test_the_planner_asks_for_more_where_requests_cluster() -> None:
+    """Where slow requests come together, ten percent of headroom take more replicates; alone the least will do."""
     clustered = servers.autoregressive(np.random.default_rng(1), 1, 16_000)[0]
-    wanted = [Trial(clustered, 8).wanted(gate(TRUE / ratio)) for ratio in (0.8, 0.9)]
+    asked = [Trial(latency_s, 8).plan(gate(TRUE)) for latency_s in (latencies(1), clustered)]
 
-    assert wanted[0] is not None
-    assert wanted[1] is not None
-    assert 8 < wanted[0] < wanted[1]
-    assert Trial(clustered, 8).wanted(gate(float(np.quantile(clustered, 0.95)))) is None
+    assert asked[0] == Plan(8)
+    assert asked[1] is not None
+    assert 8 < asked[1].replicates < 64
+
+
+def test_where_the_service_lies_does_not_change_the_plan() -> None:
+    """What a run must be long enough for is the headroom asked about, not what was seen by chance."""
+    clustered = servers.autoregressive(np.random.default_rng(1), 1, 16_000)[0]
+
+    assert len({Trial(clustered, 8).plan(gate(TRUE * factor)) for factor in (0.95, 1.0, 1.05)}) == 1
+
+
+def test_a_run_that_saw_too_little_is_no_pilot() -> None:
+    """From three or four long queues nobody can tell how long queues are: a longer run comes first."""
+    queued = servers.queue(np.random.default_rng(1), 1, 16_000)[0]
+
+    assert Trial(queued, 8).plan(gate(float(np.quantile(queued, 0.9)))) == Plan(32, sure=False)
+
+
+def test_what_the_planner_asks_for_suffices() -> None:
+    """Of twelve runs as long as it asks for, eight or more pass at ten percent of headroom (80 % are promised)."""
+    found = try_planned(SERVERS[1], TRUE, 12, [5], Lengths(8, 2000))
+
+    assert found.at_headroom.count(Outcome.PASS) >= 8
+    assert found.at_limit.count(Outcome.INCONCLUSIVE) >= 11
+    assert all(used <= 1.0 for shares in found.clear.values() for used in shares)
+    assert found.line().startswith("| autoregressive | ")
+
+
+def test_what_needs_days_is_not_tried() -> None:
+    """A plan beyond what is tried out ends as not decided."""
+    found = follow(SERVERS[3], 10.0, np.random.default_rng(1), Lengths(8, 2000, most=16))
+
+    assert (found.replicates, found.outcome) == (8, Outcome.INCONCLUSIVE)
 
 
 @pytest.mark.parametrize("server", SERVERS[:2], ids=lambda server: server.name)
@@ -109,37 +142,43 @@ def test_a_broken_promise_is_seen() -> None:
     assert "| 10.0% | 0.0% | 90.0% | 0.0% | 100% | 100.0% [96.4%, 100.0%] |" in lines([cell(1.0, Outcome.PASS, 10)])[2]
 
 
-def test_the_program_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """A short run of the program has a line for each ratio, the power, and a verdict on itself."""
+def test_the_program_prints_its_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A short run of the program has a line for each ratio, the power, and a verdict on itself; a page gets them."""
     said: list[str] = []
-    size = Size(runs=25, power_runs=25, truth=400_000)
+    page = tmp_path / "page.md"
+    page.write_text(f"before {MARKS[0]} old {MARKS[1]} after", encoding="utf-8")
+    size = Size(runs=25, power_runs=5, truth=400_000)
 
-    code = selfcheck(size, 1, said.append, SERVERS[:2])
+    code = selfcheck(size, 1, said.append, SERVERS[:2], page=page)
 
     out = capsys.readouterr().out
     assert code == ExitCode.PASS
-    assert said == ["1 of 2: independent", "2 of 2: autoregressive"]
+    assert said[0] == "the truth of 2 servers"
+    assert said[-1].startswith("4 of 4 parts")
     assert out.count("| independent |") == len(RATIOS) + 1
     assert out.endswith("No rate of false PASS or false FAIL is significantly over 1 %.\n")
+    assert page.read_text(encoding="utf-8") == f"before {MARKS[0]}\n\n{out}\n{MARKS[1]} after"
+
+
+@pytest.mark.parametrize("text", [None, f"{MARKS[1]} {MARKS[0]}"])
+def test_a_page_without_a_place_is_refused_first(tmp_path: Path, text: str | None) -> None:
+    """A page that is not there or has no marks is refused before half an hour is spent."""
+    page = tmp_path / "page.md"
+    if text is not None:
+        page.write_text(text, encoding="utf-8")
+
+    with pytest.raises(UsageError, match="page"):
+        selfcheck(Size(runs=1, power_runs=0, truth=1), 1, lambda _: None, page=page)
 
 
 def test_the_program_fails_when_a_promise_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
     """A server that changes between truth and trial makes false verdicts, and the exit code says so."""
-    calls: list[int] = []
 
     def improving(random: np.random.Generator, runs: int, count: int) -> Floats:
-        calls.append(1)
-        return servers.independent(random, runs, count) * (1.0 if len(calls) == 1 else 0.5)
+        return servers.independent(random, runs, count) * 0.5
 
-    code = selfcheck(Size(runs=25, power_runs=0, truth=1), 1, lambda _: None, [Server("improving", "", improving)])
+    server = Server("improving", "", improving, truth_of=servers.independent)
+    code = selfcheck(Size(runs=25, power_runs=0, truth=1), 1, lambda _: None, [server])
 
     assert code == ExitCode.FAIL
     assert "improving at 1: false PASS in 100.0%" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("wanted", [None, 900])
-def test_power_is_not_tried_where_it_takes_too_long(wanted: int | None) -> None:
-    """Where the planner asks for hundreds of replicates, or finds no number, the table says so."""
-    line = _power(SERVERS[0], 1.0, Size(runs=1, power_runs=1, truth=1), wanted, [1])
-
-    assert line == f"| independent | {wanted or 'over 1000'} | not tried: too long |"
