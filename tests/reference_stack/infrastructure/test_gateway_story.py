@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +62,10 @@ class Record:
 
     def progress(self, call: Call) -> None:
         self.told.append(("progress", call.texts))
+
+    def marker(self, call: Call) -> Callable[[int], object]:
+        del call
+        return lambda tokens: self.told.append(("progress", tokens))
 
     def final(self, call: Call) -> None:
         self.told.append(("final", call.outcome))

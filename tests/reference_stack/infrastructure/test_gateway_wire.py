@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reference_stack.services.infrastructure.api_gateway.backend import Address
+from reference_stack.services.infrastructure.api_gateway.wire.chunk import payload_at
 from reference_stack.services.infrastructure.api_gateway.wire.connection import Connection
 from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange, Headers
 from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
@@ -116,11 +117,15 @@ def test_a_stream_in_any_framing(gateway: Gateway, name: str) -> None:
     assert gateway.usage.last().output_tokens == 8
 
 
+ADDRESS = Address("127.0.0.1", 1, tls=False)
+
+
 class Heard(asyncio.Transport):
     """Both ends of a connection to a model's server: takes what is sent there, and keeps what is heard from it."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.exchange = Exchange(ADDRESS, b"", self)
         self.body = b""
         self.ended = False
 
@@ -138,10 +143,12 @@ class Heard(asyncio.Transport):
 
     def part(self, data: bytes) -> None:
         self.body += data
+        self.exchange.shorten(self.takes)
 
-    def chunk(self, wire: bytes, at: int) -> bool:
-        self.body += wire[at:-2]
-        return True
+    def takes(self, read: bytes) -> bool:
+        at = payload_at(read)
+        self.body += read[at:-2] if at else b""
+        return at > 0
 
     def end(self) -> None:
         self.ended = True
@@ -150,7 +157,6 @@ class Heard(asyncio.Transport):
         raise AssertionError(f"{why}, {reached}")
 
 
-ADDRESS = Address("127.0.0.1", 1, tls=False)
 LIKE_CHUNK = st.sampled_from([b"3\r\nabc\r\n", b"1\r\n", b"0\r\n\r\n", b"a", b"\r\n"])
 
 
@@ -164,7 +170,7 @@ def test_a_chunk_is_one_wherever_reads_cut(payloads: list[bytes], cuts: list[int
     heard = Heard()
     connection = Connection(Pool(Watch(), 1.0), ADDRESS)
     connection.connection_made(heard)
-    connection.begin(Exchange(ADDRESS, b"", heard))
+    connection.begin(heard.exchange)
     for start, end in itertools.pairwise(places):
         connection.data_received(data[start:end])
     assert (heard.body, heard.ended) == (b"".join(payloads), True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
@@ -24,8 +24,9 @@ class Client(Protocol):
 
     def part(self, data: bytes) -> None: ...
 
-    def chunk(self, wire: bytes, at: int) -> None:
-        """Hear of a part as the model's server framed it: a chunk, whose payload is from `at` to the last two bytes."""
+    @property
+    def takes_chunks(self) -> Callable[[bytes], object] | None:
+        """What takes further parts in the chunks in which the model's server framed them; None where nothing does."""
         ...
 
     def last(self, data: bytes) -> None: ...

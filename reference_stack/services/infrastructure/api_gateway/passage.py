@@ -35,29 +35,24 @@ class Passage:
         self._most_held_bytes = most_held_bytes
         self.tally = Tally()
         self.state = _OPEN
-        self._likeness = Likeness()
+        self.likeness = Likeness()
 
-    def passes(self, wire: bytes, at: int) -> bool:
-        """Return whether a chunk with its payload from `at` is an event with text like those before, having counted it.
-
-        Then it goes on as it is; else nothing was done, and its payload is to be fed.
-        """
-        if self.state is not _OPEN or self._splitter.held_bytes or not self._likeness.has(wire, at, len(wire) - 2):
-            return False
-        self.tally.texts += 1
-        return True
+    @property
+    def settled(self) -> bool:
+        """Whether what comes next begins an event, and events are told as ever: no model counts along."""
+        return self.state is _OPEN and not self._splitter.held_bytes and self.tally.usage is None
 
     def feed(self, data: bytes) -> bytes:
         """Return what may go on of the events that `data` completes."""
         passed = []
         for event in self._splitter.feed(data):
-            if self._likeness.has(event, 0, len(event)):
+            if self.likeness.has(event, 0, len(event)):
                 self.tally.texts += 1
                 passed.append(event)
                 continue
             kind = self.tally.read(event)
             if kind is _CONTENT:
-                self._likeness.learn(event)
+                self.likeness.learn(event)
             if kind is _DONE:
                 self.state = _FINISHED if self.tally.finished else _FAILED
             elif kind is _ERROR:

@@ -12,7 +12,7 @@ implementer's to log and to survive.
 from __future__ import annotations
 
 import types
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -58,6 +58,10 @@ class Journal(Protocol):
 
         Called before the bytes go out, once for each read of the model's answer: decide cheaply whether to write.
         """
+        ...
+
+    def marker(self, call: Call) -> Callable[[int], object]:
+        """Return what hears instead of `progress`, from now on and cheaper still, how many output tokens there are."""
         ...
 
     def final(self, call: Call) -> None:

@@ -22,6 +22,7 @@ from reference_stack.services.infrastructure.api_gateway.refusal import (
     upstream_timeout,
 )
 from reference_stack.services.infrastructure.api_gateway.said import LONGEST_WORDS_BYTES, header, refusal_from
+from reference_stack.services.infrastructure.api_gateway.shortcut import Shortcut
 from reference_stack.services.infrastructure.api_gateway.story import Errand, Story
 from reference_stack.services.infrastructure.api_gateway.wire.drive import drive
 from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange, Headers
@@ -57,7 +58,7 @@ class Relay:
         "_passage",
         "_paused",
         "_pool",
-        "_short",
+        "_shortcut",
         "_size",
         "_status",
         "_story",
@@ -76,7 +77,8 @@ class Relay:
         self._lease: Lease | None = None
         self._exchange: Exchange | None = None
         self._begun = self._over = self._paused = False
-        self._short = False  # what comes need not be kept
+        self._shortcut: Shortcut | None = None
+        self._passage: Passage | None = None
         self.due_s = time.monotonic() + story.timeout_s
 
     def start(self) -> None:
@@ -128,7 +130,7 @@ class Relay:
 
     def _drive(self, *, first: bool) -> None:
         self._status = 0
-        self._passage: Passage | None = None
+        self._passage = None
         self._parts: list[bytes] = []
         self._size = 0
         self._task = drive(self._ask(first=first))
@@ -188,17 +190,6 @@ class Relay:
         elif self._size > self._story.limits.answer_bytes:
             self._fail(Ended.AFTER, bad_upstream("the model's answer is larger than the gateway takes"))
 
-    def chunk(self, wire: bytes, at: int) -> bool:
-        """Nearly all events of a stream go this way: looked at once, and passed on as they are."""
-        passage = self._passage
-        if passage is None or not self._short or not passage.passes(wire, at):
-            return False
-        self._heard()
-        self._call.texts = passage.tally.texts
-        self._story.journal.progress(self._call)
-        self._client.chunk(wire, at)
-        return True
-
     def end(self) -> None:
         if self._passage is not None:
             self._pass_on(self._passage, self._passage.end())
@@ -246,15 +237,27 @@ class Relay:
                 self._parts.append(data)
             if not self._begun:
                 self._begun = True
-                self._short = self._errand is not None and not self._errand.cached
                 self._client.begin(_EVENT_STREAM)
             if finished:
                 self._complete(_OK, b"".join(self._parts))
                 self._client.last(data)
                 return
             self._client.part(data)
+            self._shorten(passage)
         if passage.state is _FAILED:
             self._fail(Ended.AFTER, bad_upstream("the model's server broke off its answer"))
+
+    def _shorten(self, passage: Passage) -> None:
+        """Let the events that come go the short way, where they need not be kept and the client takes them framed."""
+        if self._exchange is None or self._lease is None or not passage.settled:
+            return
+        if self._shortcut is None:
+            write = self._client.takes_chunks
+            if write is None or self._errand is None or self._errand.cached:
+                return
+            note = self._story.journal.marker(self._call)
+            self._shortcut = Shortcut(passage.likeness, passage.tally, self._lease.heard, note, write)
+        self._exchange.shorten(self._shortcut.takes)
 
     def _count(self, passage: Passage) -> None:
         self._call.usage = passage.tally.usage
@@ -309,5 +312,7 @@ class Relay:
         self._story.watch.discard(self)
         self._call.give_up = _nothing  # or the call and this would keep each other until the collector comes
         self._drop()
+        if self._passage is not None:
+            self._count(self._passage)  # what went the short way too
         if self._errand is not None:
             self._errand.finish()

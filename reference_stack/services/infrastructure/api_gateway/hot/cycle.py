@@ -174,9 +174,9 @@ class HotCycle(RequestResponseCycle):
         head, self._begun = self._begun, b""
         self._write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
 
-    def chunk(self, wire: bytes, _at: int) -> None:
-        if not self.disconnected:
-            self.transport.write(wire)  # our framing is the same
+    @property
+    def takes_chunks(self) -> Callable[[bytes], object]:
+        return self.transport.write
 
     def last(self, data: bytes) -> None:
         head, self._begun = self._begun, b""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from reference_stack.schemas.api.usage import UsageRow
@@ -87,6 +88,10 @@ class Book:
     def progress(self, call: Call) -> None:
         """Note how much the client may have from now on, before it is sent."""
         self._marks.put(self._held[call.id], call.output_tokens)
+
+    def marker(self, call: Call) -> Callable[[int], None]:
+        """Return what notes how many tokens the client may have, before they are sent."""
+        return partial(self._marks.put, self._held[call.id])
 
     def final(self, call: Call) -> None:
         """Write how `call` ended, now or as soon as the disk takes it."""

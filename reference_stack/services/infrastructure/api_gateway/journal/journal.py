@@ -49,6 +49,7 @@ class DiskJournal:
         # The three of each request, without a call in between.
         self.accept = self._book.accept
         self.progress = self._book.progress
+        self.marker = self._book.marker
         self.final = self._book.final
         self.synced = self._book.synced
 

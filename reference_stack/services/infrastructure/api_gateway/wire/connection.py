@@ -9,8 +9,7 @@ from typing import Protocol, cast
 import httptools
 
 from reference_stack.services.infrastructure.api_gateway.backend import Address
-from reference_stack.services.infrastructure.api_gateway.wire.chunk import payload_at
-from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange
+from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange, Takes
 
 # What a server may say before the body of its answer, interim answers included.
 _LONGEST_HEAD_BYTES = 64 * 1024
@@ -52,6 +51,7 @@ class Connection(asyncio.Protocol):
 
     def _clear(self) -> None:
         self._between = False  # the parser has seen a whole chunk, and nothing of the next
+        self._takes: Takes | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self._head_bytes = 0
@@ -84,15 +84,19 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once; nobody hears of it."""
-        self._exchange = None
+        self._exchange = self._takes = None
         self._transport.abort()
 
     def let_go(self) -> None:
         """Nobody listens any more: be free again if the answer ends in a moment."""
-        exchange, self._exchange = self._exchange, None
+        exchange, self._exchange, self._takes = self._exchange, None, None
         if exchange is not None and exchange.paused:
             self.resume()
         self.due_s = time.monotonic() + _AFTER_DONE_S
+
+    def shorten(self, takes: Takes) -> None:
+        if self._between:
+            self._takes = takes
 
     def pause(self) -> None:
         if self.usable:
@@ -113,11 +117,11 @@ class Connection(asyncio.Protocol):
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._between and self._exchange is not None:
-            listener, at = self._exchange.listener, payload_at(data)
-            # The parser stands where it stood: it need not see a chunk that somebody else has dealt with.
-            if at and listener is not None and listener.chunk(data, at):
-                return
+        takes = self._takes
+        # The parser stands where it stood: it need not see a chunk that was taken.
+        if takes is not None and takes(data):
+            return
+        self._takes = None
         if self._free:  # a server that speaks unasked
             self.abort()
             return
@@ -149,7 +153,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._owner.closed(self)
         del self._parser  # it knows this connection: only the collector would free them
-        exchange, self._exchange = self._exchange, None
+        exchange, self._exchange, self._takes = self._exchange, None, None
         if exchange is None or exchange.listener is None:
             return
         exchange.carrier = None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from reference_stack.services.infrastructure.api_gateway.backend import Address
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+
+# Takes what one read brought, if that is one whole chunk of a body of which it makes something; else does nothing.
+Takes = Callable[[bytes], bool]
 
 
 class Listener(Protocol):
@@ -19,13 +23,6 @@ class Listener(Protocol):
 
     def part(self, data: bytes) -> None:
         """Hear what one read from the socket brought of the body."""
-        ...
-
-    def chunk(self, wire: bytes, at: int) -> bool:
-        """Hear that one read brought exactly one chunk: `wire` as it came, the payload from `at` to the last two bytes.
-
-        Return whether it was dealt with; if not, nothing was done, and the payload comes as a `part`.
-        """
         ...
 
     def end(self) -> None: ...
@@ -41,6 +38,8 @@ class Carrier(Protocol):
     def abort(self) -> None: ...
 
     def let_go(self) -> None: ...
+
+    def shorten(self, takes: Takes) -> None: ...
 
     def pause(self) -> None: ...
 
@@ -73,6 +72,11 @@ class Exchange:
         carrier, self.carrier = self.carrier, None
         if carrier is not None:
             carrier.let_go()
+
+    def shorten(self, takes: Takes) -> None:
+        """Let `takes` have each further read instead of the listener, until there is one that it does not take."""
+        if self.carrier is not None:
+            self.carrier.shorten(takes)
 
     def pause(self) -> None:
         """Stop reading the answer; TCP itself slows the server down."""
