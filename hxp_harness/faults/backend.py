@@ -66,6 +66,11 @@ class Backend:
         """Do `behaviour` to every later request; raise UsageError for an unknown one."""
         self.behaviour = _known(behaviour)
 
+    @property
+    def begun(self) -> int:
+        """Return how many attempts have come, those included that have not ended."""
+        return self._background.call(self._attempts.total)
+
     def ledger(self) -> list[BackendRow]:
         """Return one row for each attempt that has ended."""
         return self._background.call(lambda: list(self._rows))
