@@ -89,10 +89,10 @@ class Worker:
 
     def close(self) -> None:
         """Stop the hot loops at once; whoever is gone can take no traces."""
-        if self._hot_loops is not None:
-            self._hot_loops.kill()
-            self._hot_loops = None
+        hot_loops, self._hot_loops = self._hot_loops, None  # killing waits, and `tick` may be called meanwhile
         self._busy = False
+        if hot_loops is not None:
+            hot_loops.kill()
 
     def _begin(self, plan: bytes) -> None:
         shutil.rmtree(self._folder.path, ignore_errors=True)

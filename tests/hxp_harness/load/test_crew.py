@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from tests.hxp_harness.load.conftest import (
 
 Process = subprocess.Popen[str]
 StartWorker = Callable[..., Process]
+StartSending = Callable[..., "Sending"]
 
 
 def free_port() -> int:
@@ -150,90 +152,109 @@ def test_workers_share_one_load_after_another(
     assert {text.split(" joined")[0] for text in said[1:]} == {"worker a", "worker b"}
 
 
-def test_a_stop_reaches_every_worker_within_a_second(
-    tmp_path: Path, serve: ServerFactory, listen: str, start_worker: StartWorker
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A load under way: every request that is due now is at a server that never answers."""
+
+    crew: Crew
+    workers: list[Process]
+    session: CrewSession
+    base_url: str
+
+
+@pytest.fixture
+def sending(tmp_path: Path, serve: ServerFactory, listen: str, start_worker: StartWorker) -> Iterator[StartSending]:
+    """Send a load of `requests` from the workers of these names, as in `sending("a", "b", requests=6)`."""
+    with ExitStack() as stack:
+
+        def start(*names: str, requests: int) -> Sending:
+            server = serve(silent)
+            crew = stack.enter_context(Crew(listen, len(names), tmp_path / "master.log"))
+            workers = [start_worker(name) for name in names]
+            crew.gather(lambda _: None, wait_s=DEADLINE_S)
+            load = crew.open_session(tmp_path / "load", plan_for(server.base_url), long(requests))
+            session = stack.enter_context(load)
+            wait_until(lambda: session.poll(0.0) == [] and len(server.requests) == requests)
+            return Sending(crew, workers, session, server.base_url)
+
+        yield start
+
+
+def test_a_stop_reaches_every_worker_within_a_second(sending: StartSending) -> None:
     """Open requests of all come back as unfinished, nothing runs on, and the next load may begin."""
-    server = serve(silent)
-    with Crew(listen, 2, tmp_path / "master.log") as crew:
-        workers = [start_worker("a"), start_worker("b")]
-        crew.gather(lambda _: None, wait_s=DEADLINE_S)
-        with crew.open_session(tmp_path / "load", plan_for(server.base_url), long(6)) as session:
-            wait_until(lambda: session.poll(0.0) == [] and len(server.requests) == 6)
-            begun_s = time.monotonic()
-            session.stop()
-            traces = drain(session)
-            assert time.monotonic() - begun_s < 10  # a second on an idle machine
-        assert sorted(trace.index for trace in traces) == list(range(6))
-        assert {trace.error for trace in traces} == {ErrorKind.UNFINISHED}
-        assert session.summary.stopped_early
-        assert [hot_loops_of(worker) for worker in workers] == [[], []]
+    load = sending("a", "b", requests=6)
+    begun_s = time.monotonic()
+    load.session.stop()
+    traces = drain(load.session)
+    assert time.monotonic() - begun_s < 10  # a second on an idle machine
+    assert sorted(trace.index for trace in traces) == list(range(6))
+    assert {trace.error for trace in traces} == {ErrorKind.UNFINISHED}
+    assert load.session.summary.stopped_early
+    assert [hot_loops_of(worker) for worker in load.workers] == [[], []]
 
 
-def test_a_killed_worker_is_lost_and_named(
-    tmp_path: Path, serve: ServerFactory, listen: str, start_worker: StartWorker
-) -> None:
+def test_a_killed_worker_is_lost_and_named(tmp_path: Path, sending: StartSending) -> None:
     """The load ends with a summary that names it, its hot loops go with it, and no further load begins without it."""
-    server = serve(silent)
-    with Crew(listen, 2, tmp_path / "master.log") as crew:
-        workers = [start_worker("a"), start_worker("b")]
-        crew.gather(lambda _: None, wait_s=DEADLINE_S)
-        with crew.open_session(tmp_path / "load", plan_for(server.base_url), long(6)) as session:
-            wait_until(lambda: session.poll(0.0) == [] and len(server.requests) == 6)
-            orphans = hot_loops_of(workers[1])
-            workers[1].kill()
-            traces = drain(session)
-        assert [trace.error for trace in traces] == [ErrorKind.UNFINISHED] * 3
-        (sentence,) = session.summary.lost
-        assert sentence.startswith("worker b was lost (nothing heard of it for ")
-        assert sentence.endswith("it had 3 requests, and 0 traces of them came back")
-        assert session.summary.due == 6
-        assert len(orphans) == 1
-        assert psutil.wait_procs(orphans, timeout=DEADLINE_S)[1] == []
-        with (
-            crew.open_session(tmp_path / "next", plan_for(server.base_url), dues(1)) as session,
-            pytest.raises(InvalidRun, match="worker b was lost"),
-        ):
-            drain(session)
+    load = sending("a", "b", requests=6)
+    orphans = hot_loops_of(load.workers[1])
+    load.workers[1].kill()
+    traces = drain(load.session)
+    assert [trace.error for trace in traces] == [ErrorKind.UNFINISHED] * 3
+    (sentence,) = load.session.summary.lost
+    assert sentence.startswith("worker b was lost (nothing heard of it for ")
+    assert sentence.endswith("it had 3 requests, and 0 traces of them came back")
+    assert load.session.summary.due == 6
+    assert [text.partition(" for ")[0] for text in load.crew.lost] == ["worker b: nothing heard of it"]
+    assert len(orphans) == 1
+    assert psutil.wait_procs(orphans, timeout=DEADLINE_S)[1] == []
+    with (
+        load.crew.open_session(tmp_path / "next", plan_for(load.base_url), dues(1)) as session,
+        pytest.raises(InvalidRun, match="worker b was lost"),
+    ):
+        drain(session)
 
 
-def test_a_worker_that_is_told_to_stop_says_so(
-    tmp_path: Path, serve: ServerFactory, listen: str, start_worker: StartWorker
-) -> None:
+def test_a_worker_that_is_told_to_stop_says_so(sending: StartSending) -> None:
     """Ctrl-C on one of the hosts ends the load there and then, with the reason."""
-    server = serve(silent)
-    with Crew(listen, 1, tmp_path / "master.log") as crew:
-        worker = start_worker("a")
-        crew.gather(lambda _: None, wait_s=DEADLINE_S)
-        with crew.open_session(tmp_path / "load", plan_for(server.base_url), long(1)) as session:
-            wait_until(lambda: session.poll(0.0) == [] and len(server.requests) == 1)
-            worker.send_signal(signal.SIGINT)
-            drain(session)
-        assert session.summary.lost == (
-            "worker a was lost (stopped by hand); it had 2 requests, and 0 traces of them came back",
-        )
-        assert worker.wait(DEADLINE_S) == 5
+    load = sending("a", requests=1)
+    (worker,) = load.workers
+    worker.send_signal(signal.SIGINT)
+    drain(load.session)
+    assert load.session.summary.lost == (
+        "worker a was lost (stopped by hand); it had 2 requests, and 0 traces of them came back",
+    )
+    assert worker.wait(DEADLINE_S) == 5
 
 
-def test_workers_end_with_a_killed_master(
-    tmp_path: Path, serve: ServerFactory, listen: str, start_worker: StartWorker
-) -> None:
+def test_workers_end_with_a_killed_master(sending: StartSending) -> None:
     """Without its master a worker stops its load and ends, saying why; the run is told that the master is gone."""
-    server = serve(silent)
+    load = sending("a", requests=1)
+    (worker,) = load.workers
+    hot_loops = hot_loops_of(worker)
+    (master,) = [one for one in psutil.Process().children() if "--listen" in one.cmdline()]
+    master.kill()
+    master.wait(DEADLINE_S)
+    with pytest.raises(InvalidRun, match="has ended"):
+        load.crew.order({"stop": True})
+    with pytest.raises(InvalidRun, match="has ended"):
+        drain(load.session)
+    assert worker.wait(DEADLINE_S) == 5
+    assert worker.stderr is not None
+    assert "nothing heard of the master for" in worker.stderr.read()
+    assert psutil.wait_procs(hot_loops, timeout=DEADLINE_S)[1] == []
+
+
+def test_an_order_that_cannot_be_carried_out_is_told(tmp_path: Path, listen: str, start_worker: StartWorker) -> None:
+    """A master that stumbles says over what and ends, where Locust alone would go on as if nothing had happened."""
     with Crew(listen, 1, tmp_path / "master.log") as crew:
-        worker = start_worker("a")
+        start_worker("a")
         crew.gather(lambda _: None, wait_s=DEADLINE_S)
-        with crew.open_session(tmp_path / "load", plan_for(server.base_url), long(1)) as session:
-            wait_until(lambda: session.poll(0.0) == [] and len(server.requests) == 1)
-            hot_loops = hot_loops_of(worker)
-            (master,) = [one for one in psutil.Process().children() if "--listen" in one.cmdline()]
-            master.kill()
-            with pytest.raises(InvalidRun, match="has ended"):
-                drain(session)
-        assert worker.wait(DEADLINE_S) == 5
-        assert worker.stderr is not None
-        assert "nothing heard of the master for" in worker.stderr.read()
-        assert psutil.wait_procs(hot_loops, timeout=DEADLINE_S)[1] == []
+        crew.order({"load": str(tmp_path / "absent")})
+        found: list[dict[str, Any]] = []
+        while not found:
+            found += crew.events(0.05)
+    assert found[0]["ended"] is False
+    assert "absent/load.json" in found[0]["why"]
 
 
 def test_a_worker_of_another_version_is_refused(tmp_path: Path, listen: str, start_worker: StartWorker) -> None:
