@@ -15,7 +15,7 @@ from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeptAnswers, Key
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 
 OURS = "our gateway"
-_PEPPER = b"a pepper for benchmarks alone"
+PEPPER = b"a pepper for benchmarks alone"
 # Counted on every request, and never reached.
 _WIDE = KeyLimits(requests_per_minute=10**9, tokens_per_minute=10**12, concurrent=10**6, budget_tokens=10**15)
 
@@ -54,14 +54,14 @@ def stored_keys(variant: Variant, first: int) -> list[ApiKey]:
     shown = secrets(first, variant.keys)
     every = frozenset({"*"})
     return [
-        ApiKey(key.decode(), digest_of(key, _PEPPER), every, "benchmark", variant.limits, variant.answers)
+        ApiKey(key.decode(), digest_of(key, PEPPER), every, "benchmark", variant.limits, variant.answers)
         for key in shown
     ]
 
 
 def gateway(variant: Variant, first: int, folder: Path, backend_port: int, backing: Backing) -> Command:
     """Return our gateway, its keys numbered from `first`, its log written to a file as in production."""
-    (folder / "pepper").write_bytes(_PEPPER)
+    (folder / "pepper").write_bytes(PEPPER)
     shown = secrets(first, variant.keys)
     everything: dict[str, Any] = {
         "upstreams": {"mixtral": {"base_url": f"http://127.0.0.1:{backend_port}/v1"}},
@@ -72,7 +72,7 @@ def gateway(variant: Variant, first: int, folder: Path, backend_port: int, backi
         "journal": {"directory": str(folder / "journal")},
     }
     if variant.keys_in_settings:
-        everything["keys"] = [{"id": key.decode(), "hash": digest_of(key, _PEPPER).hex()} for key in shown]
+        everything["keys"] = [{"id": key.decode(), "hash": digest_of(key, PEPPER).hex()} for key in shown]
     if variant.traced:
         everything["traces"] = {"endpoint": f"http://127.0.0.1:{backend_port}/v1/traces", "sample": variant.traced}
     known = {name: value for name, value in everything.items() if name in ApiGatewaySettings.model_fields}
