@@ -55,7 +55,7 @@ def test_a_fit_predicts_loads_that_it_never_saw() -> None:
     found = fit(
         H200,
         [observed(truth, 5.0), observed(truth, 60.0)],
-        evaluations=160,
+        evaluations=90,
         say=lambda tries, _: said.append(tries),
     )
 

@@ -169,10 +169,9 @@ def test_waiting_for_a_place_is_queueing_or_kv() -> None:
     assert assess(phi3, H200, _contract(300, 200, rate, None)).term is Term.KV
 
 
-@pytest.mark.parametrize("prompt", [640, 1024])
-def test_the_nearest_contracts_fit_and_a_little_more_does_not(prompt: int) -> None:
+def test_the_nearest_contracts_fit_and_a_little_more_does_not() -> None:
     """The rate and the prompt that are named for an infeasible contract are met; 6 % above the rate is not."""
-    spec = load_spec("mixtral")
+    spec, prompt = load_spec("mixtral"), 1024
     near = nearest_fit(spec, H200, assess(spec, H200, _contract(prompt)))
 
     assert near.rate_rps is not None

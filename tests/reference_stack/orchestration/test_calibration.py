@@ -55,7 +55,7 @@ def test_all_kept_runs_are_found() -> None:
 def test_the_command_fits_shows_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It says what moved, how well both kinds of runs are predicted, and writes a device that plan takes."""
     out = tmp_path / "mine.yaml"
-    run = str(KEPT / "phi3_4rps")
+    run = str(first_requests(tmp_path / "phi3_4rps", 100))
 
     assert main(["calibrate", run, "--check", run, "--device", "h200", "--evaluations", "4", "--out", str(out)]) == 0
     page = capsys.readouterr().out
@@ -112,10 +112,15 @@ def test_what_is_no_measured_run_is_refused(tmp_path: Path, engine: str | None, 
 
 def test_too_few_requests_are_refused(tmp_path: Path) -> None:
     """With a handful of requests there is no quantile."""
+    with pytest.raises(SettingsError, match="at least 10 are needed"):
+        read_run(first_requests(tmp_path / "short", 12))
+
+
+def first_requests(folder: Path, count: int) -> Path:
+    """Make `folder` a run of the first `count` requests of one that is kept."""
     import pyarrow.parquet as pq
 
-    shutil.copy(KEPT / "phi3_4rps" / "engine.json", tmp_path)
-    pq.write_table(pq.read_table(KEPT / "phi3_4rps" / "traces.parquet").slice(0, 12), tmp_path / "traces.parquet")
-
-    with pytest.raises(SettingsError, match="at least 10 are needed"):
-        read_run(tmp_path)
+    folder.mkdir()
+    shutil.copy(KEPT / "phi3_4rps" / "engine.json", folder)
+    pq.write_table(pq.read_table(KEPT / "phi3_4rps" / "traces.parquet").slice(0, count), folder / "traces.parquet")
+    return folder
