@@ -39,6 +39,14 @@ BOTH: list[tuple[dict[str, Any], str, str | None]] = [
     ({"stream_options": {"include_usage": True}}, BAD, "stream_options"),
     ({"seed": 1.5}, SHAPE, "body.seed"),
     ({"ignore_eos": "perhaps"}, SHAPE, "body.ignore_eos"),
+    ({"repetition_penalty": 0}, BAD, None),
+    ({"top_k": -5}, BAD, None),
+    ({"min_p": 2}, BAD, None),
+    ({"bad_words": [""]}, BAD, None),
+    ({"allowed_token_ids": []}, BAD, "allowed_token_ids"),
+    ({"logit_bias": {"x": 1}}, BAD, "logit_bias"),
+    ({"truncate_prompt_tokens": -2}, SHAPE, "body.truncate_prompt_tokens"),
+    ({"thinking_token_budget": 5}, BAD, None),
 ]
 OF_A_CHAT: list[tuple[dict[str, Any], str, str | None]] = [
     ({"messages": []}, BAD, None),
@@ -48,6 +56,10 @@ OF_A_CHAT: list[tuple[dict[str, Any], str, str | None]] = [
     ({"top_logprobs": 2}, BAD, "top_logprobs"),
     ({"tool_choice": "required"}, BAD, "tool_choice"),
     ({"max_completion_tokens": 0}, BAD, "max_tokens"),
+    ({"reasoning_effort": "huge"}, SHAPE, "body.reasoning_effort"),
+    ({"chat_template": "{{ 1 }}"}, BAD, None),
+    ({"add_generation_prompt": True, "continue_final_message": True}, BAD, None),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]}, BAD, None),
 ]
 OF_A_COMPLETION: list[tuple[dict[str, Any], str, str | None]] = [
     ({"prompt": None}, BAD, "prompt"),
@@ -57,6 +69,7 @@ OF_A_COMPLETION: list[tuple[dict[str, Any], str, str | None]] = [
     ({"prompt": [99_999_999]}, BAD, None),
     ({"logprobs": 99}, BAD, "logprobs"),
     ({"suffix": "x"}, BAD, "suffix"),
+    ({"prompt": None, "prompt_embeds": "AAAA"}, BAD, "prompt_embeds"),
 ]
 CASES = [
     *[(CHAT, *case) for case in (*BOTH, *OF_A_CHAT)],
@@ -89,6 +102,15 @@ def test_a_wrong_field(server: Server, path: str, fields: dict[str, Any], kind: 
     assert differences(answer.json, shapes.ERROR) == []
     assert (answer.error["type"], answer.error["param"], answer.error["code"]) == (kind, param, 400)
     assert answer.error["message"]
+
+
+@pytest.mark.parametrize("field", ["stop", "bad_words"])
+def test_half_a_surrogate_pair(server: Server, path: str, field: str) -> None:
+    """A word that no tokenizer can be asked for is a 500 with an empty message, and the server goes on."""
+    answer = server.ask(path, **{field: ["\ud800"]})
+
+    assert (answer.status, answer.error["type"], answer.error["message"]) == (500, "InternalServerError", "")
+    assert server.ask(path, max_tokens=1).status == 200
 
 
 @pytest.mark.parametrize(("body", "param"), BODIES, ids=[body.decode() or "empty" for body, _ in BODIES])

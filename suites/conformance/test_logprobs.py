@@ -67,3 +67,14 @@ def test_of_a_stream(server: Server) -> None:
 def test_none_unless_asked(server: Server, path: str) -> None:
     """Without logprobs there are none."""
     assert server.ask(path).choice()["logprobs"] is None
+
+
+@pytest.mark.vllm
+def test_an_echo_of_a_chat_has_those_of_its_prompt(server: Server) -> None:
+    """A chat that is to be echoed has an entry for each token of its prompt, unasked; the first has none before it."""
+    answer = server.chat(max_tokens=1, echo=True)
+
+    entries = answer.json["prompt_logprobs"]
+    assert len(entries) == answer.json["usage"]["prompt_tokens"]
+    assert entries[0] is None
+    assert all(len(entry) == 1 for entry in entries[1:])

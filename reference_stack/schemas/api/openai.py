@@ -65,11 +65,18 @@ class GenerationRequest(_Body):
     user: str | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
     stop: str | list[str] | None = None
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     min_tokens: int = 0
     logit_bias: dict[str, float] | None = None
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[str] = Field(default_factory=list)
+    truncate_prompt_tokens: int | None = Field(default=None, ge=-1, lt=2**63)
+    thinking_token_budget: Any = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     prompt_logprobs: int | None = None
@@ -81,11 +88,14 @@ class GenerationRequest(_Body):
 
 class ChatRequest(GenerationRequest):
     messages: list[Any]  # each is checked where its role is known
+    echo: bool | None = False
     max_completion_tokens: int | None = None
     logprobs: bool | None = False
     top_logprobs: int | None = 0
     tools: list[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    chat_template: str | None = None
 
 
 class CompletionRequest(GenerationRequest):

@@ -20,11 +20,15 @@ class ApiServer:
 
     def take(self, arrival_s: float) -> float:
         """Return when a request that comes at `arrival_s` has been read, checked and tokenised."""
+        if not self.request_s:
+            return arrival_s
         self.free_s = max(self.free_s, arrival_s) + self.request_s
         return self.free_s
 
     def send(self, made_s: float, before_s: float) -> float:
         """Return when a token leaves that was made at `made_s`; the one before it in its stream left at `before_s`."""
+        if not self.token_s:
+            return made_s
         if before_s > made_s:
             return before_s
         self.free_s = max(self.free_s, made_s) + self.token_s

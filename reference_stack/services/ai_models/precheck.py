@@ -20,12 +20,20 @@ def before_chat(body: Body) -> None:
     _logprobs(body, "top_logprobs")
     _more_than_zero(body)
     _stream_options(body)
+    if body.get("continue_final_message") and body.get("add_generation_prompt"):
+        raise ApiError("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
     cache_salt(body)
 
 
 def before_completion(body: Body) -> None:
     """Raise ApiError for what is wrong with the body of a text completion before its types are read."""
-    if body.get("prompt") is None or body["prompt"] == "":
+    nothing = body.get("prompt") is None or body["prompt"] == ""
+    if nothing and body.get("prompt_embeds"):
+        raise ApiError(
+            "You must set `--enable-prompt-embeds` to input `prompt_embeds`. (parameter=prompt_embeds)",
+            param="prompt_embeds",
+        )
+    if nothing:
         raise ApiError(
             "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)", param="prompt"
         )

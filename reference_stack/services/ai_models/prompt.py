@@ -14,6 +14,7 @@ from reference_stack.services.ai_models.reply import tokenize
 from reference_stack.services.ai_models.tiny import CONTROLS
 
 BEGIN = "<s>"
+_SEEN_OR_HEARD = ("image_url", "input_audio", "audio_url", "video_url")  # parts for models that take more than text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,9 @@ def chat_prompt(messages: list[dict[str, Any]], spec: ModelSpec) -> Prompt:
         raise ApiError("Cannot apply chat template to an empty conversation. Provide at least one message.")
     template = spec.template
     for message in messages:
-        for text in message_texts(message):
+        for text in message_texts(message, spec.name):
             _check_text(text)
-    texts = [list(message_texts(message)) for message in messages]
+    texts = [list(message_texts(message, spec.name)) for message in messages]
     tokens = [BEGIN] * template.base_tokens
     for message, parts in zip(messages, texts, strict=True):
         marks = [f"<{message.get('role')}>"] * template.message_tokens
@@ -45,14 +46,16 @@ def chat_prompt(messages: list[dict[str, Any]], spec: ModelSpec) -> Prompt:
     return Prompt("\n".join(text for parts in texts for text in parts), tuple(tokens))
 
 
-def message_texts(message: dict[str, Any]) -> Iterable[str]:
-    """Yield the texts of one message: its string, or the text parts of its list."""
+def message_texts(message: dict[str, Any], model: str) -> Iterable[str]:
+    """Yield the texts of one message to `model`: its string, or the text parts of its list."""
     content = message.get("content")
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
         for part in content:
             text = part.get("text") if isinstance(part, dict) else part
+            if isinstance(part, dict) and part.get("type") in _SEEN_OR_HEARD:
+                raise ApiError(f"{model} is not a multimodal model")
             if not isinstance(text, str):
                 raise ApiError("Only text parts are supported by this model")
             yield text

@@ -93,9 +93,14 @@ def ask_chat(raw: bytes, server: Server) -> Asked:
     body = read(raw, ChatRequest, before_chat)
     messages = check_messages(body.messages)
     check_model(body.model, spec.name)
+    if body.chat_template is not None:
+        raise ApiError(
+            "Chat template is passed with request, but --trust-request-chat-template is not set. Refused request with "
+            "untrusted chat template."
+        )
     prompt = chat_prompt(messages, spec)
     script = script_of(body, server)
-    function = chosen(body, " ".join(message_texts(messages[-1])), parses=server.parses_tools)
+    function = chosen(body, " ".join(message_texts(messages[-1], spec.name)), parses=server.parses_tools)
     field = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     wanted: int | None = getattr(body, field)
     most, length = server.max_model_len, len(prompt.tokens)
@@ -147,6 +152,15 @@ def ask_completion(raw: bytes, server: Server) -> Asked:
         logprobs=body.logprobs,
         echo=bool(body.echo),
     )
+
+
+def _of_the_prompt(body: GenerationRequest, logprobs: int | None, *, echo: bool) -> int | None:
+    """Return how many log probabilities each token of the prompt gets; an echo has them unasked."""
+    if body.prompt_logprobs is not None:
+        return body.prompt_logprobs
+    if isinstance(body, ChatRequest):
+        return body.top_logprobs or 0 if body.echo and not body.stream else None
+    return logprobs if echo else None
 
 
 def _seeds(body: GenerationRequest, prompts: tuple[Prompt, ...], seed: int) -> list[int]:
@@ -202,7 +216,7 @@ def _asked(
         include_usage=include_usage,
         continuous_usage=include_usage and bool(options and options.continuous_usage_stats),
         logprobs=logprobs,
-        prompt_logprobs=logprobs if echo and body.prompt_logprobs is None else body.prompt_logprobs,
+        prompt_logprobs=_of_the_prompt(body, logprobs, echo=echo),
         token_ids=bool(body.return_token_ids),
         parsed=server.parses_tools,
         script=script,

@@ -6,6 +6,7 @@ import math
 
 from reference_stack.schemas.api.openai import GenerationRequest
 from reference_stack.services.ai_models.api_error import ApiError, bad_value
+from reference_stack.services.ai_models.body import encodable
 from reference_stack.services.ai_models.model_spec import ModelSpec
 
 MAX_SEQUENCES = 16384  # vLLM's VLLM_MAX_N_SEQUENCES
@@ -50,18 +51,30 @@ def check_sampling(body: GenerationRequest, limit: int, spec: ModelSpec) -> None
         penalty = getattr(body, name)
         if penalty is not None and not -2 <= penalty <= 2:
             raise ApiError(f"{name} must be in [-2, 2], got {penalty}.")
+    _check_repetition(body.repetition_penalty)
     _check_temperature(body.temperature)
-    if body.top_p is not None and not 0 < body.top_p <= 1:
-        raise bad_value(f"top_p must be in (0, 1], got {body.top_p}.", "top_p", body.top_p)
+    _check_cuts(body)
     if body.min_tokens < 0:
         raise ApiError(f"min_tokens must be greater than or equal to 0, got {body.min_tokens}.")
     if body.min_tokens > limit:
         raise ApiError(f"min_tokens must be less than or equal to max_tokens={limit}, got {body.min_tokens}.")
     if "" in stops(body):
         raise ApiError("stop cannot contain an empty string.")
+    if "" in body.bad_words:
+        raise ApiError(f"bad_words cannot contain an empty string. Got bad_words={body.bad_words}")
     _check_bias(body, spec.architecture.vocab)
+    _check_engine(body)
     if n > 1 and body.temperature == 0:
         raise ApiError(f"n must be 1 when using greedy sampling, got {n}.")
+
+
+def _check_repetition(penalty: float | None) -> None:
+    if penalty is None:
+        return
+    if not math.isfinite(penalty):
+        raise ApiError(f"repetition_penalty must be a finite number, got {penalty}.")
+    if penalty <= 0:
+        raise ApiError(f"repetition_penalty must be greater than zero, got {penalty}.")
 
 
 def _check_temperature(temperature: float | None) -> None:
@@ -75,11 +88,35 @@ def _check_temperature(temperature: float | None) -> None:
         raise bad_value(f"temperature must be in [0, 2], got {temperature}.", "temperature", temperature)
 
 
+def _check_cuts(body: GenerationRequest) -> None:
+    """What of the distribution is left to draw from."""
+    if body.top_p is not None and not 0 < body.top_p <= 1:
+        raise bad_value(f"top_p must be in (0, 1], got {body.top_p}.", "top_p", body.top_p)
+    if body.top_k is not None and body.top_k < -1:
+        raise ApiError(f"top_k must be 0 (disable), or at least 1, got {body.top_k}.")
+    if body.min_p is not None and not 0 <= body.min_p <= 1:
+        raise ApiError(f"min_p must be in [0, 1], got {body.min_p}.")
+
+
+def _check_engine(body: GenerationRequest) -> None:
+    """What vLLM's engine, started as it is, cannot do or be told."""
+    if not all(map(encodable, (*stops(body), *body.bad_words))):
+        raise ApiError("", status=500)  # half a surrogate pair does not get through to the engine's process
+    if body.allowed_token_ids == []:
+        raise bad_value("allowed_token_ids is not None and empty!", "allowed_token_ids", [])
+    if body.thinking_token_budget is not None:
+        raise ApiError(
+            "thinking_token_budget is set but reasoning_config is not configured. Please set --reasoning-parser and/or "
+            "--reasoning-config to use thinking_token_budget."
+        )
+
+
 def _check_bias(body: GenerationRequest, vocab: int) -> None:
     keys = list(body.logit_bias or {})
     odd = [key for key in keys if not (key.isascii() and key.isdecimal() and len(key) < 20)]
     if odd:
-        raise ApiError(f"logit_bias keys must be token ids, got {odd[0][:40]!r}.", param="logit_bias")
+        message = f"logit_bias contains key(s) that cannot be converted to integer token IDs: {odd}"
+        raise bad_value(message, "logit_bias", odd)
     unknown = [int(key) for key in keys if int(key) >= vocab]
     if unknown:
         message = f"token_id(s) {unknown} in logit_bias contain out-of-vocab token ids. Vocabulary size: {vocab}"

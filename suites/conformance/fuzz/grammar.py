@@ -13,7 +13,7 @@ from hypothesis.strategies import SearchStrategy
 from suites.conformance.wire import CHAT, COMPLETIONS
 
 JSON = "application/json"
-# Numbers at which something changes. Of n, 5 to 16384 would be served, and take long.
+# Numbers at which something changes.
 NUMBERS = (
     0,
     1,
@@ -57,6 +57,8 @@ ODD: tuple[Any, ...] = (
     float("inf"),
 )
 ANYTHING = st.sampled_from((*NUMBERS, *ODD))
+# So many replies to one request would be served, and take long.
+NOT_MANY = ANYTHING.filter(lambda count: not (isinstance(count, int) and 4 < count <= 16384))
 TEXTS = st.one_of(
     st.sampled_from(
         ("Hello world", "x", " ", "\n", "\u2028", "\U0001f600 caf\u00e9", "[/INST] </s> <|im_end|>", "a" * 300)
@@ -94,6 +96,11 @@ SHARED: Mapping[str, SearchStrategy[Any]] = {
     "seed": st.integers(-(2**63), 2**63 - 1),
     "presence_penalty": st.floats(-2.1, 2.1),
     "frequency_penalty": st.floats(-2.1, 2.1),
+    "repetition_penalty": st.floats(-0.1, 2.1),
+    "top_k": st.integers(-3, 5),
+    "min_p": st.floats(-0.1, 1.1),
+    "bad_words": st.lists(st.sampled_from(("e", "")), max_size=2),
+    "allowed_token_ids": st.lists(st.sampled_from((5, 6)), max_size=2),
     "stop": st.one_of(st.sampled_from(("e", "", "\u2603")), st.lists(st.sampled_from(("e", " ", "", 7)), max_size=3)),
     "include_stop_str_in_output": st.booleans(),
     "ignore_eos": st.booleans(),
@@ -129,6 +136,7 @@ SHARED: Mapping[str, SearchStrategy[Any]] = {
 OF_A_CHAT: Mapping[str, SearchStrategy[Any]] = {
     "messages": st.lists(MESSAGES, max_size=3),
     "max_completion_tokens": st.integers(-1, 8),
+    "reasoning_effort": st.sampled_from(("none", "low", "max", "huge")),
     "logprobs": st.booleans(),
     "top_logprobs": st.integers(-2, 22),
     "tools": st.sampled_from(([TOOL], [TOOL, TOOL], [], [{"type": "function"}], [{"function": {"name": "x"}}])),
@@ -196,7 +204,7 @@ def bodies(draw: st.DrawFn) -> Case:
     names = draw(st.lists(st.sampled_from(sorted(table)), min_size=0, max_size=3, unique=True))
     odd = len(names)
     for name in names:
-        fields[name] = draw(st.one_of(table[name], table[name], ANYTHING))
+        fields[name] = draw(st.one_of(table[name], table[name], NOT_MANY if name == "n" else ANYTHING))
     if draw(st.integers(0, 19)) == 0:
         fields.pop("prompt" if path == COMPLETIONS else "messages", None)
         odd += 1
