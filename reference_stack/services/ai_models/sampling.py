@@ -100,8 +100,8 @@ def _check_cuts(body: GenerationRequest) -> None:
 
 def _check_engine(body: GenerationRequest) -> None:
     """What vLLM's engine, started as it is, cannot do or be told."""
-    if not all(map(encodable, (*stops(body), *body.bad_words))):
-        raise ApiError("", status=500)  # half a surrogate pair does not get through to the engine's process
+    if not all(map(encodable, (*stops(body), *body.bad_words))) or (body.top_k or 0) >= 2**64:
+        raise ApiError("", status=500)  # neither gets through to the engine's process
     if body.allowed_token_ids == []:
         raise bad_value("allowed_token_ids is not None and empty!", "allowed_token_ids", [])
     if body.thinking_token_budget is not None:

@@ -136,3 +136,11 @@ def test_long_values_are_not_repeated(ideal: Any) -> None:
 
     assert answer.status == 400
     assert len(answer.body) < 1000
+
+
+@pytest.mark.parametrize("fields", [{"stop": "\ud800"}, {"bad_words": ["\ud800"]}, {"top_k": 2**64}])
+def test_what_does_not_reach_the_engine_is_an_error_of_the_server(ideal: Any, fields: dict[str, object]) -> None:
+    """Half a surrogate pair and a number of more than 64 bits are 500 with an empty message, as in vLLM."""
+    answer = ideal.chat(**fields)
+
+    assert (answer.status, answer.error["type"], answer.error["message"]) == (500, "InternalServerError", "")

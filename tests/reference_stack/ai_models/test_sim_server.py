@@ -87,7 +87,9 @@ def test_messages_may_be_lists_of_text_parts(ideal: Any) -> None:
     refused = ideal.request("POST", "/v1/chat/completions", {"messages": picture})
     assert answer.json["usage"]["prompt_tokens"] == ideal.chat(max_tokens=1).json["usage"]["prompt_tokens"]
     assert refused.status == 400
-    assert "text parts" in refused.error["message"]
+    assert refused.error["message"] == "hermes is not a multimodal model"
+    number = ideal.request("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": [7]}]})
+    assert "text parts" in number.error["message"]
 
 
 def test_ready_and_live(ideal: Any) -> None:
