@@ -69,8 +69,8 @@ class Ahead:
     excesses: float = math.inf  # how many independent ones over the quantile were seen
 
     def design_effect(self, n: int) -> float:
-        """Return the one that will count in a run of `n` values."""
-        return self.own if n * self.rarity / self.own >= EVENTS else max(self.own, self.worst)
+        """Return the one that will count in a run of `n` values, and in half of it."""
+        return self.own if n * self.rarity / self.own >= 2 * EVENTS else max(self.own, self.worst)
 
 
 @dataclass(frozen=True, slots=True)

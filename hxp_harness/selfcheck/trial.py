@@ -48,11 +48,7 @@ class Trial:
         """Return the verdict under each gate alone; all are on the same percentile."""
         ended: list[Ended | None] = [self._early(gate) for gate in gates]
         for look in looks(self._replicates):
-            now = self._look(gates, look)
-            ended = [
-                early if early and early.used <= look.done / self._replicates else found
-                for early, found in zip(self._merged(ended, now), now, strict=True)
-            ]
+            ended = self._merged(ended, self._look(gates, look))
         return [one or Ended(Outcome.INCONCLUSIVE) for one in ended]
 
     @staticmethod

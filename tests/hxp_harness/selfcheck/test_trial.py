@@ -56,6 +56,15 @@ def test_what_is_clear_ends_early() -> None:
     assert failed.used <= 0.2
 
 
+def test_a_failure_between_two_looks_ends_the_run() -> None:
+    """Where an eighth of the run does not decide, the bets do before half of it."""
+    cold = servers.cold_start(np.random.default_rng(1), 1, 16_000)[0]
+    (failed,) = Trial(cold, 8).ours([gate(TRUE / 1.5)])
+
+    assert failed.outcome is Outcome.FAIL
+    assert 0.125 < failed.used < 0.5
+
+
 def test_a_drift_is_invalid() -> None:
     """A run that drifts has no one value to judge."""
     drifting = servers.drifting(np.random.default_rng(1), 1, 16_000)[0]
