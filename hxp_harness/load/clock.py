@@ -65,10 +65,10 @@ def over_run(before: Offset, after: Offset) -> int:
     return max(before.uncertainty_ns, after.strayed_ns(before.ns))
 
 
-def clock_name() -> str:
+def clock_name(proc: Path = Path("/proc")) -> str:
     """Return what names the monotonic clock that this process reads: its kernel's boot and its time namespace."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    boot = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     try:
-        return f"{boot} {Path('/proc/self/ns/time').readlink()}"
+        return f"{boot} {(proc / 'self/ns/time').readlink()}"
     except OSError:  # a kernel without time namespaces
         return boot

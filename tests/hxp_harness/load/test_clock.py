@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,3 +53,13 @@ def test_one_clock_needs_no_measuring() -> None:
     assert clock_name() == clock_name()
     assert over_run(SAME, SAME) == 0
     assert Offset(-3, 4).uncertainty_ns == 4
+
+
+def test_a_kernel_without_time_namespaces_has_one_clock_a_boot(tmp_path: Path) -> None:
+    """Where there is no namespace to name, the boot alone names the clock."""
+    (tmp_path / "sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "sys/kernel/random/boot_id").write_text("one-boot\n")
+    assert clock_name(tmp_path) == "one-boot"
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/time").symlink_to("time:[7]")
+    assert clock_name(tmp_path) == "one-boot time:[7]"
