@@ -20,7 +20,8 @@ from reference_stack.services.infrastructure.api_gateway.app import create_app
 from tests.reference_stack.infrastructure.conftest import PEPPER, WHOLE, Backend, Rows, Wire, eventually, serving
 
 TOKEN = secrets.token_urlsafe(24)
-STORE, MADE = "handbook", "matrix-made"
+STORE = "handbook"
+MADE = f"matrix-{secrets.token_hex(4)}"  # begins the ids of keys to which something is done
 CHAT = {"model": "mixtral", "messages": [{"role": "user", "content": "x"}]}
 VECTORS = {"data": [{"index": 0, "object": "embedding", "embedding": [1.0]}], "usage": {"prompt_tokens": 1}}
 
@@ -43,7 +44,7 @@ TABLE: Mapping[tuple[str, str], tuple[object, tuple[int, ...]]] = {
     ("GET", "/v1/models"): (None, KEYED),
     ("GET", "/v1/usage"): (None, KEYED),
     ("GET", "/admin/keys"): (None, ADMIN),
-    ("POST", "/admin/keys"): ({"id": MADE}, MAKES),
+    ("POST", "/admin/keys"): ({"name": "x"}, MAKES),
     ("GET", "/admin/keys/{key_id}"): (None, ADMIN),
     ("PATCH", "/admin/keys/{key_id}"): ({"name": "x"}, ADMIN),
     ("POST", "/admin/keys/{key_id}/rotate"): ({}, ADMIN),
@@ -88,9 +89,15 @@ class Door:
 
     def ask(self, caller: str, method: str, route: str, body: object = None) -> httpx.Response:
         headers = {} if caller == "nobody" else {"authorization": f"Bearer {self.secrets[caller]}"}
-        path = route.format(store=STORE, key_id=MADE)
+        path = path_of(route)
         content = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.http.request(method, path, content=content, headers=headers | (JSON if content else {}))
+
+
+def path_of(route: str) -> str:
+    """The route with what stands in its place: a store, and a key that this route alone may change for good."""
+    deed = route.rpartition("/")[2]
+    return route.format(store=STORE, key_id=f"{MADE}-{deed if deed in ('rotate', 'revoke') else 'kept'}")
 
 
 async def model(wire: Wire) -> None:
@@ -148,6 +155,8 @@ def made(http: httpx.Client) -> dict[str, str]:
         found[name] = reply.json()["secret"]
         if name == "revoked":
             assert http.post(f"/admin/keys/{reply.json()['id']}/revoke", headers=token).status_code == 200
+    for deed in ("rotate", "revoke", "kept"):
+        assert http.post("/admin/keys", json={"id": f"{MADE}-{deed}"}, headers=token).status_code == 201
     eventually(lambda: all(models(http, found[name]) == 401 for name in ("revoked", "expired")))
     return found
 
@@ -205,7 +214,7 @@ def test_bad_input_is_refused_on_every_route(door: Door, method: str, route: str
     """Whoever may come in and sends what is no request gets a 4xx that names what is wrong, never a 5xx."""
     content, headers = BAD[kind]
     caller = "admin" if route.startswith("/admin") else "own"
-    path = route.format(store=STORE, key_id=MADE)
+    path = path_of(route)
     bearer = {"authorization": f"Bearer {door.secrets[caller]}"}
 
     answer = door.http.request(method, path, content=content, headers={**headers, **bearer})
