@@ -63,12 +63,15 @@ async def test_what_goes_wrong_is_everybodys_and_no_longer() -> None:
     assert await together(3) == 6
 
 
-async def test_a_trip_that_is_cancelled_leaves_nobody_waiting() -> None:
-    """When the loop ends its tasks, those who wait are cancelled too."""
-    together = Together(Asked())
+@pytest.mark.parametrize("turns", [2, 4])
+async def test_a_trip_that_is_cancelled_leaves_nobody_waiting(turns: int) -> None:
+    """When the loop ends its tasks, those who wait are cancelled too, whether their trip has begun or not."""
+    asked = Asked()
+    together = Together(asked)
     waiting = asyncio.ensure_future(together(1))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert bool(asked.trips) == (turns > 2)
     for trip in together._trips:
         trip.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -183,6 +183,21 @@ async def test_tokens_are_estimated_and_then_settled(shared: Shared) -> None:
     assert too_large.retry_after_s is not None
 
 
+async def test_what_is_owed_is_owed_through_an_outage(shared: Shared) -> None:
+    """A debt that the cache could not be told of is paid when it is back: nobody is given what was used."""
+    key = limited(tokens_per_minute=1000)
+    process, other = shared.process(2), shared.process(2)
+    grant = await take(process, key, 100)
+    assert not isinstance(grant, Refusal)
+    grant.settle(900)
+    shared.out = True
+    await process.tidy()
+    shared.out = False
+    await process.tidy()
+    assert await granted(other, key, 1, 200) == 0
+    assert await granted(other, key, 1, 50) == 1
+
+
 async def test_what_others_give_back_is_found(shared: Shared) -> None:
     """Tokens that one process has far too many of go back to the others when it tidies up."""
     key = limited(tokens_per_minute=1000)
