@@ -16,7 +16,7 @@ import httpx
 from reference_stack.orchestration import ports
 from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
 
-READY_S = 30.0
+READY_S = 90.0  # it imports much, beside everything else that runs
 
 
 @dataclass(frozen=True, slots=True)
