@@ -32,7 +32,14 @@ READY_S: Mapping[Engine, float] = {"sim": 30.0, "vllm": 180.0}
 # second process, and the compiler takes half a minute at the first request that asks for logprobs.
 TINY_MODEL_LEN = 2048
 TINY_KV_BYTES = 64 * 2**20
-_ALWAYS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HXP_DIE_WITH_PARENT": "1"}
+_ALWAYS = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HXP_DIE_WITH_PARENT": "1",
+    # Its processes' sockets in Linux's abstract namespace: as files, whoever is killed leaves them behind.
+    "VLLM_RPC_BASE_PATH": "@hxp-vllm",
+}
 _CPU = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

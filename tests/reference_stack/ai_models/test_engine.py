@@ -74,6 +74,7 @@ def test_tiny_runs_on_the_cpu(name: str) -> None:
     assert program.environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
     assert program.environment["HF_HUB_OFFLINE"] == "1"
     assert program.environment["HXP_DIE_WITH_PARENT"] == "1"
+    assert program.environment["VLLM_RPC_BASE_PATH"].startswith("@")  # no socket that a kill leaves in a folder
 
 
 def test_a_model_for_embeddings_is_told_so() -> None:
