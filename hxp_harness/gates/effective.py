@@ -104,8 +104,10 @@ def effective(counts: Floats, sizes: Floats, *, below: int = 0, rarity: float = 
         return Effective(n)
     own, every = (min(some, key=lambda one: one.size(0.01)) for some in (found[below:], found))
     ahead = [one.ahead.own for one in found if one.ahead]
-    worth = own if n * rarity / own.design_effect >= EVENTS else every
-    seen = n * rarity / found[below].design_effect
+    # Where many values are the quantile itself fewer exceed it, or none: they say nothing of how excesses cluster.
+    over = float(counts[below].sum()) if below else n * rarity
+    worth = own if over / own.design_effect >= EVENTS else every
+    seen = over / found[below].design_effect
     planned = Ahead(max(ahead[below:], default=1.0), max(ahead, default=1.0), rarity, seen)
     return Effective(n, worth.design_effect, worth.freedom, planned)
 

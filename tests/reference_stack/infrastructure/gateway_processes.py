@@ -117,7 +117,8 @@ def served(
             "upstreams": {"mixtral": {"base_url": backend_url}},
             "pepper_file": str(folder / "pepper"),
             "keys": [{"id": "alice", "hash": digest_of(KEY.encode(), PEPPER.encode()).hex()}],
-            "process": {"control": str(folder / "control"), "drain_s": 20},
+            # A client that had no core for half a second must not find its connection closed.
+            "process": {"control": str(folder / "control"), "drain_s": 20, "idle_s": 10},
         }
         (folder / "settings.yaml").write_text(json.dumps(settings | more, indent=1))
         argv = [*under, sys.executable, "-m", "reference_stack", "serve", "api_gateway", "--fd", str(sock.fileno())]
