@@ -57,6 +57,17 @@ def test_well_beyond_fails(run: MakeRun) -> None:
     assert [gate.outcome for gate in found.gates] == [Outcome.FAIL, Outcome.PASS]
 
 
+def test_a_mean_is_planned_by_the_spread_of_its_replicates(run: MakeRun) -> None:
+    """So many more decide it as the sentence says, and the length that shows headroom stands beside."""
+    levels = (0.8, 1.2, 0.7, 1.3)
+    gate = first(verdict(run(*levels), "e2e mean <= 1000 ms"))
+
+    assert (gate.outcome, gate.more_replicates) == (Outcome.INCONCLUSIVE, 12)
+    assert "12 more replicates (about 2 min) would decide" in gate.sentence
+    assert "407 replicates in all pass a service that lies 10% within its limit" in gate.sentence
+    assert first(verdict(run(*(levels * 4)), "e2e mean <= 1000 ms")).outcome is Outcome.PASS
+
+
 @pytest.mark.parametrize("limit_ms", [1003, 1010, 1020])
 def test_at_the_limit_is_inconclusive(run: MakeRun, limit_ms: int) -> None:
     """With the truth at the limit, or within the guard band below it, nothing is decided."""
