@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -168,6 +168,7 @@ def read_percentile(
     least_n = least_values(q, in_flight) if latency else 0
     far = gate.upper and _far(pooled, gate.limit, pass_limit, long=pooled.n >= least_n > 0)
     all_over = gate.upper and float(pooled.lo.min(initial=math.inf)) > gate.limit
+    clustered = worth
     if far or all_over:  # how values cluster that lie far below the limit, or all beyond it, says nothing of the limit
         worth = Effective(pooled.n, freedom=NOTHING_ESTIMATED)
     shares = Shares(
@@ -181,6 +182,13 @@ def read_percentile(
     )
     values, n = tuple((one.lo, one.hi) for one in observed), sum(one.n for one in observed)
     interval = percentile_interval(pooled, q, gate.limit, worth, alpha)
+    if far or all_over:  # but it does say how well the percentile itself is known
+        ends = percentile_interval(pooled, q, gate.limit, clustered, alpha)
+        interval = replace(
+            interval,
+            low=ends.low if far else max(ends.low, min(interval.low, gate.limit)),
+            high=min(ends.high, NEAR * float(pooled.hi.max())) if far else ends.high,
+        )
     return Reading(gate, values, estimate, interval, n, gate.limit, pass_limit, alpha, shares)
 
 
