@@ -26,7 +26,7 @@ def conclude(folder: Path) -> Record:
     record = from_parts(
         manifest,
         verdict,
-        summarise(table, wanted),
+        summarise(table, wanted, complete=verdict.replicates),
         replicates=replicates,
         certificates=(
             evidence.read_json(folder, evidence.CERTIFICATE_BEFORE),

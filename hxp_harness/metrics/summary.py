@@ -88,10 +88,15 @@ def _row(numbers: Numbers) -> dict[str, object]:
     return {name: "inf" if value == math.inf else value for name, value in values.items()}
 
 
-def summarise(table: TraceTable, demands: Sequence[Demand] = ()) -> dict[str, Summary]:
-    """Return every metric over the measured requests; `demands` are the latency gates, for goodput."""
-    measured = table.measured
-    return {name: _summary(table, measured, metric, demands) for name, metric in METRICS.items()}
+def summarise(table: TraceTable, demands: Sequence[Demand] = (), *, complete: int = 0) -> dict[str, Summary]:
+    """Return every metric over the measured requests; `demands` are the latency gates, for goodput.
+
+    Of a run that ended early only the first `complete` replicates count, unless there is none: requests that were
+    open at its end have not failed.
+    """
+    replicates = [number for number in table.replicates if not complete or number < complete]
+    measured = table.where((table.replicate >= 0) & (table.replicate < complete)) if complete else table.measured
+    return {name: _summary(table, measured, metric, demands, replicates) for name, metric in METRICS.items()}
 
 
 def summarise_replicates(table: TraceTable, demands: Sequence[Demand] = ()) -> dict[int, dict[str, Summary]]:
@@ -100,17 +105,17 @@ def summarise_replicates(table: TraceTable, demands: Sequence[Demand] = ()) -> d
     for replicate in table.replicates:
         own = table.select(replicate)
         found[replicate] = {
-            name: _rate_summary(table, metric, [replicate])
-            if metric.kind is Kind.RATE
-            else _summary(own, own, metric, demands)
-            for name, metric in METRICS.items()
+            name: _summary(table, own, metric, demands, [replicate]) for name, metric in METRICS.items()
         }
     return found
 
 
-def _summary(table: TraceTable, measured: TraceTable, metric: Metric, demands: Sequence[Demand]) -> Summary:
+def _summary(
+    table: TraceTable, measured: TraceTable, metric: Metric, demands: Sequence[Demand], replicates: Sequence[int]
+) -> Summary:
+    """Return one metric of the requests that were `measured`, which are those of `replicates`."""
     if metric.kind is Kind.RATE:
-        return _rate_summary(table, metric, table.replicates)
+        return _rate_summary(table, metric, replicates)
     sample = good(measured, demands) if metric.name == "goodput" else metric.values(measured)
     mean_lo, mean_hi = mean(measured, metric, sample)
     if metric.kind is Kind.RATIO:

@@ -102,6 +102,17 @@ def test_warm_up_is_not_summarised(trace: MakeTrace) -> None:
     assert found["throughput"].hi.mean == pytest.approx(3 / 2)
 
 
+def test_what_was_open_when_a_run_ended_has_not_failed(trace: MakeTrace) -> None:
+    """Where some replicates are complete the others are left out; where none is, all that there is counts."""
+    traces = [trace(0), trace(1, 1.0), trace(2, 2.0, replicate=1, error=ErrorKind.UNFINISHED)]
+    table = TraceTable.from_traces(traces)
+
+    assert summarise(table, complete=1)["error_rate"].hi.mean == 0.0
+    assert summarise(table, complete=1)["e2e"].n == 2
+    assert summarise(table, complete=1)["throughput"].n == 2
+    assert summarise(table)["error_rate"].hi.mean == pytest.approx(1 / 3)
+
+
 def test_mean_itl_is_known_better_than_each_gap(trace: MakeTrace) -> None:
     """Gaps add up to last minus first token, so a merged read in the middle does not blur their mean."""
     found = summarise(TraceTable.from_traces([trace(tokens=(0.1, (0.1, 0.5), 0.5))]))["itl"]
