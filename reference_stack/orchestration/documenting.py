@@ -12,10 +12,9 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from reference_stack.errors import SettingsError, nearest
+from reference_stack.orchestration.gateway_settings import gateway_settings
 from reference_stack.schemas.api.retrieval import MOST_ATTRIBUTES, Name, Value
-from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.schemas.configuration.retrieval import RetrievalSettings
-from reference_stack.serve import read_settings
 from reference_stack.services.infrastructure.api_gateway.retrieval.shelf import Document, Shelf
 from reference_stack.services.infrastructure.api_gateway.retrieval.vectors import vectors_at
 
@@ -59,11 +58,7 @@ def run(asked: Asked) -> int:
 
 
 def _settings(asked: Asked) -> RetrievalSettings:
-    file = asked.settings or asked.folder / "settings" / "api_gateway.json"
-    if asked.settings is None and not file.exists():
-        hint = "hxp-stack up starts one; or name the gateway's own settings: --settings FILE"
-        raise SettingsError(f"no stack keeps its files in {asked.folder}", hint=hint)
-    settings: ApiGatewaySettings = read_settings("api_gateway", file)
+    file, settings = gateway_settings(asked.settings, asked.folder)
     if settings.retrieval is None:
         raise SettingsError(f"{file}: this gateway searches no documents", hint=f"in --host-file FILE: {_EXAMPLE}")
     if settings.retrieval.backend == "mock":

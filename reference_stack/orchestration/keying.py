@@ -14,11 +14,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from reference_stack.errors import SettingsError
+from reference_stack.orchestration.gateway_settings import gateway_settings
 from reference_stack.orchestration.terms import seconds, terms
 from reference_stack.schemas.api.key_admin import ChangedKey, NewKey, Rotation, shown
 from reference_stack.schemas.api.keys import StoredKey
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
-from reference_stack.serve import read_settings
 from reference_stack.services.infrastructure.api_gateway.database import database_at
 from reference_stack.services.infrastructure.api_gateway.keys.keeper import Keeper, Made
 
@@ -80,11 +80,7 @@ _DONE = {"show": "shown", "limit": "limited", "rotate": "rotated", "revoke": "re
 
 
 def _settings(asked: Asked) -> ApiGatewaySettings:
-    file = asked.settings or asked.folder / "settings" / "api_gateway.json"
-    if asked.settings is None and not file.exists():
-        hint = "hxp-stack up starts one; or name the gateway's own settings: --settings FILE"
-        raise SettingsError(f"no stack keeps its files in {asked.folder}", hint=hint)
-    settings: ApiGatewaySettings = read_settings("api_gateway", file)
+    file, settings = gateway_settings(asked.settings, asked.folder)
     if settings.database_dsn is None:
         hint = "keys of the settings are changed there, under `keys`; a stack started with --mock has no database"
         raise SettingsError(f"{file}: this gateway keeps no keys in a database", hint=hint)

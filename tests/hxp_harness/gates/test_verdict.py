@@ -12,7 +12,7 @@ from hxp_harness.gates.facts import Asked, Certified
 from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import GateResult, Outcome, Verdict
 from hxp_harness.gates.saturation import saturation
-from hxp_harness.gates.verdict import complete_replicates, judge
+from hxp_harness.gates.verdict import judge
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.profile import Contract, Replicates
 from hxp_harness.trace import ErrorKind, Trace
@@ -259,41 +259,6 @@ def test_many_gates_share_the_chance_of_a_false_fail(run: MakeRun) -> None:
     assert first(among).outcome is Outcome.INCONCLUSIVE
 
 
-def test_part_of_a_run_does_not_pass(run: MakeRun) -> None:
-    """Six good replicates of eight are no PASS: that is no look; what is missing is said."""
-    found = verdict(run(*EIGHT[:6], planned=8), "e2e p95 <= 2 s")
-
-    assert found.outcome is Outcome.INCONCLUSIVE
-    assert found.reasons[0] == "Only 6 of 8 replicates are complete."
-    assert "a PASS needs every replicate" in found.reasons[1]
-
-
-def test_half_of_a_run_may_pass(run: MakeRun) -> None:
-    """At half of the run what is clear passes: that look is planned, and has its share of the chance of error."""
-    half = run(*EIGHT[:6], planned=12)
-
-    assert verdict(half, "e2e p95 <= 2 s").outcome is Outcome.PASS
-    assert verdict(half, "e2e p95 <= 1010 ms").outcome is Outcome.INCONCLUSIVE
-
-
-def test_used_up_time_is_inconclusive(run: MakeRun) -> None:
-    """A run that its budget ended is INCONCLUSIVE, however good it looks, and says why."""
-    found = verdict(run(*EIGHT[:6], planned=8).told(budget_minutes=1.5), "e2e p95 <= 2 s")
-
-    assert found.outcome is Outcome.INCONCLUSIVE
-    assert found.reasons[0] == "The 1.5 min allowed are used up: only 6 of 8 replicates are complete."
-
-
-def test_too_few_requests_for_a_stall(run: MakeRun) -> None:
-    """Half of a run that is too short to have met a stall of all in flight does not pass; how long it takes is said."""
-    half = run(*EIGHT[:4], planned=8)  # 50 a second for 0.76 s: 38 in flight
-    gate = first(verdict(half, "e2e p95 <= 9 s"))
-
-    assert gate.outcome is Outcome.INCONCLUSIVE
-    assert "2400 values are too few to have met a rare stall" in gate.sentence
-    assert first(verdict(run(*EIGHT[:4]), "e2e p95 <= 9 s")).outcome is Outcome.PASS
-
-
 def test_a_limit_that_is_far_off_needs_no_quiet(run: MakeRun) -> None:
     """Waves that stay below a third of the limit do not keep a run from passing it."""
     waves = run(*[0.3] * 8, pace=lambda index: 0.5 + 0.45 * (index // 200 % 2) + 0.001 * (index % 7))
@@ -317,31 +282,6 @@ def test_clusters_are_not_independent_requests(run: MakeRun) -> None:
         "The run met too few slow stretches to plan from: 32 replicates (about 6 min) are the next step"
         in gate.sentence
     )
-
-
-def test_part_of_a_run_fails_only_when_obvious(run: MakeRun) -> None:
-    """What would be a FAIL at the planned end is none before it: looking at every step must not add up chances."""
-    early = verdict(run(*EIGHT[:5], planned=8), "e2e p95 <= 980 ms")
-    at_the_end = verdict(run(*EIGHT[:5]), "e2e p95 <= 980 ms")
-
-    assert (first(early).outcome, first(at_the_end).outcome) == (Outcome.INCONCLUSIVE, Outcome.FAIL)
-
-
-def test_an_obvious_failure_needs_no_whole_run(run: MakeRun) -> None:
-    """Three replicates of nothing but slow answers fail a run of eight."""
-    found = verdict(run(*EIGHT[:3], planned=8), "e2e p95 <= 400 ms")
-
-    assert found.outcome is Outcome.FAIL
-    assert found.replicates == 3
-
-
-def test_an_unfinished_replicate_is_not_judged(run: MakeRun) -> None:
-    """Requests cut off by the end of the run are the harness's doing: their replicate does not count."""
-    cut = run(*EIGHT).changed(
-        lambda trace: replace(trace, error=ErrorKind.UNFINISHED) if trace.index == 8 * 600 - 1 else trace
-    )
-
-    assert complete_replicates(cut.table, cut.facts) == list(range(7))
 
 
 def test_one_replicate_decides_nothing(run: MakeRun) -> None:

@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference_stack.errors import SettingsError
 from reference_stack.schemas.api.keys import UNLIMITED, ApiKey, KeyLimits
 from reference_stack.schemas.configuration.cache import CacheSettings
-from reference_stack.services.infrastructure.api_gateway.cache import cache_at
 from reference_stack.services.infrastructure.api_gateway.keys.limits import LeasedLimits
 from reference_stack.services.infrastructure.api_gateway.plain import Unlimited
 from reference_stack.services.infrastructure.api_gateway.ports import Grant
@@ -24,7 +22,7 @@ from reference_stack.services.integration.cache.client import RedisCache
 from reference_stack.services.integration.cache.memory import MemoryCache
 from reference_stack.services.integration.cache.port import Ask, Draw, Unavailable
 from reference_stack.services.integration.database.memory import MemoryDatabase
-from tests.reference_stack.infrastructure.conftest import KEY, MakeGateway, chat, key_of, key_row
+from tests.reference_stack.infrastructure.conftest import key_of
 from tests.reference_stack.moved_scripts import MovedScripts
 
 MODEL = "phi3"
@@ -483,33 +481,3 @@ async def test_the_real_scripts_keep_the_same_promise(memory: MemoryCache) -> No
     processes = [LeasedLimits(memory, None, sharers=4) for _ in range(4)]
     many = await asyncio.gather(*(take(process, key) for process in processes for _ in range(50)))
     assert 0.95 * 120 <= sum(not isinstance(each, Refusal) for each in many) <= 120
-
-
-def test_a_client_is_told_of_its_limits(make_gateway: MakeGateway) -> None:
-    """Over HTTP: headers with each answer, and a 429 in OpenAI's shape with Retry-After that no row is written for."""
-    rows = (key_row("alice", KEY, requests_per_minute=2, tokens_per_minute=100_000),)
-    gateway = make_gateway(key_rows=rows)
-    told = [gateway.post(chat()) for _ in range(3)]
-    assert [reply.status_code for reply in told] == [200, 200, 429]
-    assert told[0].headers["x-ratelimit-limit-requests"] == "2"
-    assert int(told[0].headers["x-ratelimit-remaining-tokens"]) <= 100_000
-    error = told[2].json()["error"]
-    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
-    assert 60 <= int(told[2].headers["retry-after"]) <= 62
-    assert told[2].headers["x-ratelimit-remaining-requests"] == "0"
-    gateway.usage.last(2)
-    assert len(gateway.usage.rows) == 2
-
-
-def test_an_expired_key_of_the_settings_is_out(make_gateway: MakeGateway) -> None:
-    """Keys of the settings end with their time too."""
-    rows = (key_row("alice", KEY, expires="2020-01-01T00:00:00Z"),)
-    assert make_gateway(key_rows=rows).post(chat()).status_code == 401
-
-
-@pytest.mark.parametrize("url", ["postgresql://127.0.0.1/1", "redis:///1", "redis://127.0.0.1/x", "redis://:sec@h:x"])
-def test_a_wrong_cache_url_is_refused_without_repeating_it(url: str) -> None:
-    """The URL may hold a password, so the error names the setting and an example."""
-    with pytest.raises(SettingsError, match="cache_url") as wrong:
-        cache_at(url, 0.02)
-    assert url not in str(wrong.value)

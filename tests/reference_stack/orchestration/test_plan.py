@@ -161,7 +161,7 @@ def test_documented_ports_are_those_of_the_catalogue(room: Path) -> None:
         except NotReady as error:  # somebody else's stack may run on this machine
             if "is taken" not in str(error):
                 raise
-            pytest.skip(str(error))
+            pytest.skip(str(error))  # the port is taken, as the error says
 
 
 def test_an_unknown_service_is_refused(room: Path) -> None:
