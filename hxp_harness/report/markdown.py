@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from hxp_harness.report import words
 from hxp_harness.report.record import Record
 from hxp_harness.report.rosetta import COMPACT_HEAD, NOTE, Rows, compact
 from hxp_harness.report.telemetry import sentences
+from hxp_harness.report.text import code, table
 from hxp_harness.report.text import markdown as safe
-from hxp_harness.report.text import one_line
 from hxp_harness.target import Evidence
 
 
@@ -86,18 +86,3 @@ def _telemetry(record: Record) -> list[str]:
 def _others(tables: Mapping[str, Rows], run_dir: str) -> list[str]:
     sentence = f"{NOTE} Formulas, sources and other percentiles: `hxp report {code(run_dir)} --rosetta`"
     return ["## The same run in other tools' words", table(COMPACT_HEAD, compact(tables)), sentence]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Pad the cells, so that the source is a table too."""
-    cells = [list(head), *(list(row) for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
-
-
-def code(text: str) -> str:
-    """A backtick would end the code span and a bar the cell, whatever stands before them."""
-    return one_line(text).replace("`", "'").replace("|", "/")

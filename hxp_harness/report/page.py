@@ -13,9 +13,8 @@ from markupsafe import Markup, escape
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.report import words
 from hxp_harness.report.files import write_whole
-from hxp_harness.report.markdown import code, table
+from hxp_harness.report.text import code, one_line, table
 from hxp_harness.report.text import markdown as safe
-from hxp_harness.report.text import one_line
 from hxp_harness.target import Evidence
 
 TEMPLATE = "page.html.j2"

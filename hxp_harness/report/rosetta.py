@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hxp_harness.errors import UsageError
+from hxp_harness.report.text import table as markdown_table
 from hxp_harness.units import BASE_UNIT, format_quantity
 
 if TYPE_CHECKING:
@@ -58,14 +59,13 @@ def page(run_dir: Path) -> str:
     """Return the tables of the run in `run_dir` as Markdown. Raises UsageError when it holds no traces."""
     from hxp_harness.metrics.rosetta import PointGaps
     from hxp_harness.metrics.table import TraceTable
-    from hxp_harness.report.markdown import table as as_table
     from hxp_harness.report.record import TRACES_FILE, read_record
 
     file = run_dir / TRACES_FILE
     table, limits = TraceTable.read(file), demands_of(read_record(run_dir))
     parts = [NOTE]
     for subject, rows in rosetta(table, PointGaps.read(file), limits).items():
-        parts += [f"## {subject}", as_table(HEAD, rows)]
+        parts += [f"## {subject}", markdown_table(HEAD, rows)]
     return "\n\n".join(parts)
 
 

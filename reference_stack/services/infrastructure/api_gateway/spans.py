@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterable
@@ -17,9 +18,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from reference_stack.schemas.configuration.traces import TraceSettings
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, COMPLETIONS
 from reference_stack.services.infrastructure.api_gateway.call import Call
-from reference_stack.services.infrastructure.api_gateway.traces import context_in, in_time
 
 _OPERATIONS = {CHAT: "chat", COMPLETIONS: "text_completion", "/v1/embeddings": "embeddings"}
+_CONTEXT = (b"traceparent", b"tracestate")
+_END_S = 2.0
+_LOOK_S = 0.02
 
 
 class Spans:
@@ -54,7 +57,7 @@ class Spans:
     async def close(self) -> None:
         thread = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
         thread.start()
-        await in_time(thread)
+        await _in_time(thread)
 
 
 def _end(span: Span, call: Call, operation: str) -> None:
@@ -93,3 +96,16 @@ def _tell_of_model(span: Span, call: Call, operation: str) -> None:
     )
     if call.usage is not None:
         span.set_attribute("gen_ai.usage.input_tokens", call.usage.prompt_tokens)
+
+
+def context_in(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers of a trace that the client began."""
+    return {name.decode(): value.decode("latin-1") for name, value in headers if name in _CONTEXT}
+
+
+async def _in_time(thread: threading.Thread) -> None:
+    """Wait for a thread that may hang, and leave it to its fate when it does."""
+    deadline_s = asyncio.get_running_loop().time() + _END_S
+    # A thread of an executor would be waited for by the interpreter; this one has nothing but its end to tell.
+    while thread.is_alive() and asyncio.get_running_loop().time() < deadline_s:  # noqa: ASYNC110 - see above
+        await asyncio.sleep(_LOOK_S)

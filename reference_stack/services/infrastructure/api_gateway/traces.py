@@ -5,18 +5,12 @@ Spans hold no prompt, no key and no text of a model. https://opentelemetry.io/do
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterable
 from typing import Protocol
 
 from reference_stack.errors import SettingsError
 from reference_stack.schemas.configuration.traces import TraceSettings
 from reference_stack.services.infrastructure.api_gateway.call import Call
-
-_CONTEXT = (b"traceparent", b"tracestate")
-_END_S = 2.0
-_LOOK_S = 0.02
 
 
 class Traces(Protocol):
@@ -44,16 +38,3 @@ def traces_to(settings: TraceSettings) -> Traces | None:
         hint = "pip install 'hxp-enterprise-llm-modular[otel]', or leave traces.endpoint out"
         raise SettingsError(f"api_gateway: traces need a package that is not here: {error.name}", hint=hint) from None
     return Spans(settings)
-
-
-def context_in(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers of a trace that the client began."""
-    return {name.decode(): value.decode("latin-1") for name, value in headers if name in _CONTEXT}
-
-
-async def in_time(thread: threading.Thread) -> None:
-    """Wait for a thread that may hang, and leave it to its fate when it does."""
-    deadline_s = asyncio.get_running_loop().time() + _END_S
-    # A thread of an executor would be waited for by the interpreter; this one has nothing but its end to tell.
-    while thread.is_alive() and asyncio.get_running_loop().time() < deadline_s:  # noqa: ASYNC110 - see above
-        await asyncio.sleep(_LOOK_S)
