@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from reference_stack.errors import SettingsError
 from reference_stack.schemas.api.keys import ApiKey
+from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings, JournalSettings
 from reference_stack.services.infrastructure.api_gateway.app import create_app
 from reference_stack.services.infrastructure.api_gateway.call import Call
@@ -239,9 +240,22 @@ def test_two_gateways_with_two_databases(make_gateway: MakeGateway, tmp_path: Pa
     assert first.usage.last().outcome == "complete"
 
 
-def test_a_gateway_adopts_what_a_dead_one_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The rows of a lane whose process is gone are stored by the next that runs there, open ones as interrupted."""
-    book = Book(tmp_path, JournalSettings(directory=tmp_path), most_open=8)
+@dataclass
+class Slow(Rows):
+    """Answers nobody before it is told to."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def add(self, rows: Sequence[UsageRow]) -> None:
+        self.asked.set()
+        await self.answers.wait()
+        await super().add(rows)
+
+
+def die(directory: Path) -> None:
+    """Leave what a gateway does that was killed: one request that ended, and one whose client has four tokens."""
+    book = Book(directory, JournalSettings(directory=directory), most_open=8)
     assert book.recover()
     done, cut = accepted_call(), accepted_call("id-2")
     book.accept(done)
@@ -251,6 +265,11 @@ def test_a_gateway_adopts_what_a_dead_one_left(tmp_path: Path, caplog: pytest.Lo
     book.progress(cut)
     book.close()
     book.leave()
+
+
+def test_a_gateway_adopts_what_a_dead_one_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The rows of a lane whose process is gone are stored by the next that runs there, open ones as interrupted."""
+    die(tmp_path)
 
     rows = run_until(tmp_path, lambda rows: len(rows.rows) == 2)
 
@@ -262,21 +281,36 @@ def test_a_gateway_adopts_what_a_dead_one_left(tmp_path: Path, caplog: pytest.Lo
     assert left(tmp_path) == []
 
 
+def test_what_the_dead_left_is_stored_before_the_last_one_stops(tmp_path: Path) -> None:
+    """A gateway that is told to stop in the middle of an adoption completes it: nobody may start there again."""
+    die(tmp_path)
+    rows = Slow()
+
+    async def story() -> None:
+        journal = DiskJournal(JournalSettings(directory=tmp_path), rows, Measures(()), most_open=8)
+        journal.start()
+        running = asyncio.ensure_future(journal.run())
+        await rows.asked.wait()
+        running.cancel()
+        await asyncio.wait([running])
+        rows.answers.set()
+        await journal.close()
+
+    asyncio.run(story())
+    assert [(row.request_id, row.outcome) for row in rows.rows] == [("id-1", "complete"), ("id-2", "interrupted")]
+    assert left(tmp_path) == []
+
+
 def test_a_lane_of_another_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What cannot be read for certain is not guessed: it stays, the log says so once, and other lanes are adopted."""
     with claim(tmp_path) as lane:
         segment_path(lane.path, 1).write_bytes(line_of(Opened(99)))
+    die(tmp_path)
 
-    async def story() -> None:
-        journal = DiskJournal(JournalSettings(directory=tmp_path), Rows(), Measures(()), most_open=8)
-        journal.start()
-        running = asyncio.ensure_future(journal.run())
-        await until(lambda: "format 99" in caplog.text)
-        running.cancel()
-        await asyncio.wait([running])
-        await journal.close()
+    rows = run_until(tmp_path, lambda rows: len(rows.rows) == 2)
 
-    asyncio.run(story())
+    assert [row.request_id for row in rows.rows] == ["id-1", "id-2"]
+    assert sum("format 99" in line for line in caplog.messages) == 1
     assert [scan(path.read_bytes()).records for path in left(tmp_path)] == [[Opened(99)]]
 
 

@@ -11,7 +11,7 @@ from reference_stack.schemas.api.usage import UsageRepository
 from reference_stack.schemas.configuration.api_gateway import JournalSettings
 from reference_stack.services.infrastructure.api_gateway.journal.book import Book
 from reference_stack.services.infrastructure.api_gateway.journal.drain import Drain, drain_left
-from reference_stack.services.infrastructure.api_gateway.journal.lane import claim_left
+from reference_stack.services.infrastructure.api_gateway.journal.lane import Lane, claim_left
 from reference_stack.services.infrastructure.api_gateway.journal.store import Store
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 
@@ -74,7 +74,7 @@ class DiskJournal:
             tasks.create_task(self._adopt())
 
     async def close(self) -> None:
-        """Ship what is left, for a few seconds; what stays in the journal is shipped at the next start."""
+        """Ship what is left, that of the dead too, for a few seconds; what stays is shipped at the next start."""
         unwritten = self._book.close()
         if unwritten:
             log.error("%d requests ended that could not be written down; they will be billed as interrupted", unwritten)
@@ -83,11 +83,18 @@ class DiskJournal:
             done = False
             with contextlib.suppress(TimeoutError, OSError, StackError):
                 async with asyncio.timeout(_LAST_TRY_S):
-                    done = await drain.finish()
+                    done = await self._finish(drain)
             if not done:
                 log.warning("usage rows stay in %s; they are stored when a gateway runs there", self._directory)
             drain.close()
         self._book.leave()
+
+    async def _finish(self, drain: Drain) -> bool:
+        """Store all that this process wrote, then what died before it and nobody may be left to adopt."""
+        done = await drain.finish()
+        if done:
+            await self._adopt_left()
+        return done
 
     async def _keep_open(self) -> None:
         while True:
@@ -120,13 +127,23 @@ class DiskJournal:
 
     async def _adopt(self) -> None:
         while True:
-            try:
-                with contextlib.closing(claim_left(self._directory)) as left:
-                    for lane in left:
-                        await drain_left(lane, self._store)
-            except Exception as error:  # noqa: BLE001 - a lane that cannot be read must not end the adoption of others
-                self._note(error)
+            await self._adopt_left()
             await asyncio.sleep(_ADOPT_S)
+
+    async def _adopt_left(self) -> None:
+        """Store what dead processes left, as far as it can be read and the database takes it."""
+        try:
+            with contextlib.closing(claim_left(self._directory)) as left:
+                for lane in left:
+                    await self._adopt_lane(lane)
+        except OSError as error:
+            self._note(error)
+
+    async def _adopt_lane(self, lane: Lane) -> None:
+        try:
+            await drain_left(lane, self._store)
+        except Exception as error:  # noqa: BLE001 - a lane that cannot be read must not end the adoption of others
+            self._note(error)
 
     async def _step(self, drain: Drain) -> bool:
         try:
