@@ -189,7 +189,10 @@ async def rounds(sides: Sides, count: int, lines: Lines, profile: cProfile.Profi
 
 def stages(profile: cProfile.Profile) -> str:
     """Return the share of each stage: of what the profiler sees, to which calls are dearer than they are."""
-    table = [(name, of, took_s) for (name, _, of), (_, _, _, took_s, _) in pstats.Stats(profile).stats.items()]  # type: ignore[attr-defined] # typeshed leaves it out
+    timings = pstats.Stats(profile).stats  # type: ignore[attr-defined] # typeshed leaves it out
+    table: list[tuple[str, str, float]] = [
+        (name, of, took_s) for (name, _, of), (_, _, _, took_s, _) in timings.items()
+    ]
 
     def seconds(wanted: Sequence[str]) -> float:
         places = [each.rsplit(":", 1) for each in wanted]

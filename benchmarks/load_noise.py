@@ -189,7 +189,8 @@ def main() -> int:
         if missing := make_hub():
             parser.error(missing)
         peers = peer_runs(options.rate or 25.0, options.seconds or 6.0, until_s)
-        table, tree = peer_table(peers), {"peers": [(noise, asdict(outcome)) for noise, outcome in peers]}
+        table = peer_table(peers)
+        tree: dict[str, object] = {"peers": [(noise, asdict(outcome)) for noise, outcome in peers]}
     else:
         tallies = own_runs(options.runs, options.rate or 200.0, options.seconds or 2.0, until_s)
         # asdict makes a Counter of pairs out of a Counter

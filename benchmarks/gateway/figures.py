@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from statistics import median
 
 from benchmarks.gateway.experiments import CLOSED, FIRST_EVENT, PACED, STREAMS
@@ -14,6 +15,7 @@ from benchmarks.gateway.measure import Reading
 _BUSY = 0.85
 DIRECT, NGINX, ROUTER, LITELLM = "direct", "nginx", "vllm-router", "LiteLLM"
 BARE = "bare relay in Python"
+Value = Callable[[Reading], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Readings:
     def subjects(self) -> list[str]:
         return list(dict.fromkeys(reading.subject for reading in self.all))
 
-    def of(self, subject: str, experiment: str, value: Callable[[Reading], float]) -> dict[int, float]:
+    def of(self, subject: str, experiment: str, value: Value) -> dict[int, float]:
         """Return round: value."""
         return {
             each.round: value(each) for each in self.all if (each.subject, each.experiment) == (subject, experiment)
@@ -57,7 +59,7 @@ class Readings:
         subject: str,
         other: str,
         experiment: str,
-        value: Callable[[Reading], float],
+        value: Value,
         combine: Callable[[float, float], float],
     ) -> Figure:
         """Combine the two subjects' values within each round."""
@@ -68,11 +70,11 @@ class Readings:
         """CPU of one by that of the other."""
         return self.paired(subject, other, experiment, _cpu, _divide)
 
-    def added(self, subject: str, experiment: str, value: Callable[[Reading], float]) -> Figure:
+    def added(self, subject: str, experiment: str, value: Value) -> Figure:
         """How much longer than directly, in milliseconds."""
         return self.paired(subject, DIRECT, experiment, value, lambda mine, direct: (mine - direct) / 1e3)
 
-    def peak_bytes(self, subject: str, value: Callable[[Reading], float]) -> Figure:
+    def peak_bytes(self, subject: str, value: Value) -> Figure:
         """The most memory of each round."""
         rounds = sorted({each.round for each in self.all})
         mine = [[value(each) for each in self.all if (each.subject, each.round) == (subject, n)] for n in rounds]
@@ -83,32 +85,13 @@ def _divide(mine: float, other: float) -> float:
     return mine / other if other else float("nan")
 
 
-def _cpu(reading: Reading) -> float:
-    return reading.cpu_us
-
-
-def _p50(reading: Reading) -> float:
-    return reading.p50_us
-
-
-def _p99(reading: Reading) -> float:
-    return reading.p99_us
-
-
-def _first_event(reading: Reading) -> float:
-    return reading.first_event_p50_us
-
-
-def _memory(reading: Reading) -> float:
-    return reading.memory_bytes
-
-
-def _requests(reading: Reading) -> float:
-    return reading.requests_per_s
-
-
-def _events(reading: Reading) -> float:
-    return reading.events_per_s
+_cpu: Value = attrgetter("cpu_us")
+_p50: Value = attrgetter("p50_us")
+_p99: Value = attrgetter("p99_us")
+_first_event: Value = attrgetter("first_event_p50_us")
+_memory: Value = attrgetter("memory_bytes")
+_requests: Value = attrgetter("requests_per_s")
+_events: Value = attrgetter("events_per_s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ from pathlib import Path
 from benchmarks.gateway import ours
 from benchmarks.gateway.figures import Readings, figure, table
 from benchmarks.gateway.measure import Reading
-from benchmarks.gateway.programs import CannotRun, Load, Programs, ask
+from benchmarks.gateway.programs import CannotRun, Load, ask
 from benchmarks.gateway.room import Room
 from benchmarks.gateway.subjects import Running
+from benchmarks.meanwhile import meanwhile
 from reference_stack.schemas.api.keys import KeyLimits
 
 # RELIABILITY: a fault of one leaves the others with no error and this much of their p99.
@@ -59,7 +60,13 @@ class Neighbour:
         bench = self.room.bench
         load = Load(connections=32, rate_rps=_STORM_RPS, warm_s=0.0, seconds=0.5, keys=(self.key,))
         with tempfile.TemporaryDirectory() as folder:
-            yield from self._meanwhile(lambda over: _storm(bench.programs, self.running.port, load, Path(folder), over))
+
+            def storm(over: threading.Event) -> None:
+                while not over.is_set():
+                    ask(bench.programs, self.running.port, load, Path(folder))
+
+            with meanwhile(storm):
+                yield
 
     @contextmanager
     def leaves_at_once(self) -> Iterator[None]:
@@ -70,7 +77,8 @@ class Neighbour:
                 with self.connected() as sock:
                     sock.sendall(self.request("mixtral"))
 
-        yield from self._meanwhile(leave)
+        with meanwhile(leave):
+            yield
 
     @contextmanager
     def fills_a_model_that_hangs(self) -> Iterator[None]:
@@ -79,22 +87,6 @@ class Neighbour:
             for _ in range(_HELD):
                 held.enter_context(self.connected()).sendall(self.request(_HUNG_MODEL))
             yield
-
-    def _meanwhile(self, work: Callable[[threading.Event], None]) -> Iterator[None]:
-        over = threading.Event()
-        thread = threading.Thread(target=work, args=(over,))
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-
-def _storm(programs: Programs, port: int, load: Load, folder: Path, over: threading.Event) -> None:
-    """Send `load` again and again until it is over."""
-    while not over.is_set():
-        ask(programs, port, load, folder)
 
 
 @contextmanager

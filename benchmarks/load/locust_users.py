@@ -16,7 +16,7 @@ import time  # noqa: E402 - after the patch
 from pathlib import Path  # noqa: E402 - after the patch
 from typing import Any  # noqa: E402 - after the patch
 
-import gevent  # type: ignore[import-untyped]  # noqa: E402 - ships no types; after the patch
+import gevent  # noqa: E402 - after the patch
 from locust import FastHttpUser, constant_throughput, task  # noqa: E402 - after the patch
 from locust.env import Environment  # noqa: E402 - after the patch
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from benchmarks.load.environment import HUB
 from benchmarks.load.job import Figures, Job, Reported, statistics
 from benchmarks.load.noise import Pids
 from benchmarks.load.peers import Peer
+from benchmarks.meanwhile import meanwhile
 from hxp_harness.certify.behaviour import Behaviour
 from hxp_harness.certify.golden_process import GoldenServer, golden
 from hxp_harness.certify.truth import Truth
@@ -214,12 +215,10 @@ def _end(pid: int) -> None:
             os.kill(one, signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def _stalling(server: GoldenServer, at: list[float]) -> Iterator[None]:
+def _stalling(server: GoldenServer, at: list[float]) -> contextlib.AbstractContextManager[None]:
     """Freeze the server for STALL_S, two seconds after its first answer has ended."""
-    over = threading.Event()
 
-    def stall() -> None:
+    def stall(over: threading.Event) -> None:
         while not server.log.stat().st_size:
             if over.wait(0.02):
                 return
@@ -230,13 +229,7 @@ def _stalling(server: GoldenServer, at: list[float]) -> Iterator[None]:
         over.wait(STALL_S)
         os.kill(server.pid, signal.SIGCONT)
 
-    thread = threading.Thread(target=stall)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return meanwhile(stall)
 
 
 def stalled_truth(outcome: Outcome, job: Job, e2e_s: float) -> Mapping[str, float]:

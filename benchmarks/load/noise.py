@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from benchmarks.meanwhile import meanwhile
+
 EVERY_S = 0.5  # mean time between two stops
 
 Pids = Callable[[], list[int]]
@@ -48,44 +50,33 @@ def made(noise: Noise, client: Pids, core: int, seed: int) -> Iterator[None]:
 def _hog(client: Pids, core: int) -> Iterator[None]:
     """Spin on the client's core, at the client's priority as soon as there is one."""
     hog = subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", "while True: pass"])
-    over = threading.Event()
 
-    def follow() -> None:
+    def follow(over: threading.Event) -> None:
         while not over.wait(0.05):
             for pid in client():
                 with contextlib.suppress(OSError):
                     os.setpriority(os.PRIO_PROCESS, hog.pid, os.getpriority(os.PRIO_PROCESS, pid))
 
-    thread = threading.Thread(target=follow)
-    thread.start()
     try:
-        yield
+        with meanwhile(follow):
+            yield
     finally:
-        over.set()
-        thread.join()
         hog.kill()
         hog.wait()
 
 
-@contextlib.contextmanager
-def _stops(stop_s: float, client: Pids, seed: int) -> Iterator[None]:
+def _stops(stop_s: float, client: Pids, seed: int) -> contextlib.AbstractContextManager[None]:
     """Stop the client's processes together, at exponential times."""
-    over, draw = threading.Event(), random.Random(seed)
+    draw = random.Random(seed)
 
-    def stop() -> None:
+    def stop(over: threading.Event) -> None:
         while not over.wait(draw.expovariate(1 / EVERY_S)):
             pids = client()
             _signal(pids, signal.SIGSTOP)
             over.wait(stop_s)
             _signal(pids, signal.SIGCONT)
 
-    thread = threading.Thread(target=stop)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return meanwhile(stop)
 
 
 def _signal(pids: list[int], number: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from scipy import stats
 
@@ -191,7 +191,7 @@ def goals(found: Any) -> list[tuple[str, str, str]]:
     ]
 
 
-def _goal(goal: str, seen: str | bool, met: bool) -> tuple[str, str, str]:
+def _goal(goal: str, seen: str | Literal[False], met: bool) -> tuple[str, str, str]:
     return goal, seen or "not measured", "met" if met else "MISSED"
 
 
