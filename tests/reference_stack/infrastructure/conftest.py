@@ -28,7 +28,7 @@ from reference_stack.services.infrastructure.api_gateway.app import create_app
 from reference_stack.services.integration.database.port import RowsRefused
 from tests.reference_stack.infrastructure.gateway_processes import Served, served
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 PEPPER = "a pepper for tests alone"
 KEY = "key-of-alice"
 PHI3_KEY = "key-of-bob-phi3-only"

@@ -12,8 +12,9 @@ import struct
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,7 +28,6 @@ from reference_stack.services.infrastructure.api_gateway.routing.router import H
 from reference_stack.services.infrastructure.api_gateway.wire.connection import Connection
 from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange
 from tests.reference_stack.infrastructure.conftest import (
-    DEADLINE_S,
     DONE,
     KEY,
     ROLE,
@@ -190,35 +190,45 @@ def test_a_kept_connection_that_closes_as_it_is_used(make_gateway: MakeGateway) 
     assert done > len(set(ports)) > 4
 
 
-async def _all_streams(gateway: Gateway, begun: threading.Barrier) -> list[bytes]:
-    parts = urlsplit(gateway.url)
-    sent = request(json.dumps(chat(stream=True)).encode())
+@dataclass
+class Crowd:
+    """Clients that all stream at one time; `most_at_once` of them are on their way in, so that each gets through."""
 
-    async def one() -> bytes:
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writer.write(sent)
-        async with asyncio.timeout(60):
+    gateway: Gateway
+    most_at_once: int = 50
+    open: int = 0
+
+    def run(self) -> list[bytes]:
+        return asyncio.run(self._all())
+
+    async def _all(self) -> list[bytes]:
+        door = asyncio.Semaphore(self.most_at_once)
+        return await asyncio.gather(*(self._one(door) for _ in range(STREAMS)))
+
+    async def _one(self, door: asyncio.Semaphore) -> bytes:
+        parts = urlsplit(self.gateway.url)
+        async with door:
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.write(request(json.dumps(chat(stream=True)).encode()))
             first = await reader.readuntil(ROLE)
-            await began()
-            rest = await reader.readuntil(b"\r\n0\r\n\r\n")
+        self.open += 1
+        rest = await reader.readuntil(b"\r\n0\r\n\r\n")
+        self.open -= 1
         writer.close()
         return first + rest
 
-    count = 0
-
-    async def began() -> None:
-        nonlocal count
-        count += 1
-        if count == STREAMS:
-            await asyncio.to_thread(begun.wait, DEADLINE_S)
-
-    return await asyncio.gather(*(one() for _ in range(STREAMS)))
+    def until(self, count: int, answers: Future[list[bytes]]) -> None:
+        """Wait until so many are open, however long it takes while it goes on."""
+        while self.open != count:
+            was = self.open
+            eventually(lambda: answers.done() or self.open != was, within_s=60)  # noqa: B023 - called at once
+            if answers.done() and answers.exception():
+                answers.result()
 
 
 def test_many_streams_at_once(make_gateway: MakeGateway) -> None:
     """All streams are open at one time, and each gets every byte of its own answer."""
-    gateway = make_gateway()
-    begun = threading.Barrier(2)
+    gateway = make_gateway(timeout_s=3600)
     release = asyncio.Event()
 
     async def waits(wire: Wire) -> None:
@@ -229,12 +239,14 @@ def test_many_streams_at_once(make_gateway: MakeGateway) -> None:
         await wire.end()
 
     gateway.backend.script = waits
+    crowd = Crowd(gateway)
     with ThreadPoolExecutor(1) as pool:
-        streams = pool.submit(asyncio.run, _all_streams(gateway, begun))
-        begun.wait(60)
+        streams = pool.submit(crowd.run)
+        crowd.until(STREAMS, streams)
         assert f"hxp_gateway_in_flight {STREAMS}.0" in gateway.http.get("/metrics").text
         gateway.backend.call(release.set)
-        answers = streams.result(60)
+        crowd.until(0, streams)
+        answers = streams.result()
 
     assert len(answers) == STREAMS
     for answer in answers:
