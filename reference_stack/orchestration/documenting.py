@@ -81,7 +81,8 @@ async def _add(asked: Asked, shelf: Shelf) -> None:
 async def _list(asked: Asked, shelf: Shelf) -> None:
     async for kept in shelf.documents():
         attributes = " ".join(f"{key}={value}" for key, value in sorted(kept.attributes.items()))
-        _tell(asked, asdict(kept), f"{kept.id}  {kept.passages} passages  {attributes}".rstrip())
+        state = "" if kept.whole else "  INCOMPLETE: add it again"
+        _tell(asked, asdict(kept), f"{kept.id}  {kept.passages} passages  {attributes}".rstrip() + state)
 
 
 async def _remove(asked: Asked, shelf: Shelf) -> None:

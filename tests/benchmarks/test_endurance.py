@@ -152,7 +152,8 @@ def test_memory_is_flat(site: Site, tmp_path: Path) -> None:
     """Once what is bounded is full, memory does not grow by more than 3 MB, whole answers and streams in turn."""
     _send_both(site, tmp_path, _FILLING)
     before = memory_bytes(site.gateway.pid)
-    sent, grown = [], []
+    sent: list[float] = []
+    grown: list[float] = []
     for _ in range(_READINGS):
         _send_both(site, tmp_path, REQUESTS // _READINGS)
         sent.append(REQUESTS // _READINGS * (len(sent) + 1) / 100_000)

@@ -9,6 +9,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
 from reference_stack.services.integration.vector_database.port import (
+    WRITTEN_AT_ONCE,
     Collection,
     Distance,
     IndexKind,
@@ -33,7 +34,6 @@ _INDEXES: Mapping[IndexKind, models.PayloadSchemaType] = {
     "integer": models.PayloadSchemaType.INTEGER,
 }
 _WORDS = "words"  # the name of the sparse vector; the dense one has none
-_BATCH = 256
 _RRF_K = 60
 _CANDIDATES = 4  # of each order go so many times the limit into the fusion
 
@@ -109,8 +109,8 @@ class QdrantVectors:
         return sorted(row.name for row in found.collections)
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> None:
-        for first in range(0, len(points), _BATCH):
-            rows = [_row(point) for point in points[first : first + _BATCH]]
+        for first in range(0, len(points), WRITTEN_AT_ONCE):
+            rows = [_row(point) for point in points[first : first + WRITTEN_AT_ONCE]]
             await self._upsert(collection, rows)
 
     async def _upsert(self, collection: str, rows: list[models.PointStruct]) -> None:

@@ -14,6 +14,8 @@ Distance = Literal["cosine", "dot", "euclid", "manhattan"]
 IndexKind = Literal["keyword", "integer"]
 Value = str | int | bool
 Where = Mapping[str, Value]
+# So many points `upsert` writes in one question, which a server does whole even if who asked is gone.
+WRITTEN_AT_ONCE = 256
 
 
 class Unavailable(StackError):
@@ -86,7 +88,7 @@ class VectorDatabase(Protocol):
         ...
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> None:
-        """Add points in batches, or replace those of the same ids; they are found as soon as this returns."""
+        """Add points, WRITTEN_AT_ONCE in turn, or replace those of the same ids; they are found when this returns."""
         ...
 
     async def search(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from reference_stack.services.infrastructure.api_gateway.retrieval.passages import passages
 from reference_stack.services.integration.vector_database import embedding
 from reference_stack.services.integration.vector_database.port import (
+    WRITTEN_AT_ONCE,
     Collection,
     Neighbour,
     Point,
@@ -20,6 +21,7 @@ from reference_stack.services.integration.vector_database.tenants import TenantV
 
 _SPACE = uuid.UUID("0d0e4d0a-7a5c-5a0c-9a43-3f0a9a7f6b52")
 _PAGE = 200
+_GONE = -1  # the number of what takes the place of a passage that is about to be deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,13 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A document that is in a store."""
+    """A document that is in a store; not `whole` when who put it there was killed: it may be partly an earlier one."""
 
     id: str
     name: str
     passages: int
     attributes: Mapping[str, Value]
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +71,34 @@ class Shelf:
         self._own = TenantVectors(vectors, self._collection, tenant)
 
     async def put(self, document: Document) -> int:
-        """Keep a document, in the place of the one with its id; return of how many passages it is."""
+        """Keep a document, in the place of the one with its id; return of how many passages it is.
+
+        One write replaces all of a document of up to WRITTEN_AT_ONCE passages, before and now, so that a caller that is
+        killed leaves the one or the other. A longer one may be left mixed, which `documents` tells; put it again.
+        """
         await self._vectors.ensure(self._collection)
         had = await self._count(document.id)
         texts = passages(document.text)
-        facts = {"document": document.id, "name": document.name, "attributes": dict(document.attributes)}
+        facts: dict[str, object] = {
+            "document": document.id,
+            "name": document.name,
+            "attributes": dict(document.attributes),
+            "passages": len(texts),
+            "version": uuid.uuid4().hex,
+        }
         points = [
             Point(
                 _id(document.id, number),
                 embedding.dense(text),
-                {**facts, "text": text, "number": number, "passages": len(texts)},
+                {**facts, "text": text, "number": number},
                 embedding.sparse(text),
             )
             for number, text in enumerate(texts)
         ]
-        await self._own.upsert(points)
-        await self._own.delete([_id(document.id, number) for number in range(len(texts), had)])
+        surplus = [_id(document.id, number) for number in range(len(texts), had)]
+        gone = {"document": document.id, "text": "", "number": _GONE}
+        await self._own.upsert([*points, *(Point(each, embedding.dense(""), gone) for each in surplus)])
+        await self._own.delete(surplus)
         return len(texts)
 
     async def remove(self, document: str) -> bool:
@@ -101,7 +116,8 @@ class Shelf:
             points, after = await self._own.scroll(page, after, {"number": 0})
             for point in points:
                 said = point.payload
-                yield Kept(str(said["document"]), str(said["name"]), _count_in(said), _attributes(said))
+                count, whole = _count_in(said), await self._whole(said)
+                yield Kept(str(said["document"]), str(said["name"]), count, _attributes(said), whole)
             if after is None:
                 return
 
@@ -114,13 +130,22 @@ class Shelf:
             if await self._there():
                 raise
             return []  # nobody put anything there
-        return [_passage(row) for row in found]
+        return [_passage(row) for row in found if row.payload["text"]]
 
     async def _there(self) -> bool:
         return self._collection.name in await self._vectors.collections()
 
     async def _count(self, document: str) -> int:
         return await self._own.count({"document": document})
+
+    async def _whole(self, first: Mapping[str, object]) -> bool:
+        """Whether all that is kept of a document, whose first passage says `first`, was put there together."""
+        document, count = str(first["document"]), _count_in(first)
+        if count > WRITTEN_AT_ONCE:
+            version = str(first.get("version", ""))
+            if await self._own.count({"document": document, "version": version}) != count:
+                return False
+        return await self._count(document) == count
 
 
 def _passage(row: Neighbour) -> Passage:
