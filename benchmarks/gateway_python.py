@@ -204,7 +204,7 @@ def stages(profile: cProfile.Profile) -> str:
     shares = {name: (seconds(one) - seconds(other)) / whole_s for name, (one, other) in STAGES.items()}
     shares["what ties it together"] = 1 - sum(shares.values())
     return "\n".join(
-        ["| stage | share |", "|---|---|", *(f"| {name} | {share:.0%} |" for name, share in shares.items())]
+        ["| stage | share |", "|---|---|", *(f"| {name} | {share:.1%} |" for name, share in shares.items())]
     )
 
 

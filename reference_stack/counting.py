@@ -6,7 +6,7 @@ For code of one thread. The library's own `inc` and `observe` cost three times a
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -25,15 +25,16 @@ class Level:
         self.set: Callable[[float], None] = getattr(value, "put", value.set)
 
 
-def observing(histogram: Histogram) -> Callable[[float], None]:
-    """Return what observes a value in `histogram`, a child where it has labels."""
+def observing(histogram: Histogram) -> Callable[[Sequence[float]], None]:
+    """Return what observes values in `histogram`, a child where it has labels."""
     add_sum = _add(histogram._sum)  # noqa: SLF001 - as above
     buckets = [_add(bucket) for bucket in histogram._buckets]  # noqa: SLF001 - as above
     bounds = histogram._upper_bounds  # noqa: SLF001 - as above
 
-    def observe(value: float) -> None:
-        add_sum(value)
-        buckets[bisect_left(bounds, value)](1.0)
+    def observe(values: Sequence[float]) -> None:
+        add_sum(sum(values))
+        for value in values:
+            buckets[bisect_left(bounds, value)](1.0)
 
     return observe
 

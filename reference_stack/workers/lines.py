@@ -12,6 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+# A line as text, or what makes it when it is written: of a request that waits for neither.
+Line = str | Callable[[], str]
+
 _MOST_BYTES = 4096  # what a pipe takes at once or not at all (PIPE_BUF), so that lines of two workers never mix
 
 
@@ -26,30 +29,25 @@ class Lines:
         self.dropped = 0
         self.on_drop: Callable[[], None] = lambda: None
         self._most_held = most_held
-        self._held: deque[bytes] = deque()
+        self._held: deque[Line | bytes] = deque()
         self._write, self._close = _writer(descriptor)
         self._untold = 0
 
-    def put(self, line: str) -> None:
+    def put(self, line: Line) -> None:
         """Take one line, without its end; what is longer than 4 KiB is cut. Never waits."""
         if len(self._held) >= self._most_held:
             self.dropped += 1
             self._untold += 1
             self.on_drop()
             return
-        self._held.append(line.encode("utf-8", "replace")[: _MOST_BYTES - 1] + b"\n")
+        self._held.append(line)
         if not self.patient:
             self.flush()
 
     def flush(self) -> bool:
         """Write what is held as far as it is taken; return whether all of it was."""
         while self._held:
-            size, count = 0, 0
-            for line in self._held:
-                if size + len(line) > _MOST_BYTES:
-                    break
-                size, count = size + len(line), count + 1
-            batch = b"".join(self._held.popleft() for _ in range(count))
+            batch = self._batch()
             try:
                 written = self._write(batch)
             except BlockingIOError:
@@ -65,6 +63,19 @@ class Lines:
             self.put(json.dumps({"event": "log_lines_dropped", "count": told, "pid": os.getpid()}))
         return True
 
+    def _batch(self) -> bytes:
+        """Take out as many lines as go into one write."""
+        parts: list[bytes] = []
+        size = 0
+        while self._held:
+            line = _bytes_of(self._held.popleft())
+            size += len(line)
+            if size > _MOST_BYTES and parts:
+                self._held.appendleft(line)
+                break
+            parts.append(line)
+        return b"".join(parts)
+
     def end(self, within_s: float) -> None:
         """Write what is held, for at most so long, and write no more."""
         deadline = time.monotonic() + within_s
@@ -72,6 +83,13 @@ class Lines:
             time.sleep(0.01)  # a reader that is slow gives no sign when it has read
         self._write = _into_nothing
         self._close()
+
+
+def _bytes_of(line: Line | bytes) -> bytes:
+    if isinstance(line, bytes):  # cut and ended before
+        return line
+    text = line if isinstance(line, str) else line()
+    return text.encode("utf-8", "replace")[: _MOST_BYTES - 1] + b"\n"
 
 
 def _into_nothing(data: bytes) -> int:

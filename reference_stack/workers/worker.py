@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -147,7 +147,7 @@ def _serve(service: Service, settings: WorkerSettings, post: Post) -> None:
     ]
 
     async def run() -> None:
-        tick = asyncio.create_task(_go_round(post.slab, lines, mirror))
+        tick = asyncio.create_task(_go_round(post.slab, lines, mirror, place.on_turn))
         try:
             await serve_all(main, post.listeners[""], sides)
         finally:
@@ -191,13 +191,15 @@ def _door(app: ASGIApp, name: str) -> ASGIApp:
     return marked
 
 
-async def _go_round(slab: Slab, lines: Lines, mirror: Mirror) -> None:
+async def _go_round(slab: Slab, lines: Lines, mirror: Mirror, on_turn: Sequence[Callable[[], None]]) -> None:
     """Say that the loop goes round, write the log lines of the last moment at once, let others see what is counted."""
     lines.patient = True
     try:
         for turn in itertools.count():
             slab.beat()
             lines.flush()
+            for each in on_turn:
+                each()
             if turn % _TURNS_A_COPY == 0:
                 mirror.copy()
             await asyncio.sleep(_TICK_S)

@@ -18,7 +18,7 @@ def test_the_stages_make_up_the_whole() -> None:
     argv = [sys.executable, "-m", "benchmarks.gateway_python", "--rounds", "3", "--stages"]
     done = subprocess.run(argv, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    shares = {name: int(share) for name, share in re.findall(r"^\| (.+) \| (\d+)% \|$", done.stdout, re.MULTILINE)}
+    shares = {name: float(share) for name, share in re.findall(r"^\| (.+) \| ([\d.]+)% \|$", done.stdout, re.MULTILINE)}
     assert list(shares) == [*STAGES, "what ties it together"]
-    assert min(shares.values()) >= 1
-    assert abs(sum(shares.values()) - 100) <= len(shares)
+    assert min(shares.values()) > 0
+    assert abs(sum(shares.values()) - 100) <= 1

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
+from reference_stack.services.infrastructure.api_gateway.measures import MOST_UNCOUNTED
 from tests.reference_stack.infrastructure.gateway_processes import (
     CHAT,
     KEY,
@@ -72,9 +73,9 @@ async def test_counts_go_on_over_kills_and_restarts(standing: Served) -> None:
             before = now
         await load.reach(100)
     until(lambda: len(standing.serving()) == 2)
-    # The one that was killed may have counted a request whose answer was lost, and answered one that it did not count.
+    # The one that was killed may have counted a request whose answer was lost, and answered some that it did not count.
     counted = standing.relayed() - relayed
-    assert load.ended["ok"] - load.clients <= counted <= load.ended["ok"] + load.ended["lost"]
+    assert load.ended["ok"] - load.clients - MOST_UNCOUNTED <= counted <= load.ended["ok"] + load.ended["lost"]
     last, done = standing.counts(), ("hxp_gateway_rolling_restarts_total", (("result", "done"),))
     assert last[done] == first.get(done, 0.0) + 1.0
     deaths = ("hxp_gateway_worker_deaths_total", ())

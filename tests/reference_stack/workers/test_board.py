@@ -66,9 +66,10 @@ def test_workers_add_up_to_what_one_would_have_counted(seen: list[list[float]]) 
             took = Histogram("took", "How long.", ("route",), buckets=(0.1, 1, 10), registry=registry)
             things = Counter("things", "How many.", ("route",), registry=registry)
             observe, add = observing(took.labels("a")), adding(things.labels("a"))
-            for value in each:
-                observe(value)
+            for _ in each:
                 add(1)
+            observe(each[:3])
+            observe(each[3:])
             Level(Gauge("open", "How many are open.", registry=registry)).set(len(each))
         found = samples(board)
     finally:
@@ -85,7 +86,7 @@ def test_one_process_counts_alike_without_the_checks() -> None:
     things = Counter("things", "How many.", registry=registry)
     took = Histogram("took", "How long.", buckets=(1, 2), registry=registry)
     adding(things)(3)
-    observing(took)(2)
+    observing(took)([2])
     Level(Gauge("open", "How many are open.", registry=registry)).set(4)
 
     found = {name: registry.get_sample_value(name) for name in ("things_total", "took_count", "took_sum", "open")}

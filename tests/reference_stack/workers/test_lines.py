@@ -62,6 +62,25 @@ def test_a_patient_log_writes_when_told(tmp_path: Path) -> None:
         assert len(rows[-1]) == 4095
 
 
+def test_a_line_may_be_made_when_it_is_written(tmp_path: Path) -> None:
+    """What makes a line is called once, in its turn among the others, and not before lines are written."""
+    made = []
+
+    def make() -> str:
+        made.append(1)
+        return "made"
+
+    with (tmp_path / "log").open("wb") as file:
+        lines = Lines(file.fileno())
+        lines.patient = True
+        for line in ("first", make, "last" + "x" * 4090):
+            lines.put(line)
+        assert not made
+        assert lines.flush()
+    assert len(made) == 1
+    assert [row[:5] for row in (tmp_path / "log").read_text().splitlines()] == ["first", "made", "lastx"]
+
+
 def test_a_slow_reader_gets_all_at_the_end(pipe: tuple[int, int]) -> None:
     """`end` goes on while somebody reads, and gives up in its time when nobody does."""
     reader, writer = pipe

@@ -116,6 +116,8 @@ def create_app(
     traces = traces_to(settings.traces)
     story = Story(settings, ring, ports, measures, traces)
     place.on_cut.append(story.cut)
+    place.on_turn.append(measures.count)
+    place.collectors.append(measures.counting)
     settlement = Settlement(measures, ports.journal, place.line)
     pool = Pool(story.watch, settings.connect_s)
     if settings.retrieval is not None and vectors is None:

@@ -6,19 +6,25 @@ way through the gateway adds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.registry import Collector
 
 from reference_stack.counting import Level, adding, observing
 from reference_stack.schemas.api.usage import Outcome
-from reference_stack.services.infrastructure.api_gateway.call import OK, Call
+from reference_stack.services.infrastructure.api_gateway.call import OK
+from reference_stack.services.infrastructure.api_gateway.settled import Settled
 
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 _EACH_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
 
+# So many requests are counted together at most: the numbers of a metric are then in the processor's caches.
+MOST_UNCOUNTED = 256
+
 _Add = Callable[[float], None]
+_AddEach = Callable[[Sequence[float]], None]
 _Kind = tuple[str, str, int, Outcome | None, bool]
 
 
@@ -31,8 +37,8 @@ class _Accepted:
     output: _Add
     prompt_alike: _Add
     output_alike: _Add
-    whole: _Add | None
-    stream: tuple[_Add, _Add] | None
+    whole: _AddEach | None
+    stream: tuple[_AddEach, _AddEach] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +46,36 @@ class _Places:
     """Where requests of one kind are counted."""
 
     requests: _Add
-    took: _Add
-    first_byte: _Add
+    took: _AddEach
+    first_byte: _AddEach
     accepted: _Accepted | None
 
 
+class _Counting(Collector):
+    """Has no metric of its own, and stands before those that have: it brings them up to date."""
+
+    def __init__(self, count: Callable[[], None]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[Metric]:
+        self._count()
+        return ()
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
 class Measures:
-    """The gateway's metrics, in a registry of their own. For one thread."""
+    """The gateway's metrics, in a registry of their own. For one thread.
+
+    Requests that ended are counted together: when somebody asks for the metrics, when they are many, and by `count`.
+    """
 
     def __init__(self, models: Iterable[str]) -> None:
         self.registry = CollectorRegistry()
+        self.counting = _Counting(self.count)
+        self.registry.register(self.counting)
+        self._uncounted: list[Settled] = []
         self._models = frozenset(models)
         self._requests = self._counter(
             "hxp_gateway_requests", "Requests by route, model and status.", "route", "model", "status"
@@ -87,32 +113,48 @@ class Measures:
         # Looking children up by labels costs several times what counting does.
         self._places: dict[_Kind, _Places] = {}
 
-    def done(self, call: Call, took_s: float) -> None:
-        """Count one request that ended."""
-        kind = (call.route, call.model, call.status, call.outcome, call.stream)
-        places = self._places.get(kind) or self._places_of(kind)
-        places.requests(1.0)
-        places.took(took_s)
-        first_s = call.first_byte_s
-        if first_s is not None:
-            places.first_byte(first_s)
+    def done(self, settled: Settled) -> None:
+        """Take one request that ended."""
+        self._uncounted.append(settled)
+        if len(self._uncounted) >= MOST_UNCOUNTED:
+            self.count()
+
+    def count(self) -> None:
+        """Count those that were taken."""
+        by_kind: dict[_Kind, list[Settled]] = {}
+        for each in self._uncounted:
+            kind = (each.route, each.model, each.status, each.outcome, each.stream)
+            by_kind.setdefault(kind, []).append(each)
+        self._uncounted.clear()
+        for kind, ended in by_kind.items():
+            self._count_in(self._places.get(kind) or self._places_of(kind), ended)
+
+    def _count_in(self, places: _Places, ended: Sequence[Settled]) -> None:
+        places.requests(len(ended))
+        places.took([each.took_s for each in ended])
+        places.first_byte([each.first_byte_s for each in ended if each.first_byte_s is not None])
         accepted = places.accepted
         if accepted is None:
             return
-        accepted.outcomes(1.0)
-        output = call.output_tokens
+        accepted.outcomes(len(ended))
+        output = sum([each.output_tokens for each in ended])
         accepted.output(output)
         accepted.output_alike(output)
-        if call.usage is not None:
-            accepted.prompt(call.usage.prompt_tokens)
-            accepted.prompt_alike(call.usage.prompt_tokens)
+        prompt = sum([each.prompt_tokens for each in ended if each.prompt_tokens is not None])
+        accepted.prompt(prompt)
+        accepted.prompt_alike(prompt)
         if accepted.whole is not None:
-            accepted.whole(took_s)
-        if accepted.stream is not None and first_s is not None:
+            accepted.whole([each.took_s for each in ended])
+        if accepted.stream is not None:
             first_token, each_token = accepted.stream
-            first_token(first_s)
-            if output > 1:
-                each_token((took_s - first_s) / (output - 1))
+            first_token([each.first_byte_s for each in ended if each.first_byte_s is not None])
+            each_token(
+                [
+                    (each.took_s - each.first_byte_s) / (each.output_tokens - 1)
+                    for each in ended
+                    if each.first_byte_s is not None and each.output_tokens > 1
+                ]
+            )
 
     def healthy(self, found: Mapping[str, str]) -> None:
         """Set which models' servers are up."""
