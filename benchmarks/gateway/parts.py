@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.gateway import figures, neighbours, ours, peers, subjects
+from benchmarks.gateway import figures, ours, peers, subjects
 from benchmarks.gateway.experiments import FAST, LOADS, MIDDLE, SLOW, Pace, costs, growth_of, loads
 from benchmarks.gateway.figures import BARE, DIRECT, LITELLM, NGINX, ROUTER, Readings
+from benchmarks.gateway.isolation import isolation_table, measured
 from benchmarks.gateway.measure import Reading
 from benchmarks.gateway.programs import Load
 from benchmarks.gateway.room import Room
@@ -155,9 +156,10 @@ def _part(tables: Sequence[str], readings: Readings, left_out: Sequence[str]) ->
 def isolation(room: Room, asked: Asked) -> Part:
     """Show what a tenant pays for another that misbehaves."""
     with room.settled():
-        readings = neighbours.measured(room, asked.rounds or 5, 2 * asked.seconds)
-        found = _part([neighbours.isolation_table(readings.all)], Readings(()), room.left_out)
-        return Part(found.markdown, list(readings.all), found.left_out)
+        pairs, alone = measured(room, asked.rounds or 6, 2 * asked.seconds)
+        readings = [*alone, *(reading for pair in pairs for reading in (pair.at, pair.past))]
+        found = _part([isolation_table(pairs, alone)], Readings(()), room.left_out)
+        return Part(found.markdown, readings, found.left_out)
 
 
 PARTS = {"peers": compare, "features": features, "growth": growth, "keys": keys_growth, "isolation": isolation}

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import os
+from math import comb, inf
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.gateway import peers
 from benchmarks.gateway.backing import backing
 from benchmarks.gateway.experiments import CLOSED, FIRST_EVENT
+from benchmarks.gateway.isolation import Pair, isolation_table, surely
 from benchmarks.gateway.measure import Bench, Reading
-from benchmarks.gateway.neighbours import ALONE, isolation_table
 from benchmarks.gateway.parts import Asked, compare
 from benchmarks.gateway.programs import CannotRun, Programs, backend
 from benchmarks.gateway.room import Room
@@ -34,18 +37,49 @@ def test_gateways_are_compared(programs: Programs, tmp_path: Path) -> None:
     assert said[-1].startswith("4/4, 0 s left: our gateway, first event:")
 
 
-def test_a_neighbours_price_is_judged_in_its_own_round() -> None:
-    """The ratio is to the same round's p99 alone; what fails is counted, and more than a fifth beyond is missed."""
-    rounds = {ALONE: (1000, 4000), "calm": (1100, 4400), "loud": (1300, 6000)}
-    readings = [
-        Reading("ours", name, number, 1, 1, 1, 0, 1, float(p99_us), 0, 1, 1, int(name == "loud"), "")
-        for name, found in rounds.items()
-        for number, p99_us in enumerate(found)
+def reading(p99_us: float, core_share: float = 0.1, errors: int = 0) -> Reading:
+    return Reading("ours", "x", 0, 1, core_share, 1, 0, 1, p99_us, 0, 1, 1, errors, "")
+
+
+def pairs(kind: str, *ratios: float, errors: int = 0) -> list[Pair]:
+    """A neighbour that does 100 things a second, on a machine that is slower each time."""
+    base_us = [1000.0 * number for number in range(1, len(ratios) + 1)]
+    return [
+        Pair(kind, reading(base * ratio, 0.12, errors), reading(base), 300, 3.0)
+        for base, ratio in zip(base_us, ratios, strict=True)
     ]
-    lines = isolation_table(readings).splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| alone", "| calm", "| loud"]
-    assert lines[3].endswith("| 0 | 1.10 (1.10 to 1.10) | <= 1.2 | met |")
-    assert lines[4].endswith("| 2 | 1.40 (1.30 to 1.50) | <= 1.2 | missed |")
+
+
+def test_a_neighbours_price_is_judged_by_pairs() -> None:
+    """Met or missed where the ratios leave no doubt, whatever the machine did; an error is always too much."""
+    found = [
+        *pairs("calm", 1.1, 1.0, 1.15, 1.1, 1.05, 1.1),
+        *pairs("loud", 1.3, 1.4, 1.5, 1.3, 9.0, 1.25),
+        *pairs("unclear", 1.1, 1.0, 1.3, 1.1, 1.0, 1.1),
+        *pairs("few", 1.0, 1.0),
+        *pairs("wrong", *[1.0] * 6, errors=1),
+    ]
+    lines = isolation_table(found, [reading(900)]).splitlines()
+    assert lines[2].startswith("| nobody | - | - | 0.90 | - | 0 |")
+    assert lines[3].startswith("| calm | 100 | 200 (200 to 200) |")
+    assert lines[3].endswith("| 0 | 1.10 (1.00 to 1.15) | <= 1.2 | met |")
+    assert lines[4].endswith("| 0 | 1.35 (1.25 to 9.00) | <= 1.2 | missed |")
+    assert lines[5].endswith("| 0 | 1.10 (1.00 to 1.30) | <= 1.2 | not shown |")
+    assert lines[6].endswith("| 0 | 1.00 | <= 1.2 | not shown |")
+    assert lines[7].endswith("| 6 | 1.00 (1.00 to 1.00) | <= 1.2 | missed |")
+
+
+@given(st.integers(min_value=0, max_value=40))
+def test_bounds_of_a_median_are_as_sure_as_they_say(count: int) -> None:
+    """Counted over all ways to lie above or below the median, at most 2.5 % of them miss it on either side."""
+    low, high = surely([float(number) for number in range(count)])
+    if low == -inf:
+        assert 2.0**-count > 0.025
+        return
+    below = int(low)  # so many of the values lie before the bound
+    assert sum(comb(count, rank) for rank in range(below + 1)) / 2**count <= 0.025
+    assert sum(comb(count, rank) for rank in range(below + 2)) / 2**count > 0.025
+    assert high == count - 1 - low
 
 
 def test_nginx_that_cannot_be_fetched_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
