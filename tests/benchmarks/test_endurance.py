@@ -36,7 +36,7 @@ _NARROW = 500
 _NARROW_KEY = ours.secrets(_NARROW, 1)
 # The gateway remembers a few thousand requests of several kinds: before that many it grows, as it should.
 _FILLING = 6000
-_MOST_GROWTH_MB = 3.0
+_MOST_GROWTH_MB, _HIGHEST_MB = 3.0, 12.0
 _READINGS = 20 if REQUESTS > 100_000 else 4
 
 
@@ -149,7 +149,10 @@ def test_cache_may_freeze_under_traffic(site: Site, tmp_path: Path) -> None:
 
 
 def test_memory_is_flat(site: Site, tmp_path: Path) -> None:
-    """Once what is bounded is full, memory does not grow by more than 3 MB, whole answers and streams in turn."""
+    """Once what is bounded is full, the least memory of a quarter of the run stays within 3 MB of the first one's.
+
+    Above that it goes up and down by some MB, with what waits for a database on a busy machine.
+    """
     _send_both(site, tmp_path, _FILLING)
     before = memory_bytes(site.gateway.pid)
     sent: list[float] = []
@@ -160,7 +163,9 @@ def test_memory_is_flat(site: Site, tmp_path: Path) -> None:
         grown.append((memory_bytes(site.gateway.pid) - before) / 1e6)
     slope_kb = 1000 * statistics.linear_regression(sent, grown).slope
     print(json.dumps({"requests": REQUESTS, "grown_mb": grown, "kb_in_100k_requests": round(slope_kb)}))
-    assert max(grown) < _MOST_GROWTH_MB, grown
+    quarter = _READINGS // 4
+    assert min(grown[-quarter:]) - min(grown[:quarter]) < _MOST_GROWTH_MB, grown
+    assert max(grown) < _HIGHEST_MB, grown
 
 
 def _send_both(site: Site, folder: Path, requests: int) -> None:
