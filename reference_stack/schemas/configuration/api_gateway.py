@@ -104,11 +104,11 @@ class ApiGatewaySettings(ServiceSettings):
     Keys come from `keys` and, with `database_dsn`, from the database; both need the pepper under which keys are
     hashed, in a file or an environment variable, never here. `timeout_s` bounds a request from its acceptance to the
     end of its answer. `key_cache_s` is how long a key found in the database is trusted while the database tells of
-    changes (half a second while it does not); `key_stale_s` is the same while it cannot be asked. `cache_url` is for
-    what processes share, the limits of keys and kept answers; a call to it takes `cache_s` at most. `workers` is how
-    many processes serve on the one listening socket; their parent is one more. While the cache is out, or where there
-    is none, each worker of each of `sharers` gateways allows its part of each limit. With `hot_path` completions go
-    past FastAPI, to the same effect. Without `retrieval` there is no route that searches documents.
+    changes (half a second while it does not); `key_stale_s` is how long while it cannot be asked, since it last told.
+    `cache_url` is for what processes share, the limits of keys and kept answers; a call to it takes `cache_s` at most.
+    `workers` is how many processes serve on the one listening socket; their parent is one more. While the cache is out,
+    or where there is none, each worker of each of `sharers` gateways allows its part of each limit. With `hot_path`
+    completions go past FastAPI, to the same effect. Without `retrieval` there is no route that searches documents.
     """
 
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,64}$")], UpstreamSettings] = Field(
@@ -124,7 +124,7 @@ class ApiGatewaySettings(ServiceSettings):
     timeout_s: _Seconds = 300.0
     connect_s: _Seconds = 5.0
     health_s: _Seconds = 2.0
-    key_cache_s: _Seconds = 30.0
+    key_cache_s: _Seconds = 300.0
     key_stale_s: _Seconds = 300.0
     usage_rows_held: _Positive = 100_000
     open_docs: bool = False

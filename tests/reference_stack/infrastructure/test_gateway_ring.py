@@ -43,10 +43,11 @@ class Ring:
     store: Store = field(default_factory=Store)
     now_s: float = 1000.0
     told: bool = False
+    fresh_s: int = 30
 
     def __post_init__(self) -> None:
         self.store.gate.set()
-        options = {"fresh_s": 30, "stale_s": 300, "told": self.told}
+        options = {"fresh_s": self.fresh_s, "stale_s": 300, "told": self.told}
         self.ring = KeyRing((), PEPPER.encode(), self.store, clock=lambda: self.now_s, **options)  # type: ignore[arg-type]  # numbers and a bool, by name
 
     async def comes(self, key: str = "carol") -> int:
@@ -104,6 +105,26 @@ async def test_while_changes_are_not_told_keys_are_asked_for_twice_a_second() ->
     assert (await seen.comes(), seen.store.asked) == (200, 3)
     seen.ring.watched(False)
     assert (await seen.comes(), seen.store.asked) == (200, 4)
+
+
+async def test_a_feed_keeps_a_key_right_until_it_is_lost() -> None:
+    """How long a key lives without its store counts from when changes were last told, not from when it was found.
+
+    One that was found before the feed was lost and found again is right no later than its own feed was.
+    """
+    seen = Ring(told=True, fresh_s=3600)
+    seen.ring.watched(True)
+    assert (await seen.comes(), seen.store.asked) == (200, 1)
+    seen.now_s += 1000
+    assert (await seen.comes(), seen.store.asked) == (200, 1)
+    seen.store.out = True
+    seen.ring.watched(False)
+    seen.now_s += 299
+    assert await seen.comes() == 200
+    seen.ring.watched(True)
+    assert await seen.comes() == 200
+    seen.now_s += 1
+    assert await seen.comes() == 503
 
 
 async def test_what_a_connection_showed_before_decides_nothing() -> None:

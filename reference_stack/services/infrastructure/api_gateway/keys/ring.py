@@ -99,9 +99,11 @@ class KeyRing:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """A key found in `repository` is trusted for `fresh_s`, for `stale_s` while the repository cannot be asked.
+        """A key found in `repository` is trusted for `fresh_s`, and while the repository cannot be asked for `stale_s`
+        since it was last known to be right.
 
-        With `told` somebody tells of changes: as long as it does not, a key is trusted for half a second.
+        With `told` somebody tells of changes: as long as it does, keys are known to be right; as long as it does not, a
+        key is trusted for half a second.
         """
         self._own = {key.digest[:_PREFIX_BYTES]: key for key in keys}
         self._pepper = pepper
@@ -116,6 +118,8 @@ class KeyRing:
         self._tasks: set[asyncio.Task[ApiKey | _No | None]] = set()  # asyncio itself holds them by no strong reference
         self._trusted_s = min(_UNTOLD_S, fresh_s) if told else fresh_s
         self._trusted_since_s = float("-inf")
+        self._watched = False
+        self._watched_since_s = self._watched_until_s = float("-inf")  # the last time that is over
         self._out = False
 
     def changed(self, digest: bytes) -> None:
@@ -126,8 +130,12 @@ class KeyRing:
 
     def watched(self, watched: bool) -> None:
         """Ask for every key again, for a change may have been missed."""
+        now_s = self._clock()
+        if self._watched and not watched:
+            self._watched_since_s, self._watched_until_s = self._trusted_since_s, now_s
+        self._watched = watched
         self._trusted_s = self._fresh_s if watched else min(_UNTOLD_S, self._fresh_s)
-        self._trusted_since_s = self._clock()
+        self._trusted_since_s = now_s
 
     async def admit(self, authorization: list[bytes], shown: Shown | None = None) -> ApiKey:
         """Return the key in the `Authorization` headers. Raises Refusal 401, or 503 when it cannot be checked."""
@@ -155,9 +163,16 @@ class KeyRing:
         if now_s - seen.asked_at_s < trusted_s and seen.asked_at_s >= self._trusted_since_s:
             return seen.key
         asking = self._ask(digest)
-        if seen.key is None or now_s - seen.asked_at_s >= self._stale_s:
+        if seen.key is None or now_s - self._right_at_s(seen, now_s) >= self._stale_s:
             return await self._wait(asking)
         return await self._confirm(seen.key, asking)
+
+    def _right_at_s(self, seen: _Seen, now_s: float) -> float:
+        """Return when a key was last known to be right: a change that is told of makes it forgotten."""
+        if self._watched and seen.asked_at_s >= self._trusted_since_s:
+            return now_s
+        watched = self._watched_since_s <= seen.asked_at_s < self._watched_until_s
+        return self._watched_until_s if watched else seen.asked_at_s
 
     async def _wait(self, asking: asyncio.Task[ApiKey | _No | None]) -> ApiKey | None:
         await in_task()
