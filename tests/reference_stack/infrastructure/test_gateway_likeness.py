@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import httptools
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from reference_stack.services.infrastructure.api_gateway.events import Kind, Tally
 from reference_stack.services.infrastructure.api_gateway.likeness import Likeness
 from reference_stack.services.infrastructure.api_gateway.passage import Passage, State
+from reference_stack.services.infrastructure.api_gateway.ports import Mark
 from reference_stack.services.infrastructure.api_gateway.shortcut import Shortcut
-from reference_stack.services.infrastructure.api_gateway.wire.chunk import payload_at
+from reference_stack.services.infrastructure.api_gateway.wire.chunk import chunk_at
 from tests.reference_stack.infrastructure.conftest import DONE, USAGE_EVENT, event, text_event
 
 BEFORE = b'data: {"choices":[{"index":0,"delta":{"content":"'
@@ -86,64 +88,96 @@ def test_lessons_have_an_end() -> None:
     assert likeness.has(last, 0, len(last))
 
 
-@given(st.lists(st.one_of(INSIDES.map(lambda inside: BEFORE + inside + BEHIND), ODD), max_size=12))
-def test_a_stream_passes_alike_both_ways(payloads: list[bytes]) -> None:
-    """Chunk by chunk with the short way, the client gets the bytes, and the tally the counts, of the long way alone."""
+EVENTS = st.one_of(INSIDES.map(lambda inside: BEFORE + inside + BEHIND), ODD)
+
+
+@given(st.lists(st.lists(EVENTS, min_size=1, max_size=5), max_size=8))
+def test_a_stream_passes_alike_both_ways(reads: list[list[bytes]]) -> None:
+    """However many events a read brings, with the short way the client gets the bytes, and the tally the counts, of the
+    long way alone.
+    """
     short, long = (Passage(strip_usage=True, most_held_bytes=10_000) for _ in range(2))
-    passed: list[list[bytes]] = [[], []]
-    for payload in payloads:
+    passed: list[bytes] = [b"", b""]
+    for payloads in reads:
         if long.state is State.OPEN:
-            passed[1].append(_parsed(long, payload))
+            passed[1] += _parsed(long, b"".join(payloads))
         if short.state is State.OPEN:
-            passed[0].append(_shortened(short, payload))
+            passed[0] += _shortened(short, payloads)
 
     assert (passed[0], short.state) == (passed[1], long.state)
     assert (short.tally.texts, short.tally.finished) == (long.tally.texts, long.tally.finished)
 
 
-def _shortened(passage: Passage, payload: bytes) -> bytes:
-    """Let `payload` go the short way, in a chunk of its own, if it may and can."""
+def _shortened(passage: Passage, payloads: list[bytes]) -> bytes:
+    """Let `payloads` go the short way, a chunk each, as many as may and can, and the rest the long one."""
     sent: list[bytes] = []
-    way = Shortcut(passage.likeness, passage.tally, lambda: None, lambda _texts: None, sent.append)
-    wire = b"%x\r\n%b\r\n" % (len(payload), payload)
-    if not passage.settled or not way.takes(wire):
-        return passage.feed(payload)
-    assert sent == [wire]
-    return payload
+    words, ear = [0, 0], Ear()
+    way = Shortcut(passage.likeness, passage.tally, ear, Mark(words, 1, 7), sent.append)
+    chunks = [b"%x\r\n%b\r\n" % (len(each), each) for each in payloads]
+    taken = way.takes(b"".join(chunks)) if passage.settled else 0
+    count = next(count for count in range(len(chunks) + 1) if len(b"".join(chunks[:count])) == taken)
+    assert b"".join(sent) == b"".join(chunks[:count])
+    assert (ear.heard, words) == (count > 0, [0, 7 + passage.tally.texts if count else 0])
+    long = passage.feed(b"".join(payloads[count:]))
+    passage.learn()
+    return b"".join(payloads[:count]) + long
 
 
-def _parsed(passage: Passage, payload: bytes) -> bytes:
-    """Feed `payload`, every event of it parsed: what was learned is forgotten."""
-    passage.likeness = Likeness()
-    return passage.feed(payload)
+def _parsed(passage: Passage, data: bytes) -> bytes:
+    """Feed `data`, every event of it parsed: nothing is learned."""
+    return passage.feed(data)
 
 
-@given(st.integers(0, 5000).map(lambda size: b"x" * size))
-def test_a_chunk_is_told_by_its_size(payload: bytes) -> None:
-    """A chunk of 1 byte to nearly 4 KiB is one; its end and larger ones are left to the parser."""
-    wire = b"%x\r\n%b\r\n" % (len(payload), payload)
-    at = payload_at(wire)
-    assert wire[at:-2] == payload if payload and len(wire) < 4096 else at == 0
+class Ear:
+    heard = False
 
 
-@given(
-    st.one_of(
-        st.binary(max_size=40),
-        st.tuples(st.sampled_from([b"5", b"05", b"+5", b"5 ", b"5;a", b"A", b"a", b"0"]), st.binary(max_size=20)).map(
-            lambda parts: parts[0] + b"\r\n" + parts[1] + b"\r\n"
-        ),
-    )
+@given(st.integers(0, 5000).map(lambda size: b"x" * size), st.binary(max_size=9))
+def test_a_chunk_is_told_by_its_size(payload: bytes, before: bytes) -> None:
+    """A chunk of 1 byte to nearly 4 KiB is one, wherever it begins; its end and larger ones are left to the parser."""
+    wire = before + b"%x\r\n%b\r\n" % (len(payload), payload)
+    begins, ends = chunk_at(wire, len(before))
+    assert wire[begins:ends] == payload if 0 < len(payload) < 4096 else (begins, ends) == (0, 0)
+
+
+SIZES = st.sampled_from([b"5", b"05", b"+5", b"5 ", b"5;a", b"A", b"a", b"0", b"5_5", b"0x5", b"", b"fff", b"1000"])
+PIECES = st.one_of(
+    st.binary(max_size=40),
+    st.tuples(SIZES, st.binary(max_size=20)).map(lambda parts: parts[0] + b"\r\n" + parts[1] + b"\r\n"),
+    st.binary(min_size=1, max_size=20).map(lambda payload: b"%x\r\n%b\r\n" % (len(payload), payload)),
 )
+
+
+@given(st.lists(PIECES, min_size=1, max_size=4).map(b"".join))
 @example(b"5\r\n\r\nabc\r\n")
 @example(b"3\r\nabc\r\n3\r\nabc\r\n")
-def test_what_is_no_single_chunk_is_left_to_the_parser(data: bytes) -> None:
-    """Whatever is taken for one chunk is exactly that to the parser of HTTP as well."""
-    at = payload_at(data)
-    if at:
-        seen = Seen()
-        parser = httptools.HttpResponseParser(seen)
-        parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + data)
-        assert (seen.bodies, seen.chunks) == ([data[at:-2]], 1)
+def test_what_is_no_chunk_is_left_to_the_parser(data: bytes) -> None:
+    """Whatever is taken for chunks is exactly that to the parser of HTTP as well."""
+    taken, payloads = 0, []
+    while (found := chunk_at(data, taken)) != (0, 0):
+        payloads.append(data[slice(*found)])
+        taken = found[1] + 2
+    seen = Seen()
+    parser = httptools.HttpResponseParser(seen)
+    parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + data[:taken])
+    assert (seen.bodies, seen.chunks) == (payloads, len(payloads))
+
+
+TEXTS = st.text(st.characters(exclude_characters='"\\', min_codepoint=0x20, max_codepoint=0x3000), max_size=30)
+
+
+@given(st.lists(TEXTS.map(lambda text: BEFORE + text.encode() + BEHIND), min_size=1, max_size=5), st.binary(max_size=9))
+@example([BEFORE + b"x" * 4096 + BEHIND], b"")
+@example([BEFORE + b"x" * 3900 + BEHIND] * 2, b"")
+def test_events_alike_are_taken_up_to_the_first_that_is_not(events: list[bytes], rest: bytes) -> None:
+    """Chunks with text of one read are passed on in one write, up to one that is not whole, is empty or is large."""
+    sent: list[bytes] = []
+    way = Shortcut(learned(), Tally(), Ear(), Mark([0], 0, 0), sent.append)
+    chunks = [b"%x\r\n%b\r\n" % (len(each), each) for each in events]
+    good = list(itertools.takewhile(lambda each: len(BEFORE + BEHIND) < len(each) < 4096, events))
+    whole = b"".join(chunks[: len(good)])
+    assert way.takes(b"".join(chunks) + rest) == len(whole)
+    assert sent == ([whole] if whole else [])
 
 
 class Seen:

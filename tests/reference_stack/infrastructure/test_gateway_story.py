@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from reference_stack.services.infrastructure.api_gateway.asked import Asked
 from reference_stack.services.infrastructure.api_gateway.backend import Backend as Where
 from reference_stack.services.infrastructure.api_gateway.backend import backend_of
 from reference_stack.services.infrastructure.api_gateway.call import Call
-from reference_stack.services.infrastructure.api_gateway.ports import Ended, Ports, in_task
+from reference_stack.services.infrastructure.api_gateway.ports import Ended, Mark, Ports, in_task
 from reference_stack.services.infrastructure.api_gateway.refusal import overloaded
 from tests.reference_stack.infrastructure.conftest import (
     ALICE,
@@ -63,9 +63,13 @@ class Record:
     def progress(self, call: Call) -> None:
         self.told.append(("progress", call.texts))
 
-    def marker(self, call: Call) -> Callable[[int], object]:
+    def marker(self, call: Call) -> Mark:
         del call
-        return lambda tokens: self.told.append(("progress", tokens))
+        return Mark(self, 0, 0)
+
+    def __setitem__(self, place: int, word: int, /) -> None:
+        assert place == 0
+        self.told.append(("progress", word))
 
     def final(self, call: Call) -> None:
         self.told.append(("final", call.outcome))
@@ -99,9 +103,11 @@ class Record:
 class Leased:
     backend: Where
     record: Record
+    heard: bool = False
 
-    def heard(self) -> None:
-        pass
+    @property
+    def ear(self) -> Leased:
+        return self
 
     def held(self) -> None:
         pass

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reference_stack.services.infrastructure.api_gateway.backend import Address
-from reference_stack.services.infrastructure.api_gateway.wire.chunk import payload_at
+from reference_stack.services.infrastructure.api_gateway.wire.chunk import chunk_at
 from reference_stack.services.infrastructure.api_gateway.wire.connection import Connection
 from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange, Headers
 from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
@@ -145,10 +145,12 @@ class Heard(asyncio.Transport):
         self.body += data
         self.exchange.shorten(self.takes)
 
-    def takes(self, read: bytes) -> bool:
-        at = payload_at(read)
-        self.body += read[at:-2] if at else b""
-        return at > 0
+    def takes(self, read: bytes) -> int:
+        taken = 0
+        while (found := chunk_at(read, taken)) != (0, 0):
+            self.body += read[slice(*found)]
+            taken = found[1] + 2
+        return taken
 
     def end(self) -> None:
         self.ended = True

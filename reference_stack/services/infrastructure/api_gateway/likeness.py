@@ -12,6 +12,8 @@ _TEXT = re.compile(rb'[^"\\\x00-\x1f]*(?:\\["\\/bfnrt][^"\\\x00-\x1f]*)*')
 # A server whose events are never alike is not learned from for ever.
 _MOST_LESSONS = 8
 _TRIAL = b"."
+# Bytes of which any number is the inside of a JSON string.
+PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
 # Until there is an example no event is long enough to be like it.
 _NO_EXAMPLE = 1 << 62
 
@@ -23,22 +25,21 @@ class Likeness:
     is parsed, another string in the place of its text makes an event that says the same but for the text.
     """
 
-    __slots__ = ("_before", "_behind", "_behind_bytes", "_lessons")
+    __slots__ = ("_lessons", "before", "behind", "behind_bytes")
 
     def __init__(self) -> None:
-        self._before = self._behind = b""
-        self._behind_bytes = _NO_EXAMPLE
+        self.before = self.behind = b""
+        self.behind_bytes = _NO_EXAMPLE
         self._lessons = 0
 
     def has(self, data: bytes, at: int, end: int) -> bool:
         """Return whether `data` has from `at` to `end` exactly one event, with text, that is like the example."""
-        begins, ends = at + len(self._before), end - self._behind_bytes
+        begins, ends = at + len(self.before), end - self.behind_bytes
         return (
             begins < ends
-            and data.startswith(self._before, at)
-            and data.endswith(self._behind, ends, end)
-            and _TEXT.fullmatch(data, begins, ends) is not None
-            and (data.isascii() or _is_utf8(data[begins:ends]))
+            and data.startswith(self.before, at)
+            and data.endswith(self.behind, ends, end)
+            and is_text(data, begins, ends)
         )
 
     def learn(self, event: bytes) -> None:
@@ -52,7 +53,12 @@ class Likeness:
             return
         before, behind = event[: text.start()], event[text.end() :]
         if behind.startswith(b'"') and _is_of_text(before, behind):
-            self._before, self._behind, self._behind_bytes = before, behind, len(behind)
+            self.before, self.behind, self.behind_bytes = before, behind, len(behind)
+
+
+def is_text(data: bytes, begins: int, ends: int) -> bool:
+    """Return whether `data` has from `begins` to `ends` the inside of a JSON string."""
+    return _TEXT.fullmatch(data, begins, ends) is not None and (data.isascii() or _is_utf8(data[begins:ends]))
 
 
 def _is_of_text(before: bytes, behind: bytes) -> bool:

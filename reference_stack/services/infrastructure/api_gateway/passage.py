@@ -36,6 +36,7 @@ class Passage:
         self.tally = Tally()
         self.state = _OPEN
         self.likeness = Likeness()
+        self._lesson = b""
 
     @property
     def settled(self) -> bool:
@@ -52,7 +53,7 @@ class Passage:
                 continue
             kind = self.tally.read(event)
             if kind is _CONTENT:
-                self.likeness.learn(event)
+                self._lesson = event
             if kind is _DONE:
                 self.state = _FINISHED if self.tally.finished else _FAILED
             elif kind is _ERROR:
@@ -66,6 +67,12 @@ class Passage:
         if self._splitter.held_bytes > self._most_held_bytes:
             self.state = _FAILED
         return passed[0] if len(passed) == 1 else b"".join(passed)
+
+    def learn(self) -> None:
+        """Take the event that was parsed last as the example; it costs as much as parsing, so the client goes first."""
+        lesson, self._lesson = self._lesson, b""
+        if lesson:
+            self.likeness.learn(lesson)
 
     def end(self) -> bytes:
         """The model's server closed the stream: settle its state; a [DONE] without its blank line counts."""

@@ -12,7 +12,7 @@ implementer's to log and to survive.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -27,6 +27,27 @@ from reference_stack.services.infrastructure.api_gateway.call import Call
 def in_task() -> Generator[None, None, None]:
     """Give way once; from then on the coroutine runs in a task of its own."""
     yield
+
+
+class Words(Protocol):
+    """What a journal notes progress in."""
+
+    def __setitem__(self, place: int, word: int, /) -> None: ...
+
+
+@dataclass(slots=True)
+class Mark:
+    """Where the progress of one stream is noted: `words[place] = base + tokens` says how many its client may have."""
+
+    words: Words
+    place: int
+    base: int
+
+
+class Ear(Protocol):
+    """What is told that bytes of an answer came: `heard` is set to true for each read."""
+
+    heard: bool
 
 
 class Journal(Protocol):
@@ -60,8 +81,8 @@ class Journal(Protocol):
         """
         ...
 
-    def marker(self, call: Call) -> Callable[[int], object]:
-        """Return what hears instead of `progress`, from now on and cheaper still, how many output tokens there are."""
+    def marker(self, call: Call) -> Mark:
+        """Return what is written instead of calling `progress`, from now on and cheaper still."""
         ...
 
     def final(self, call: Call) -> None:
@@ -116,9 +137,8 @@ class Lease(Protocol):
     @property
     def backend(self) -> Backend: ...
 
-    def heard(self) -> None:
-        """Hear that bytes of the answer came: once for each read, so no more than a time stamp."""
-        ...
+    @property
+    def ear(self) -> Ear: ...
 
     def held(self) -> None:
         """Hear that the client takes no bytes for now, so that the backend's silence is not its fault."""

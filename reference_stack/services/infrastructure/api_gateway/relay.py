@@ -48,10 +48,10 @@ class Relay:
         "_begun",
         "_call",
         "_client",
+        "_ear",
         "_errand",
         "_exchange",
         "_headers",
-        "_heard",
         "_lease",
         "_over",
         "_parts",
@@ -146,7 +146,7 @@ class Relay:
                     return
             assert self._errand is not None  # noqa: S101 - the first time made it
             self._lease = lease = await self._errand.lease()
-            self._heard = lease.heard
+            self._ear = lease.ear
         except Refusal as refusal:
             self._task = None
             self._fail(Ended.CANCELLED, refusal, final=True)
@@ -169,7 +169,7 @@ class Relay:
     def head(self, status: int, headers: Headers) -> None:
         self._status = status
         self._headers = headers
-        self._heard()
+        self._ear.heard = True
         if status == 200 and self._asked.stream:
             if not header(headers, b"content-type").startswith(b"text/event-stream"):
                 self._fail(Ended.AFTER, bad_upstream())
@@ -178,7 +178,7 @@ class Relay:
             self._passage = Passage(strip_usage=self._asked.strip_usage, most_held_bytes=held_bytes)
 
     def part(self, data: bytes) -> None:
-        self._heard()
+        self._ear.heard = True
         if self._passage is not None:
             self._pass_on(self._passage, self._passage.feed(data))
             return
@@ -243,6 +243,7 @@ class Relay:
                 self._client.last(data)
                 return
             self._client.part(data)
+            passage.learn()
             self._shorten(passage)
         if passage.state is _FAILED:
             self._fail(Ended.AFTER, bad_upstream("the model's server broke off its answer"))
@@ -255,8 +256,10 @@ class Relay:
             write = self._client.takes_chunks
             if write is None or self._errand is None or self._errand.cached:
                 return
-            note = self._story.journal.marker(self._call)
-            self._shortcut = Shortcut(passage.likeness, passage.tally, self._lease.heard, note, write)
+            mark = self._story.journal.marker(self._call)
+            self._shortcut = Shortcut(passage.likeness, passage.tally, self._lease.ear, mark, write)
+        else:
+            self._shortcut.renew()
         self._exchange.shorten(self._shortcut.takes)
 
     def _count(self, passage: Passage) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from reference_stack.schemas.api.usage import UsageRepository, UsageRow
 from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
+from reference_stack.services.infrastructure.api_gateway.ports import Mark
 from reference_stack.services.integration.database.port import RowsRefused
 
 log = logging.getLogger(__name__)
@@ -22,10 +23,6 @@ _BATCH_ROWS = 500
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _LAST_TRY_S = 3.0
-
-
-def _nothing(_tokens: int) -> None:
-    """What hears of tokens and keeps nothing."""
 
 
 class UsageLog:
@@ -64,10 +61,10 @@ class UsageLog:
     def progress(self, call: Call) -> None:
         """Nothing is written before the end here."""
 
-    def marker(self, call: Call) -> Callable[[int], object]:
-        """Nothing is written before the end here."""
+    def marker(self, call: Call) -> Mark:
+        """Nothing is kept before the end here."""
         del call
-        return _nothing
+        return Mark([0], 0, 0)
 
     def final(self, call: Call) -> None:
         """Queue the row of an accepted request that ended; never waits."""

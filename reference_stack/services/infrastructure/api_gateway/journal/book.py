@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from reference_stack.schemas.api.usage import UsageRow
@@ -17,6 +16,7 @@ from reference_stack.services.infrastructure.api_gateway.journal.marks import Ma
 from reference_stack.services.infrastructure.api_gateway.journal.record import Accepted, Final, line_of
 from reference_stack.services.infrastructure.api_gateway.journal.segment import SegmentWriter
 from reference_stack.services.infrastructure.api_gateway.journal.sync import Syncer
+from reference_stack.services.infrastructure.api_gateway.ports import Mark
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, overloaded
 
 log = logging.getLogger(__name__)
@@ -89,9 +89,9 @@ class Book:
         """Note how much the client may have from now on, before it is sent."""
         self._marks.put(self._held[call.id], call.output_tokens)
 
-    def marker(self, call: Call) -> Callable[[int], None]:
-        """Return what notes how many tokens the client may have, before they are sent."""
-        return partial(self._marks.put, self._held[call.id])
+    def marker(self, call: Call) -> Mark:
+        """Return where it is noted how many tokens the client may have, before they are sent."""
+        return self._marks.of(self._held[call.id])
 
     def final(self, call: Call) -> None:
         """Write how `call` ended, now or as soon as the disk takes it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reference_stack.services.infrastructure.api_gateway.journal.lane import MARKS
+from reference_stack.services.infrastructure.api_gateway.ports import Mark
 
 _WORD_BYTES = 8
 _HALF = 32
@@ -53,6 +54,11 @@ class Marks:
         """Note that up to `tokens` are about to be sent, and that the client has been told a status."""
         place = mark & _LOW
         self._words[place] = mark - place + tokens + 1
+
+    def of(self, mark: int) -> Mark:
+        """Return where `put` puts its words for `mark`."""
+        place = mark & _LOW
+        return Mark(self._words, place, mark - place + 1)
 
     def give_back(self, mark: int) -> None:
         self.free.append(mark & _LOW)

@@ -54,10 +54,11 @@ def sign_of(how: Ended, status: int) -> Sign:
 class Held:
     """A place at a server, as the relay holds it."""
 
-    __slots__ = ("_call", "_clock", "_holding", "_place", "_pool", "_silent", "backend")
+    __slots__ = ("_call", "_clock", "_holding", "_place", "_pool", "_silent", "backend", "ear")
 
     def __init__(self, place: Place, backend: Backend, pool: Pool, clock: Callable[[], float], call: Call) -> None:
         self.backend = backend
+        self.ear = place.server
         self._call = call
         self._place = place
         self._pool = pool
@@ -68,9 +69,6 @@ class Held:
     def _give_up(self) -> None:
         self._silent = True
         self._call.give_up()
-
-    def heard(self) -> None:
-        self._place.server.heard = True
 
     def held(self) -> None:
         if not self._holding and self._place.stream:  # a whole answer is read to its end, whoever waits for it

@@ -118,10 +118,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         takes = self._takes
-        # The parser stands where it stood: it need not see a chunk that was taken.
-        if takes is not None and takes(data):
-            return
-        self._takes = None
+        if takes is not None:
+            taken = takes(data)
+            if taken == len(data):
+                return
+            # The parser stands where it stood: it need not see chunks that were taken.
+            data, self._takes = data[taken:], None
         if self._free:  # a server that speaks unasked
             self.abort()
             return

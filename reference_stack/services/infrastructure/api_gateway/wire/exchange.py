@@ -10,8 +10,8 @@ from reference_stack.services.infrastructure.api_gateway.backend import Address
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-# Takes what one read brought, if that is one whole chunk of a body of which it makes something; else does nothing.
-Takes = Callable[[bytes], bool]
+# Takes of what one read brought the whole chunks that it begins with, as far as it can; returns how many bytes it took.
+Takes = Callable[[bytes], int]
 
 
 class Listener(Protocol):
@@ -74,7 +74,7 @@ class Exchange:
             carrier.let_go()
 
     def shorten(self, takes: Takes) -> None:
-        """Let `takes` have each further read instead of the listener, until there is one that it does not take."""
+        """Let `takes` have each further read instead of the listener, until it does not take one whole."""
         if self.carrier is not None:
             self.carrier.shorten(takes)
 
