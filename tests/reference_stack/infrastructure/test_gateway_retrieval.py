@@ -2,110 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hxp_harness.faults.proxy import Proxy
-from reference_stack.schemas.api.retrieval import LONGEST_QUERY, SearchPage
-from reference_stack.services.infrastructure.api_gateway.retrieval.shelf import Document, Shelf
-from reference_stack.services.integration.vector_database.client import connect
-from reference_stack.services.integration.vector_database.port import Collection
-from tests.reference_stack.infrastructure.conftest import Backend, Gateway, eventually, gateways, key_row
-from tests.reference_stack.vector_store import VectorStore
-
-STORE, EMPTY = "library", "empty"
-SEARCH = "/v1/vector_stores/{store}/search"
-KEYS = (
-    key_row("alice", "key-of-alice", tenant="red"),
-    key_row("bob", "key-of-bob", tenant="blue"),
-    key_row("nobody", "key-of-nobody"),
-    key_row("narrow", "key-of-narrow", tenant="red", models=["mixtral"]),
-    key_row("reader", "key-of-reader", tenant="red", models=[STORE]),
-    key_row("slow", "key-of-slow", tenant="red", requests_per_minute=2),
-)
-TIMEOUT_S, OPEN_S = 0.6, 0.3
-
-
-@dataclass
-class Library:
-    """A gateway that searches a real store; `ways` are the proxies on the two ways there."""
-
-    gateway: Gateway
-    store: VectorStore
-    ways: tuple[Proxy, Proxy]
-
-    def search(self, body: object, *, key: str = "key-of-alice", store: str = STORE) -> httpx.Response:
-        return self.gateway.post(body, SEARCH.format(store=store), authorization=f"Bearer {key}")
-
-    def well(self) -> bool:
-        return self.search({"query": "x"}).status_code == 200
-
-    @contextmanager
-    def toxic(self, kind: str, **attributes: float) -> Iterator[None]:
-        """Poison both ways, until the gateway searches again."""
-        with ExitStack() as stack:
-            for way in self.ways:
-                stack.enter_context(way.toxic(kind, stream="downstream", **attributes))
-            yield
-        eventually(self.well)
-
-
-@pytest.fixture(scope="module")
-def library(real_vectors: VectorStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    store = real_vectors
-    with ExitStack() as stack:
-        asyncio.run(fill(store))
-        said = store.settings
-        ways = (
-            stack.enter_context(Proxy((said.host, said.port))),
-            stack.enter_context(Proxy((said.host, said.grpc_port))),
-        )
-        retrieval = {
-            "stores": [STORE, EMPTY],
-            "port": ways[0].port,
-            "grpc_port": ways[1].port,
-            "timeout_s": TIMEOUT_S,
-            "open_s": OPEN_S,
-            "failures": 2,
-            "in_flight": 4,
-        }
-        make = stack.enter_context(gateways(stack.enter_context(Backend()), tmp_path_factory.mktemp("library")))
-        gateway = make(key_rows=KEYS, retrieval=retrieval, open_docs=True)
-        found = Library(gateway, store, ways)
-        eventually(found.well)
-        yield found
-
-
-async def fill(store: VectorStore) -> None:
-    vectors = connect(store.settings.model_copy(update={"timeout_s": 20}))
-    for tenant, word in (("red", "rouge"), ("blue", "bleu")):
-        shelf = Shelf(vectors, STORE, tenant)
-        await shelf.put(Document("holidays", "holidays.md", f"Holidays are asked for in March. {word}", {"lang": "en"}))
-        await shelf.put(Document("canteen", "canteen.md", f"The canteen opens at noon. {word}", {"lang": "en", "n": 1}))
-    await vectors.close()
-
-
-def files(answer: httpx.Response) -> list[str]:
-    assert answer.status_code == 200, answer.text
-    return [row.file_id for row in SearchPage.model_validate_json(answer.content).data]
-
-
-def error(answer: httpx.Response) -> tuple[int, str, str | None]:
-    said = answer.json()["error"]
-    assert said["request_id"] == answer.headers["x-request-id"]
-    return answer.status_code, said["code"], said["param"]
+from reference_stack.schemas.api.retrieval import LONGEST_QUERY
+from tests.reference_stack.infrastructure.conftest import Gateway
+from tests.reference_stack.infrastructure.retrieval_cases import EMPTY, SEARCH, STORE, Library, error, files
 
 
 def test_the_official_client_searches(library: Library) -> None:
@@ -294,106 +202,8 @@ def references(node: Any) -> Iterator[str]:
             yield from references(value)
 
 
-def refused_within(library: Library, within_s: float) -> httpx.Response:
-    began = time.monotonic()
-    answer = library.search({"query": "canteen"})
-    assert time.monotonic() - began < within_s
-    assert error(answer) == (503, "retrieval_unavailable", None)
-    assert answer.headers["retry-after"] == "1"
-    return answer
-
-
-@pytest.mark.parametrize("how", ["down", "hung", "slow"])
-def test_a_store_that_does_not_answer_is_a_503(library: Library, how: str) -> None:
-    """Down, hung or slower than the deadline: 503 with Retry-After by the deadline, then at once; others are served."""
-    poisons: dict[str, Callable[[], Any]] = {
-        "down": lambda: library.toxic("down"),
-        "hung": lambda: library.toxic("timeout"),
-        "slow": lambda: library.toxic("latency", delay_s=2 * TIMEOUT_S),
-    }
-    usage = library.gateway.usage
-    with poisons[how]():
-        for _ in range(2):
-            refused_within(library, TIMEOUT_S + 2.0)
-        opened = min(took(lambda: refused_within(library, TIMEOUT_S + 2.0)) for _ in range(5))
-        assert opened < TIMEOUT_S / 2  # the breaker is open: nobody is asked
-        assert usage.last().outcome == "failed"
-        assert (
-            library.gateway.post({"model": "mixtral", "messages": [{"role": "user", "content": "x"}]}).status_code
-            == 200
-        )
-        health = library.gateway.http.get("/health/ready")
-        assert (health.status_code, health.json()["status"]) == (200, "degraded")
-        assert health.json()["dependencies"]["vector_database"]
-    assert library.gateway.http.get("/health/ready").json()["status"] == "ready"
-
-
-def took(work: Callable[[], object]) -> float:
-    began = time.monotonic()
-    work()
-    return time.monotonic() - began
-
-
-def test_a_slow_store_that_makes_it_is_waited_for(library: Library) -> None:
-    """Slower than usual and within the deadline is an answer like any other."""
-    with library.toxic("latency", delay_s=TIMEOUT_S / 6):
-        assert files(library.search({"query": "the canteen"})) == ["canteen", "holidays"]
-
-
-def test_a_stopped_store_process_is_survived(library: Library) -> None:
-    """A store whose process stands still costs the deadline, and is searched again when it goes on."""
-    library.store.process.send_signal(signal.SIGSTOP)
-    try:
-        refused_within(library, TIMEOUT_S + 2.0)
-    finally:
-        library.store.process.send_signal(signal.SIGCONT)
-    eventually(library.well)
-
-
-def test_too_many_searches_are_refused_at_once(library: Library) -> None:
-    """Of many searches of a store that hangs, so many wait as may, and the others are told so at once, by 503."""
-
-    async def flood() -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=library.gateway.url, timeout=10) as client:
-            headers = {"authorization": "Bearer key-of-alice"}
-            path = SEARCH.format(store=STORE)
-            return await asyncio.gather(*(client.post(path, json={"query": "x"}, headers=headers) for _ in range(12)))
-
-    with library.toxic("timeout"):
-        answers = asyncio.run(flood())
-
-    codes = [error(answer)[:2] for answer in answers]
-    assert set(codes) <= {(503, "overloaded"), (503, "retrieval_unavailable")}
-    assert codes.count((503, "overloaded")) >= 1
-    assert all(answer.headers["retry-after"] == "1" for answer in answers)
-
-
 def test_without_the_setting_there_is_no_route(gateway: Gateway) -> None:
     """Searches are off unless they are configured."""
     answer = gateway.post({"query": "x"}, SEARCH.format(store=STORE))
 
     assert (answer.status_code, json.loads(answer.content)["error"]["code"]) == (404, "not_found")
-
-
-def test_a_store_that_refuses_is_a_502(library: Library) -> None:
-    """A collection that is something else is nobody's outage: 502, in no words of the store's."""
-    asyncio.run(replaced(library.store))
-    try:
-        answer = library.search({"query": "x"}, store=EMPTY)
-        assert error(answer) == (502, "upstream_failed", None)
-        assert "dim" not in answer.text
-        assert library.well()
-    finally:
-        asyncio.run(dropped(library.store))
-
-
-async def replaced(store: VectorStore) -> None:
-    vectors = connect(store.settings)
-    await vectors.ensure(Collection(f"hxp_documents_{EMPTY}", 3))
-    await vectors.close()
-
-
-async def dropped(store: VectorStore) -> None:
-    vectors = connect(store.settings)
-    await vectors.drop(f"hxp_documents_{EMPTY}")
-    await vectors.close()
