@@ -34,14 +34,13 @@ _DOUBT = 0.025  # on either side
 class Pair:
     """Two readings of the good tenant that follow one another: the neighbour `at` the gateway, and `past` it.
 
-    `events` is what the neighbour did during the first, `took_s` how long that was.
+    `events_per_s` is what the neighbour did during the first, 0 where it only holds on to something.
     """
 
     kind: str
     at: Reading
     past: Reading
-    events: int
-    took_s: float
+    events_per_s: float
 
     @property
     def ratio(self) -> float:
@@ -50,15 +49,15 @@ class Pair:
     @property
     def event_us(self) -> float:
         """CPU time of the gateway for one event of the neighbour; not a number where it did none."""
-        more_s = (self.at.core_share - self.past.core_share) * self.took_s
-        return more_s / self.events * 1e6 if self.events else float("nan")
+        more = self.at.core_share - self.past.core_share
+        return more / self.events_per_s * 1e6 if self.events_per_s else float("nan")
 
 
 def measured(room: Room, rounds: int, seconds: float) -> tuple[list[Pair], list[Reading]]:
     """Return two pairs for each neighbour and round, and a reading without neighbour for each round."""
     pairs: list[Pair] = []
     alone: list[Reading] = []
-    with hung_server() as hung:
+    with hung_server(room.bench.client_cores) as hung:
         changes = {"upstreams": {HUNG_MODEL: {"base_url": f"http://127.0.0.1:{hung}/v1"}}}
         running = room.start_ours(replace(ours.FULL, changes=changes))
         if running is None:
@@ -71,24 +70,24 @@ def measured(room: Room, rounds: int, seconds: float) -> tuple[list[Pair], list[
             for port in (running.port, bench.backend.port, hung)
         )
 
-        def read(kind: str, neighbour: Neighbour | None, number: int) -> tuple[Reading, int, float]:
-            with nullcontext() if neighbour is None else neighbour.kinds[kind]():
+        def read(kind: str, neighbour: Neighbour, number: int) -> tuple[Reading, float]:
+            events, active_s = neighbour.events, neighbour.active_s
+            with neighbour.kinds[kind]() if kind in neighbour.kinds else nullcontext():
                 time.sleep(0.3)  # so that it is at work when the reading begins
-                began_s, before = time.monotonic(), 0 if neighbour is None else neighbour.events
                 reading = bench.read(ours.OURS, running, kind, load, number)
-                done = 0 if neighbour is None else neighbour.events - before
-                return reading, done, time.monotonic() - began_s
+            active_s = neighbour.active_s - active_s
+            return reading, (neighbour.events - events) / active_s if active_s else 0.0
 
-        read("warm", None, 0)
+        read("warm", at, 0)
         for number in range(rounds):
-            alone.append(read(ALONE, None, number)[0])
+            alone.append(read(ALONE, at, number)[0])
             for kind in at.kinds:
                 control = into_the_void if "hangs" in kind else past
                 order = (control, at, at, control) if number % 2 == 0 else (at, control, control, at)
                 found = [(each is at, *read(kind, each, number)) for each in order]
                 for half in (found[:2], found[2:]):
-                    (_, one, events, took_s), (_, other, *_) = sorted(half, key=lambda each: not each[0])
-                    pairs.append(Pair(kind, one, other, events, took_s))
+                    (_, one, events_per_s), (_, other, _) = sorted(half, key=lambda each: not each[0])
+                    pairs.append(Pair(kind, one, other, events_per_s))
                     room.say(f"{kind}: p99 {one.p99_us:.0f} us, past the gateway {other.p99_us:.0f} us")
     return pairs, alone
 
@@ -116,7 +115,7 @@ def isolation_table(pairs: Sequence[Pair], alone: Sequence[Reading]) -> str:
         low, high = surely(ratios)
         errors = sum(each.at.errors for each in own)
         met = "missed" if low > MOST_RATIO or errors else "met" if high <= MOST_RATIO else "not shown"
-        rate = statistics.median(each.events / each.took_s for each in own)
+        rate = statistics.median(each.events_per_s for each in own)
         rows.append(
             (
                 kind,

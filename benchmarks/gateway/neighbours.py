@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,7 +23,7 @@ _STORM_RPS, _LEAVES_RPS, _HELD = 500.0, 100.0, 200
 
 @dataclass(slots=True)
 class Neighbour:
-    """Misbehaves towards `port` with `key`, on `cores`; `events` counts what it did.
+    """Misbehaves towards `port` with `key`, on `cores`; `events` counts what it did in `active_s`.
 
     It must not run on the gateway's core, or what it takes of it would pass for the gateway's doing.
     """
@@ -31,6 +33,7 @@ class Neighbour:
     port: int
     key: bytes
     events: int = 0
+    active_s: float = 0.0
 
     @property
     def kinds(self) -> dict[str, Callable[[], AbstractContextManager[None]]]:
@@ -48,7 +51,8 @@ class Neighbour:
 
             def storm(over: threading.Event) -> None:
                 while not over.is_set():
-                    self.events += ask(self.programs, self.port, load, Path(folder), self.cores).requests
+                    seen = ask(self.programs, self.port, load, Path(folder), self.cores)
+                    self.events += seen.requests + seen.failed
 
             yield from self._meanwhile(storm)
 
@@ -88,7 +92,9 @@ class Neighbour:
 
         def on_its_cores() -> None:
             os.sched_setaffinity(0, self.cores)  # of this thread alone, and of what it starts
+            began_s = time.monotonic()
             work(over)
+            self.active_s += time.monotonic() - began_s
 
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(on_its_cores)
@@ -100,7 +106,21 @@ class Neighbour:
 
 
 @contextmanager
-def hung_server() -> Iterator[int]:
-    """Listen, and never answer."""
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        yield int(listener.getsockname()[1])
+def hung_server(cores: frozenset[int]) -> Iterator[int]:
+    """Take connections and what comes over them, on `cores`, and never answer."""
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0, backlog=1024))
+
+    def run() -> None:
+        os.sched_setaffinity(0, cores)
+        loop.run_forever()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
+        loop.close()

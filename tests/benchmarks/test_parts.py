@@ -45,7 +45,7 @@ def pairs(kind: str, *ratios: float, errors: int = 0) -> list[Pair]:
     """A neighbour that does 100 things a second, on a machine that is slower each time."""
     base_us = [1000.0 * number for number in range(1, len(ratios) + 1)]
     return [
-        Pair(kind, reading(base * ratio, 0.12, errors), reading(base), 300, 3.0)
+        Pair(kind, reading(base * ratio, 0.12, errors), reading(base), 100.0)
         for base, ratio in zip(base_us, ratios, strict=True)
     ]
 
