@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hxp_harness.options_parser import OptionsParser
 
+QUICK_SEARCH_MINUTES = 10.0
 _EXIT_CODES = "exit codes: 0 PASS, 1 FAIL, 2 usage, 3 INCONCLUSIVE, 4 INVALID, 5 stack not ready"
 _PERF_EXAMPLES = f"""\
 examples:
@@ -160,7 +161,12 @@ def _capacity(capacity: argparse.ArgumentParser) -> None:
     capacity.add_argument("--expect", metavar="RATE", help="'50rps': is it reached? the exit code says so")
     capacity.add_argument("--start", metavar="RATE", help="try this first; default: what the stack predicts")
     capacity.add_argument("--resolution", default="5 %", metavar="SHARE", help="how close the ends shall come")
-    capacity.add_argument("--max-minutes", type=float, metavar="N", help="begin no run after so long")
+    capacity.add_argument(
+        "--max-minutes",
+        type=float,
+        metavar="N",
+        help=f"begin no run after so long; default: {QUICK_SEARCH_MINUTES:g}, with --full none",
+    )
     capacity.add_argument(
         "--full", action="store_true", help="verdicts of the profile's full length, not the quick ones"
     )
@@ -172,11 +178,22 @@ def _compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("--api-model", action="append", default=[], metavar="NAME", help="once for both, or twice")
     compare.add_argument("--model", metavar="NAME", help="the profile by name, for targets")
     compare.add_argument("--profile", type=Path, metavar="FILE", help="the profile, for targets")
-    compare.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of both")
+    _key_options(compare)
     compare.add_argument("--pairs", type=int, default=6, metavar="N", help="visits of each; default: %(default)s")
     compare.add_argument("--requests", type=int, metavar="N", help="measured requests a replicate of a visit")
     compare.add_argument("--margin", default="5 %", metavar="SHARE", help="a smaller difference is none")
     compare.add_argument("--out", type=Path, metavar="DIR", help="keep record and pages here")
+
+
+def _key_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of --target")
+    command.add_argument(
+        "--tag-key",
+        action="append",
+        default=[],
+        metavar="TAG=VAR",
+        help="requests with this tag carry the key in this variable, or in a file: TAG=@FILE; repeatable",
+    )
 
 
 def _target_options(perf: argparse.ArgumentParser) -> None:
@@ -189,14 +206,7 @@ def _target_options(perf: argparse.ArgumentParser) -> None:
     perf.add_argument(
         "--api-model", metavar="NAME", help="the model's name at --target; default: the profile's service"
     )
-    perf.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key of --target")
-    perf.add_argument(
-        "--tag-key",
-        action="append",
-        default=[],
-        metavar="TAG=VAR",
-        help="requests with this tag carry the key in this variable, or in a file: TAG=@FILE; repeatable",
-    )
+    _key_options(perf)
     perf.add_argument("--metrics-url", metavar="URL", help="Prometheus page of --target; default: /metrics beside /v1")
     perf.add_argument("--through", choices=("gateway",), help="send the model's profile through the gateway")
     _senders_options(perf)

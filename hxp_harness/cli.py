@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hxp_harness import interrupt
-from hxp_harness.arguments import parser
+from hxp_harness.arguments import QUICK_SEARCH_MINUTES, parser
 from hxp_harness.errors import ExitCode, HxpError, UsageError
 
 if TYPE_CHECKING:  # pydantic costs a quarter of a second that --help does not have
@@ -58,7 +58,10 @@ def _run_capacity(options: argparse.Namespace) -> int:
     from hxp_harness.capacity.story import CapacityRequest, capacity
 
     shared = _perf_request(options, quick=not options.full)
-    return capacity(CapacityRequest(shared, options.expect, options.start, options.resolution, options.max_minutes))
+    most = options.max_minutes
+    if most is None and not options.full:
+        most = QUICK_SEARCH_MINUTES
+    return capacity(CapacityRequest(shared, options.expect, options.start, options.resolution, most))
 
 
 def _run_compare(options: argparse.Namespace) -> int:
@@ -68,6 +71,7 @@ def _run_compare(options: argparse.Namespace) -> int:
     if not 0 < margin < 1:
         raise UsageError(f"--margin: {options.margin!r} is not between 0 % and 100 %")
     if len(options.runs) == 2 and not options.target:
+        _refuse_without_target(options, "api_model", "api_key_env", "tag_key")
         from hxp_harness.compare_runs import compare_runs
 
         return compare_runs(*options.runs, margin=margin, out=options.out)
@@ -98,6 +102,7 @@ def _take_turns(options: argparse.Namespace, margin: float) -> int:
         target_url=options.target[0],
         api_model=models[0],
         api_key=_api_key(options.api_key_env),
+        tag_keys=_tag_keys(options.tag_key),
         out=options.out,
         requests=options.requests,
     )
@@ -114,6 +119,12 @@ def _api_key(variable: str | None) -> str:
     return os.environ[variable]
 
 
+def _refuse_without_target(options: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(options, name) and not options.target:
+            raise UsageError(f"--{name.replace('_', '-')} says something of --target, which is missing")
+
+
 def _tag_keys(pairs: Sequence[str]) -> dict[str, str]:
     """Return where the key of each tag is; raise UsageError where one of them cannot be had."""
     from hxp_harness.load import tag_keys
@@ -128,9 +139,7 @@ def _perf_request(options: argparse.Namespace, *, quick: bool, rate: str | None 
     from hxp_harness.request import PerfRequest
 
     api_key = _api_key(options.api_key_env)
-    for name in ("api_model", "api_key_env", "metrics_url", "tag_key"):
-        if getattr(options, name) and not options.target:
-            raise UsageError(f"--{name.replace('_', '-')} says something of --target, which is missing")
+    _refuse_without_target(options, "api_model", "api_key_env", "metrics_url", "tag_key")
     return PerfRequest(
         profile_name=options.model,
         profile_file=options.profile,

@@ -12,7 +12,7 @@ from hxp_harness import evidence
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.canary import CanaryAnswers
 from hxp_harness.gates.facts import Asked, Certified, RunFacts, whole_prompt
-from hxp_harness.gates.gate import Gate, check_supported
+from hxp_harness.gates.gate import Gate, check_supported, needs_gaps
 from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.scope import refuse_nobody
 from hxp_harness.gates.verdict import Verdict, judge
@@ -100,8 +100,7 @@ def verdict_of(
     facts = stored_facts(folder, profile)
     for gate in parsed:
         check_supported(gate, facts.asked)
-    gaps = gaps or any(gate.metric == "itl" for gate in parsed)
-    table = stored_table(folder, stream=profile["contract"]["stream"], gaps=gaps)
+    table = stored_table(folder, stream=profile["contract"]["stream"], gaps=gaps or needs_gaps(parsed))
     for gate in parsed:
         refuse_nobody(table, gate.scope, str(gate))
     return judge(table, parsed, facts), table, parsed

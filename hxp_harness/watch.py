@@ -9,7 +9,7 @@ from typing import Protocol
 from hxp_harness import interrupt
 from hxp_harness.gates.early import EarlyJudge, parts_of
 from hxp_harness.gates.facts import Asked, RunFacts
-from hxp_harness.gates.gate import Gate
+from hxp_harness.gates.gate import Gate, needs_gaps
 from hxp_harness.gates.looks import Look, looks
 from hxp_harness.gates.pile import Pile
 from hxp_harness.gates.tripwire import tripped
@@ -31,7 +31,11 @@ class Display(Protocol):
 
 
 class Watch:
-    """Judges each part of the run as it becomes complete, and looks at all of them; holds the first half's traces."""
+    """Judges each part of the run as it becomes complete, and looks at all of them together.
+
+    Of the first half it keeps columns, some 170 bytes a request, and the gaps between tokens only where a gate is on
+    them. Once it has said stop it says nothing more: what comes in then is what the stop has cut off.
+    """
 
     def __init__(
         self,
@@ -54,7 +58,9 @@ class Watch:
         self._looks = {per_replicate * look.done: look for look in looks(replicates.count)[:-1]}
         self._kept_parts = max(self._looks, default=0)
         self._open: dict[int, list[Trace]] = {}
-        self._kept: list[Trace] = []  # of the first half, in order
+        self._kept: list[TraceTable] = []  # the first half's parts, in order
+        self._gaps = needs_gaps(gates)
+        self._stopped = False
         self._until_s = None if budget_s is None else time.monotonic() + budget_s
         self.out_of_budget = False
 
@@ -65,6 +71,8 @@ class Watch:
         """
         interrupt.check()
         self._display.see(traces)
+        if self._stopped:
+            return True
         for trace in traces:
             if trace.replicate >= 0:
                 self._open.setdefault((trace.index - self._first) * self._parts // self._requests, []).append(trace)
@@ -72,7 +80,8 @@ class Watch:
         if not decided and self._until_s is not None and time.monotonic() >= self._until_s:
             self.out_of_budget = True
             self._display.say("the time allowed is used up; stopping")
-        return decided or self.out_of_budget
+        self._stopped = decided or self.out_of_budget
+        return self._stopped
 
     def _look(self) -> bool:
         """Look at the parts that are complete, in order."""
@@ -89,7 +98,7 @@ class Watch:
                 self._say(f"{names} does not hold")
                 return True
             if number < self._kept_parts:
-                self._kept += traces
+                self._kept.append(part if self._gaps else part.without_gaps())
             look = self._looks.get(number + 1)
             if look is not None and self._decides(look):
                 self._say("what was measured so far decides it")
@@ -97,9 +106,8 @@ class Watch:
         return False
 
     def _decides(self, look: Look) -> bool:
-        table = TraceTable.from_traces(self._kept, stream=self._stream)
-        if look is self._looks[self._kept_parts]:
-            self._kept = []
+        table = TraceTable.joined(self._kept)
+        self._kept = [] if look is self._looks[self._kept_parts] else [table]
         return certain(table, self._gates, self._facts, look)
 
     def _piles_up(self, traces: Sequence[Trace]) -> bool:

@@ -85,10 +85,11 @@ def headline(record: CapacityRecord) -> str:
     if record.expected_rps is None:
         return ends
     asked = rps(record.expected_rps)
+    both = f" {ends}" if record.passes_at_rps and record.fails_at_rps else ""
     if record.verdict is Outcome.PASS:
-        return f"{asked} is reached: it passes at {rps(record.passes_at_rps)}. {ends}"
+        return f"{asked} is reached: it passes at {rps(record.passes_at_rps)}.{both}"
     if record.verdict is Outcome.FAIL:
-        return f"{asked} is not reached: it fails at {rps(record.fails_at_rps)}. {ends}"
+        return f"{asked} is not reached: it fails at {rps(record.fails_at_rps)}.{both}"
     return f"Whether {asked} is reached is not certain. {ends}"
 
 
@@ -107,7 +108,7 @@ def story(record: CapacityRecord) -> list[str]:
     )
     lines = [how, supposed]
     if record.predicted_rps is not None:
-        lines.append(f"The stack had predicted {rps(record.predicted_rps)} of itself, so the search began there.")
+        lines.append(f"The stack had predicted {rps(record.predicted_rps)} of itself, so the search began around it.")
     if record.knee_rps is not None:
         lines.append(
             f"The knee is at {rps(record.knee_rps)}: of the rates tried, there the service completes most per second "
@@ -121,6 +122,12 @@ def story(record: CapacityRecord) -> list[str]:
     if record.wall_rps is not None:
         why = next(one.headline for one in record.points if one.rate_rps == record.wall_rps)
         lines.append(f"From {rps(record.wall_rps)} on nothing can be measured here: {why}")
+    low, high = record.passes_at_rps, record.fails_at_rps
+    if not record.stopped and record.expected_rps is None and low and high and high > low * (1 + record.resolution):
+        lines.append(
+            "Between the ends no run of this length decides: close to the capacity slow requests come together, and it "
+            "takes long to tell luck from ability. Longer runs (--full) bring the ends closer."
+        )
     if record.stopped:
         lines.append(f"The search ended early: {record.stopped}. What it had found by then is kept.")
     elif len(record.points) >= MOST_TRIES:

@@ -1,8 +1,10 @@
 """Which rate to try next, and what the tries say together. Pure: a history in, a decision out.
 
-Short tries only steer: the rate is raised or lowered by a factor until one leans each way, then the ratio is halved in
-the logarithm. What is claimed rests on long runs alone: `passes_at` is a rate with a PASS, `fails_at` one with a FAIL.
-(In a few seconds arrivals bunch enough to look like saturation.) Supposed is that a higher rate is not easier.
+First certain, then close. Around what a stack predicts of itself (else around where short tries lean) one run is made
+far above, which fails within seconds, and one far below, which passes: from then on the bracket is certain, whatever
+its width. Short tries then show where between its ends the capacity lies, and verdicts are sought nearer to it, each
+halving the ratio. What is claimed rests on long runs alone: `passes_at` is a rate with a PASS, `fails_at` one with a
+FAIL. (In a few seconds arrivals bunch enough to look like saturation.) Supposed is that a higher rate is not easier.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from dataclasses import dataclass
 
 from hxp_harness.gates.outcome import Outcome
 
-GROWTH = 1.6  # factor between tries while only one side is known
-MOST_TRIES = 24
-MOST_CERTIFYING = 4  # tries an end, each one step further out
+GROWTH = 1.6  # factor between short tries while only one side is known
+FAR_ABOVE, FAR_BELOW = 1.5, 2.0  # factors from where the capacity seems to lie to the first verdicts
+MOST_TRIES = 30
+MOST_VAIN = 2  # verdicts sought closer to the capacity and not found, an end: there no run of this length decides
 MOST_INVALID_RATES = 3  # different ones, with nothing measured at any other: the rate is not what is wrong
 LEAST_SHARE = 0.04  # of the first rate: below, the trouble is not the rate, and runs would last for ever
 _SAME = 1.0 + 1e-9
+_ANSWERS = (Outcome.PASS, Outcome.FAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +37,24 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A run to make; a certifying one is long enough for a verdict."""
+    """A run to make; a certifying one is long enough for a verdict, and one `to_pass` for a PASS under waiting."""
 
     rate_rps: float
     certifying: bool = False
+    to_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Where to begin, how close the ends shall come (their ratio - 1), and a rate about which somebody asks."""
+    """Where to begin, how close the ends shall come (their ratio - 1), and a rate about which somebody asks.
+
+    `predicted`: the capacity is said to lie at `start_rps`, so that no short tries are needed to come near it.
+    """
 
     start_rps: float
     resolution: float = 0.05
     expected_rps: float | None = None
+    predicted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +67,15 @@ class Bracket:
 
 
 def next_trial(tried: Sequence[Tried], search: Search) -> Trial | None:
-    """Return the next run to make; None when there is nothing more to learn within MOST_TRIES."""
-    if not tried:
-        return Trial(search.start_rps)
-    hopeless = len(_invalid(tried)) >= MOST_INVALID_RATES and not _usable(tried)
-    if len(tried) >= MOST_TRIES:
+    """Return the next run to make; None when nothing is left to learn within MOST_TRIES, or what was asked is known."""
+    if len(tried) >= MOST_TRIES or (search.expected_rps and decide(tried, search.expected_rps) in _ANSWERS):
         return None
-    return _again(tried) or (None if hopeless else _narrower(tried, search))
-
-
-def _narrower(tried: Sequence[Tried], search: Search) -> Trial | None:
-    """Widen until one rate leans each way, halve what lies between, then ask for verdicts at both ends."""
-    low, high = _ends(tried)
-    if low is None:
-        lower = high / GROWTH
-        too_low = lower < LEAST_SHARE * search.start_rps
-        return _upper_end(tried, high, search) or _asked(tried, search) if too_low else Trial(lower)
-    if math.isinf(high):
-        return Trial(low * GROWTH)
-    if high > low * (1 + search.resolution) * _SAME:
-        return Trial(math.sqrt(low * high))
-    return _lower_end(tried, low, search) or _upper_end(tried, high, search) or _asked(tried, search)
+    if again := _again(tried):
+        return again
+    if len(_invalid(tried)) >= MOST_INVALID_RATES and not _usable(tried):
+        return None
+    steps = (_asked, _near, _beyond, _below, _halved, _closer)
+    return next((trial for step in steps if (trial := step(tried, search))), None)
 
 
 def bracket(tried: Sequence[Tried]) -> Bracket:
@@ -118,16 +115,25 @@ def _invalid(tried: Sequence[Tried]) -> set[float]:
 
 def _again(tried: Sequence[Tried]) -> Trial | None:
     """A disturbed machine makes one run INVALID; it is made once more before anything follows from it."""
+    if not tried:
+        return None
     last = tried[-1]
     times = sum(one.rate_rps == last.rate_rps and one.outcome is Outcome.INVALID for one in tried)
-    return Trial(last.rate_rps, last.certifying) if last.outcome is Outcome.INVALID and times == 1 else None
+    if last.outcome is not Outcome.INVALID or times > 1:
+        return None
+    return Trial(last.rate_rps, last.certifying, to_pass=last.certifying)
 
 
 def _wall(tried: Sequence[Tried]) -> float | None:
-    """Return the lowest rate that was INVALID twice, and not otherwise measured."""
-    known = {one.rate_rps for one in _usable(tried)}
-    rates = [one.rate_rps for one in tried if one.outcome is Outcome.INVALID and one.rate_rps not in known]
-    return min((rate for rate in rates if rates.count(rate) > 1), default=None)
+    """Return the lowest rate that was INVALID twice above all that were measured: there the instrument gives out."""
+    highest = max((one.rate_rps for one in _usable(tried)), default=0.0)
+    return min((rate for rate in _lost(tried) if rate > highest), default=None)
+
+
+def _lost(tried: Sequence[Tried]) -> set[float]:
+    """Return the rates that were INVALID twice; they are not tried a third time."""
+    rates = [one.rate_rps for one in tried if one.outcome is Outcome.INVALID]
+    return {rate for rate in rates if rates.count(rate) > 1}
 
 
 def _ends(tried: Sequence[Tried]) -> tuple[float | None, float]:
@@ -143,37 +149,98 @@ def _ends(tried: Sequence[Tried]) -> tuple[float | None, float]:
     return max([*leaning, *(rate for rate in passed if rate < high)], default=None), high
 
 
-def _lower_end(tried: Sequence[Tried], low: float, search: Search) -> Trial | None:
-    """Ask for a verdict at `low`, then lower each time it is not a PASS, by twice as many steps as before.
+def _asked(tried: Sequence[Tried], search: Search) -> Trial | None:
+    """Ask for a verdict at the expected rate itself, before anything else."""
+    rate_rps = search.expected_rps
+    if rate_rps is None or any(one.certifying and one.rate_rps == rate_rps for one in tried):
+        return None
+    return Trial(rate_rps, certifying=True, to_pass=True)
+
+
+def _near(tried: Sequence[Tried], search: Search) -> Trial | None:
+    """Widen by short tries until one rate leans each way, where nothing says how high the capacity is."""
+    if search.predicted:
+        return None
+    low, high = _ends(tried)
+    if low is None and math.isinf(high):
+        return Trial(search.start_rps)
+    if low is None:
+        return Trial(high / GROWTH) if high / GROWTH >= LEAST_SHARE * search.start_rps else None
+    return Trial(low * GROWTH) if math.isinf(high) else None
+
+
+def _beyond(tried: Sequence[Tried], search: Search) -> Trial | None:
+    """Ask for a FAIL far above; where it does not come, farther; beyond a wall there is none."""
+    found, (_, high) = bracket(tried), _ends(tried)
+    vain = _vain(tried, Outcome.FAIL)
+    wanted = max([search.start_rps if math.isinf(high) else high, *vain]) * FAR_ABOVE
+    if found.wall_rps is not None and wanted * _SAME >= found.wall_rps:
+        wanted = high
+    walled = found.wall_rps is not None and wanted * _SAME >= found.wall_rps
+    return None if found.fails_at_rps is not None or walled or wanted in vain else Trial(wanted, certifying=True)
+
+
+def _below(tried: Sequence[Tried], search: Search) -> Trial | None:
+    """Ask for a PASS far below; where it does not come, farther."""
+    low, high = _ends(tried)
+    vain = _vain(tried, Outcome.PASS)
+    seems_rps = search.start_rps if low is None else low
+    wanted = min([seems_rps, high, *vain]) / FAR_BELOW
+    if bracket(tried).passes_at_rps is not None or wanted < LEAST_SHARE * seems_rps:
+        return None
+    return Trial(wanted, certifying=True, to_pass=True)
+
+
+def _halved(tried: Sequence[Tried], search: Search) -> Trial | None:
+    """Halve, by short tries, what lies between the rates that lean each way."""
+    low, high = _ends(tried)
+    if low is None or math.isinf(high) or not _apart(low, high, search):
+        return None
+    middle = math.sqrt(low * high)
+    return None if middle in _lost(tried) else Trial(middle)
+
+
+def _closer(tried: Sequence[Tried], search: Search) -> Trial | None:
+    """Bring that end closer first that is farther from where short tries lean."""
+    above, below = _closer_above(tried, search), _closer_below(tried, search)
+    if above is None or below is None:
+        return above or below
+    found, (low, high) = bracket(tried), _ends(tried)
+    return above if (found.fails_at_rps or high) / high >= (low or 0.0) / (found.passes_at_rps or 1.0) else below
+
+
+def _closer_above(tried: Sequence[Tried], search: Search) -> Trial | None:
+    """Ask for a FAIL where short tries lean against, then halfway from there to the rate that surely fails."""
+    fails_at, (_, high) = bracket(tried).fails_at_rps, _ends(tried)
+    if fails_at is None:
+        return None
+    vain = [rate for rate in _vain(tried, Outcome.FAIL) if high <= rate * _SAME < fails_at]
+    inner = max(vain, default=high)
+    if not _apart(inner, fails_at, search) or len(vain) >= MOST_VAIN:
+        return None
+    return Trial(math.sqrt(inner * fails_at) if vain else high, certifying=True)
+
+
+def _closer_below(tried: Sequence[Tried], search: Search) -> Trial | None:
+    """Ask for a PASS halfway from the rate that surely passes to where one may.
 
     Close to the capacity requests cluster, and no short run passes; how far below one does is not known.
     """
-    passes_at = bracket(tried).passes_at_rps
-    vain = [one.rate_rps for one in tried if one.certifying and one.outcome is not Outcome.PASS]
-    vain = [rate for rate in vain if rate <= low * _SAME]
-    wanted = min(vain) / (1 + search.resolution) ** 2 ** (len(vain) - 1) if vain else low
-    if (passes_at is not None and passes_at * _SAME >= wanted) or len(vain) >= MOST_CERTIFYING:
+    passes_at, (low, _) = bracket(tried).passes_at_rps, _ends(tried)
+    if passes_at is None or low is None:
         return None
-    return Trial(wanted, certifying=True)
+    vain = [rate for rate in _vain(tried, Outcome.PASS) if passes_at < rate <= low * _SAME]
+    inner = min(vain, default=low)
+    if not _apart(passes_at, inner, search) or len(vain) >= MOST_VAIN:
+        return None
+    return Trial(math.sqrt(passes_at * inner), certifying=True, to_pass=True)
 
 
-def _upper_end(tried: Sequence[Tried], high: float, search: Search) -> Trial | None:
-    """Ask for a verdict at `high`, then a step higher each time it is not a FAIL; beyond a wall there is none."""
-    found = bracket(tried)
-    if found.wall_rps is not None and high * _SAME >= found.wall_rps:
-        return None
-    vain = [one.rate_rps for one in tried if one.certifying and one.outcome is not Outcome.FAIL]
-    vain = [rate for rate in vain if rate * _SAME >= high]
-    wanted = max(vain) * (1 + search.resolution) if vain else high
-    if (found.fails_at_rps is not None and found.fails_at_rps <= wanted * _SAME) or len(vain) >= MOST_CERTIFYING:
-        return None
-    return Trial(wanted, certifying=True)
+def _vain(tried: Sequence[Tried], wanted: Outcome) -> list[float]:
+    """Return the rates of the long runs that did not end as `wanted`, and those that could not be measured."""
+    ended = [one.rate_rps for one in _usable(tried) if one.certifying and one.outcome is not wanted]
+    return [*ended, *_lost(tried)]
 
 
-def _asked(tried: Sequence[Tried], search: Search) -> Trial | None:
-    """Ask for a verdict at the expected rate itself, once, where the ends leave it open."""
-    rate_rps = search.expected_rps
-    if rate_rps is None or decide(tried, rate_rps) is not Outcome.INCONCLUSIVE:
-        return None
-    done = any(one.certifying and one.rate_rps == rate_rps for one in tried)
-    return None if done else Trial(rate_rps, certifying=True)
+def _apart(low: float, high: float, search: Search) -> bool:
+    return high > low * (1 + search.resolution) * _SAME

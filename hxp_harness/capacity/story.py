@@ -13,8 +13,10 @@ from hxp_harness.capacity.point import Point, point_of
 from hxp_harness.capacity.record import CapacityRecord, headline, rps, write_capacity
 from hxp_harness.capacity.search import Search, Trial, next_trial
 from hxp_harness.errors import ExitCode, InvalidRun, UsageError
+from hxp_harness.gates.evaluate import NEAR
 from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import Outcome
+from hxp_harness.gates.shares import least_values
 from hxp_harness.instrument import screen_of, supported_gates
 from hxp_harness.load.preflight import preflight
 from hxp_harness.metrics.definitions import Kind
@@ -92,9 +94,17 @@ class _Runner:
     screen: Screen
     senders_for: SendersFor
 
+    @property
+    def own_length(self) -> bool:
+        """Whether the search decides how long its runs are."""
+        asked = self.request.perf
+        return asked.quick and asked.replicates is None and asked.requests is None
+
     def run(self, folder: Path, trial: Trial, number: int) -> Point:
         """Make one run; what could not be measured at all is an INVALID point."""
         profile = at_rate(self.profile, trial.rate_rps, number, certifying=trial.certifying)
+        if trial.to_pass and self.own_length:
+            profile = long_enough(profile)
         name = f"run-{number:02}"
         tokens = profile.contract.output_tokens
         try:
@@ -106,7 +116,8 @@ class _Runner:
 
 
 def _run(folder: Path, record: CapacityRecord, runner: _Runner) -> CapacityRecord:
-    search = Search(record.start_rps, record.resolution, record.expected_rps)
+    predicted = record.predicted_rps is not None and record.predicted_rps == record.start_rps
+    search = Search(record.start_rps, record.resolution, record.expected_rps, predicted=predicted)
     most_s = math.inf if runner.request.most_minutes is None else runner.request.most_minutes * 60
     until_s = time.monotonic() + most_s
     points: list[Point] = []
@@ -168,6 +179,21 @@ def _rate(text: str, option: str) -> float:
     if rate_rps <= 0:
         raise UsageError(f"{option}: {text!r} is not above zero", hint=f"for example {option} 50rps")
     return rate_rps
+
+
+def long_enough(profile: Profile) -> Profile:
+    """Return the profile with windows long enough that a service far within its limit can pass.
+
+    How many requests that takes grows with those in flight (gates/shares.py, least_values). Where end-to-end latency
+    has a limit, a service whose largest value is NEAR times below it has at most rate * limit / NEAR of them.
+    """
+    gates = [gate for gate in parse_gates(profile.gates) if gate.row.dimension == "time" and gate.decides]
+    limit_s = min((gate.limit for gate in gates if gate.metric == "e2e"), default=0.0)
+    together = profile.contract.rate_rps * limit_s / NEAR
+    replicates, turns = profile.replicates, profile.contract.turns
+    least = [least_values(gate.quantile, together) / replicates.count for gate in gates if gate.quantile]
+    requests = max([replicates.requests, *(math.ceil(each / turns) * turns for each in least)])
+    return profile.model_copy(update={"replicates": replicates.model_copy(update={"requests": requests})})
 
 
 def at_rate(profile: Profile, rate_rps: float, number: int, *, certifying: bool) -> Profile:

@@ -112,3 +112,8 @@ def demands_of(gate: Gate, gates: Sequence[Gate]) -> tuple[Demand, ...]:
 def _smaller_statistic(samples: int) -> str:
     told = [name for name, q in STATISTICS.items() if needed_samples(q) <= samples]
     return f"{samples} samples can tell {told[-1]}" if told else ""
+
+
+def needs_gaps(gates: Sequence[Gate]) -> bool:
+    """Whether some gate is on single gaps between tokens, nine tenths of what traces hold."""
+    return any(gate.metric == "itl" for gate in gates)

@@ -10,7 +10,7 @@ Trace calls None is null. `token_lo_s` and `token_hi_s` are list<double>. One li
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,6 +139,20 @@ class TraceTable:
             kept = (held["error"][part] == "") & (held["replicate"][part] >= 0)
             store.add(part, held["tokens_seen"][part], kept, times if gaps else None)
         return cls(**held, **store.columns(), stream=stream, has_gaps=gaps)
+
+    @classmethod
+    def joined(cls, tables: Sequence[TraceTable]) -> TraceTable:
+        """Return the rows of one or more tables, one table's after another's; they hold gaps all, or none."""
+        names = (*columns.NUMPY_TYPES, *DIGEST_TYPES, "gap_count", "all_gap_lo_s", "all_gap_hi_s")
+        rows: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in tables]) for name in names}
+        before = np.cumsum([0, *(len(table.all_gap_lo_s) for table in tables[:-1])])
+        starts = [table.gap_start + shift for table, shift in zip(tables, before, strict=True)]
+        return replace(tables[0], **rows, gap_start=np.concatenate(starts))
+
+    def without_gaps(self) -> TraceTable:
+        """Return the table as if it had been read without gaps: most of its memory is theirs."""
+        none = np.zeros(0, np.float32)
+        return replace(self, all_gap_lo_s=none, all_gap_hi_s=none, has_gaps=False)
 
     @property
     def ok(self) -> Bools:

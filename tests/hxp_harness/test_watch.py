@@ -1,5 +1,6 @@
 """A run is ended when more load would tell nothing new, or when its time is up."""
 
+import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.load.plan import Due
 from hxp_harness.profile import Contract, Replicates
-from hxp_harness.trace import Trace
+from hxp_harness.trace import ErrorKind, Trace
 from hxp_harness.watch import Watch
 from tests.hxp_harness.gates.conftest import RATE_RPS, REQUESTS, Run, run
 
@@ -117,3 +118,31 @@ def test_an_abort_gate_ends_the_load(run: MakeRun) -> None:
 
     assert fed(watch, run(*[1.0] * 8).traces) == REQUESTS // 3
     assert "abort goodput(e2e <= 900 ms) >= 90 % looks broken" in said.text
+
+
+def test_what_is_said_once_is_not_said_again(run: MakeRun) -> None:
+    """After the decision the watch goes on saying stop, and nothing of what the stop has cut off."""
+    watch, said = watched(12, "e2e p95 <= 300 ms")
+    traces = run(*[1.0] * 12).traces
+    stopped = fed(watch, traces)
+    told = said.text
+
+    assert stopped is not None
+    assert watch.see([replace(one, error=ErrorKind.UNFINISHED, end_s=None) for one in traces[stopped:]])
+    assert said.text == told
+
+
+def test_half_a_run_is_held_as_columns(run: MakeRun) -> None:
+    """Of the half that is kept no trace stays: a request costs a few hundred bytes, whatever its answer's length."""
+    watch, _ = watched(12, "e2e p95 <= 1005 ms")
+    times_s = [0.1 + 0.001 * number for number in range(200)]
+    half = (replace(one, token_lo_s=tuple(times_s), token_hi_s=tuple(times_s)) for one in run(*[1.0] * 6).traces[:-1])
+    tracemalloc.start()
+    try:
+        assert fed(watch, half) is None
+        held_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    open_part_bytes = REQUESTS // 3 * (2 * 200 * 8 + 2000)  # traces until the part is complete
+    assert held_bytes < 6 * REQUESTS * 400 + open_part_bytes + 1_000_000

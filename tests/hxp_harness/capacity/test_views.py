@@ -61,7 +61,7 @@ def test_the_story_tells_knee_cliff_wall_and_prediction(record: CapacityRecord) 
     stopped = story(record.with_points((), "stopped by hand"))
     assert "stopped by hand" in stopped[-1]
     assert not any("knee" in line for line in stopped)
-    assert "without closing in" in story(record.with_points(record.points * 4))[-1]
+    assert "without closing in" in story(record.with_points(record.points * 5))[-1]
 
 
 def test_pages_show_everything_and_run_nothing(record: CapacityRecord, tmp_path: Path) -> None:

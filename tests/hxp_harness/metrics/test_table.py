@@ -226,3 +226,22 @@ def test_a_file_without_digest_is_read_from_its_token_times(trace: MakeTrace, tm
 
     assert len(found) == 2
     assert all(np.array_equal(getattr(found, name), getattr(ours, name)) for name in digest.TYPES)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=5), st.integers(2, 4))
+def test_joined_parts_are_the_whole(tokens: list[int], parts: int) -> None:
+    """Tables of consecutive traces, joined, are the table of them all, gaps included or left out of each."""
+    traces = [
+        Trace(number, number % 2, float(number), 1, 1, sent_s=0.0, end_s=9.0, token_lo_s=times, token_hi_s=times)
+        for number, times in enumerate(tuple(1.0 + 0.5 * token for token in range(count)) for count in tokens * parts)
+    ]
+    whole = TraceTable.from_traces(traces)
+    pieces = [TraceTable.from_traces(traces[at : at + len(tokens)]) for at in range(0, len(traces), len(tokens))]
+
+    assert same(TraceTable.joined(pieces), whole)
+    assert same(TraceTable.joined(pieces[:1]), pieces[0])
+    bare = TraceTable.joined([piece.without_gaps() for piece in pieces])
+    assert bare.last_hi_s.tolist() == pytest.approx(whole.last_hi_s.tolist(), nan_ok=True)
+    assert bare.gap_count.tolist() == whole.gap_count.tolist()
+    with pytest.raises(RuntimeError, match="without gaps"):
+        bare.gaps_s()

@@ -15,6 +15,8 @@ from tests.hxp_harness.run.conftest import Done, run_program, write_profile
 # Far enough apart, in a figure that a busy machine hardly moves, to be told in three pairs
 FAST, SLOW, GATE = Behaviour(ttft_s=0.02, itl_s=0.002), Behaviour(ttft_s=0.3, itl_s=0.02), "e2e p50 <= 20 s"
 
+TWO = ("--model", "mixtral", "--target", "http://127.0.0.1:9/v1", "--target", "http://127.0.0.1:9/v1")
+
 
 def test_two_servers_taking_turns_are_told_apart(tmp_path: Path) -> None:
     """A server of ten times the latency is a regression with code 1, after A was held against itself."""
@@ -77,6 +79,9 @@ def test_a_baseline_turns_a_pass_into_a_failure(passed: Done, tmp_path: Path) ->
         (("a", "b"), "no run.json in a"),
         (("a", "b", "--margin", "0 %"), "not between"),
         (("--model", "mixtral", "--target", "http://127.0.0.1:9/v1", "--target", "x", "--pairs", "2"), "takes 3"),
+        ((*TWO, "--tag-key", "gold"), "--tag-key gold: wants TAG=VARIABLE"),
+        ((*TWO, "--tag-key", "gold=HXP_NO_SUCH_KEY"), "the environment has no HXP_NO_SUCH_KEY"),
+        (("a", "b", "--tag-key", "gold=HXP_NO_SUCH_KEY"), "says something of --target"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
