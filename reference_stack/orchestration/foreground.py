@@ -76,6 +76,12 @@ async def _serve(room: Room, plan: Plan, mine: states.StackState, stop: asyncio.
 
     def watch(name: str, state: State, after_s: float) -> None:
         mine.units[name] = state.value
+        mine.ended = dict(supervisor.told)
+        mine.pids.pop(name, None)
+        if state is State.READY:
+            pid = mine.pids[name] = supervisor.process(name).pid
+            if name in mine.services:  # a new process of a service that was offered
+                mine.services = {**mine.services, name: {**mine.services[name], "pid": pid}}
         states.write(folder, mine)
         if state is State.READY and after_s:
             print(f"{name} ready after {after_s:.1f} s", file=sys.stderr, flush=True)

@@ -124,7 +124,8 @@ def status(folder: Path, *, as_json: bool) -> int:
         return _say_down(f"its supervisor (pid {state.pid}) was killed, and all with it", folder, as_json=as_json)
     serves = state.phase == "ready" and all(unit == "ready" for unit in state.units.values())
     if as_json:
-        row = {"up": serves, "phase": state.phase, "pid": state.pid, "units": state.units, "services": state.services}
+        row = {"up": serves, "phase": state.phase, "pid": state.pid, "units": state.units, "pids": state.pids}
+        row |= {"ended": state.ended, "services": state.services}
         print(json.dumps(row))
     else:
         print(table(state))
@@ -145,7 +146,8 @@ def table(state: states.StackState) -> str:
     for name, unit in state.units.items():
         offer = state.services.get(name, {})
         url = offer.get("base_url") or str(offer.get("health_url", "")).removesuffix("/health")
-        rows.append((name, unit, str(offer.get("pid", "")), str(url), str(offer.get("limits", ""))))
+        rows.append((name, unit, str(state.pids.get(name, "")), str(url), str(offer.get("limits", ""))))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, *(f"note: {note}" for note in state.notes)])
+    notes = [*state.notes, *(f"{name} {text}" for name, text in state.ended.items())]
+    return "\n".join([*lines, *(f"note: {note}" for note in notes)])

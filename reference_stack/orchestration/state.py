@@ -18,7 +18,8 @@ class StackState:
     """The supervisor (`pid`, and `created` in seconds since the epoch, so that a reused pid is not taken for it).
 
     `phase` is starting, ready, stopping or failed; `units` maps each process to its state, `services` each service to
-    what it offers; `said` is what was done before the first process started, `notes` what a person should know.
+    what it offers, `pids` each process that serves to its pid, `ended` those that ended by themselves and are kept up
+    to what became of them; `said` is what was done before the first process started, `notes` what a person should know.
     `down_s` is how long its stop may take. `reloads` counts how often the configuration was read again; `refused` is
     what was wrong with it the last time, and `changed` the services whose settings it changed.
     """
@@ -36,6 +37,8 @@ class StackState:
     reloads: int = 0
     refused: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    pids: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:

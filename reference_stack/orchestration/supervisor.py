@@ -15,6 +15,7 @@ from types import MappingProxyType
 from reference_stack.errors import NotReady, StackError, nearest
 from reference_stack.orchestration import ports
 from reference_stack.orchestration.forked import SERVICES, Nursery, Trade
+from reference_stack.orchestration.keeping_up import KeepingUp
 from reference_stack.orchestration.limits import Holds
 from reference_stack.orchestration.process import Process
 from reference_stack.orchestration.readiness import Probe
@@ -45,7 +46,8 @@ class Unit:
     inherits a socket that listens there (`--fd N` is added to its command line), so that a request sent before it
     serves waits instead of being refused. One that has `settings` is a service of ours, forked from the nursery; one
     that has a `trade` is forked from that trade's. `grace_s` is how long a polite stop may take. `limits` are the cores
-    and the memory that it is held to. A `door` stops before all others: what it has open is served by them.
+    and the memory that it is held to. A `door` stops before all others: what it has open is served by them. One that is
+    `kept_up` is started again when it ends by itself: a server that others lean on.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Unit:
     limits: Limits = UNLIMITED
     trade: Trade | None = None
     door: bool = False
+    kept_up: bool = False
 
     @property
     def stops_in_turn(self) -> int:
@@ -70,14 +73,25 @@ Watcher = Callable[[str, State, float], None]  # unit, its state, seconds since 
 
 
 class Supervisor:
-    """Runs `units`. Logs are `folder`/NAME.log; `watch` hears of every change of state."""
+    """Runs `units`. Logs are `folder`/NAME.log; `watch` hears of every change of state.
 
-    def __init__(self, units: Iterable[Unit], folder: Path, watch: Watcher = lambda *_: None) -> None:
+    `keeping_up` makes the rule by which a unit that ended by itself is started again.
+    """
+
+    def __init__(
+        self,
+        units: Iterable[Unit],
+        folder: Path,
+        watch: Watcher = lambda *_: None,
+        keeping_up: Callable[[], KeepingUp] = KeepingUp,
+    ) -> None:
         self._units = {unit.name: unit for unit in units}
         self._folder = folder
         self._watch = watch
+        self._keeping_up = keeping_up
         self._processes: dict[str, Process] = {}
         self._states = dict.fromkeys(self._units, State.WAITING)
+        self._told: dict[str, str] = {}
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._nurseries: dict[Trade, Nursery] = {}
         self._holds = Holds.on_this_machine({unit.name: unit.limits for unit in self._units.values()})
@@ -85,6 +99,11 @@ class Supervisor:
     @property
     def states(self) -> Mapping[str, State]:
         return MappingProxyType(self._states)
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        """What happened to units that ended by themselves and are kept up, in one line each."""
+        return MappingProxyType(self._told)
 
     def process(self, name: str) -> Process:
         """Return the process of `name`; raises StackError when it was never started."""
@@ -145,10 +164,7 @@ class Supervisor:
 
     async def _start(self, unit: Unit) -> None:
         began = time.monotonic()
-        self._say(unit.name, State.STARTING)
-        process = await self._launch(unit)
-        self._processes[unit.name] = process
-        reason = await self._until_ready(unit, process)
+        process, reason = await self._attempt(unit)
         if reason:
             self._say(unit.name, State.DOWN)
             raise NotReady(
@@ -156,7 +172,13 @@ class Supervisor:
                 hint=f"its whole log: {process.log}",
             )
         self._say(unit.name, State.READY, time.monotonic() - began)
-        self._watchers[unit.name] = asyncio.create_task(self._notice_end(unit.name, process))
+        self._watchers[unit.name] = asyncio.create_task(self._notice_ends(unit, process))
+
+    async def _attempt(self, unit: Unit) -> tuple[Process, str]:
+        """Start `unit` once; return its process, and "" or why it does not serve."""
+        self._say(unit.name, State.STARTING)
+        process = self._processes[unit.name] = await self._launch(unit)
+        return process, await self._until_ready(unit, process)
 
     async def _launch(self, unit: Unit) -> Process:
         log_file = self._folder / f"{unit.name}.log"
@@ -204,11 +226,45 @@ class Supervisor:
             ended.cancel()
         return f"not ready after {unit.ready_s:g} s: {reason}"
 
-    async def _notice_end(self, name: str, process: Process) -> None:
-        await process.wait()
-        how = process.exit_status + self._holds.verdict(name)
-        log.warning("%s ended by itself (%s); its log: %s", name, how, process.log)
-        self._say(name, State.DOWN)
+    async def _notice_ends(self, unit: Unit, process: Process) -> None:
+        """Say that `unit` ended by itself; one that is kept up is started again, and its next end is noticed too."""
+        keeping_up = self._keeping_up()
+        while True:
+            served_since = time.monotonic()
+            await process.wait()
+            ended = time.monotonic()
+            how = process.exit_status + self._holds.verdict(unit.name)
+            log.warning("%s ended by itself (%s); its log: %s", unit.name, how, process.log)
+            if not unit.kept_up:
+                self._say(unit.name, State.DOWN)
+                return
+            revived = await self._revive(unit, keeping_up, ended - served_since, how)
+            if revived is None:
+                log.error("%s is left down: it %s", unit.name, self._told[unit.name])
+                return
+            process = revived
+            log.warning("%s serves again after %.1f s", unit.name, time.monotonic() - ended)
+
+    async def _revive(self, unit: Unit, keeping_up: KeepingUp, served_s: float, how: str) -> Process | None:
+        """Start `unit` again until it serves; None when it ended too often."""
+        while True:
+            pause_s = keeping_up.pause_s(served_s, how)
+            self._told[unit.name] = keeping_up.told(serves=False)
+            self._say(unit.name, State.DOWN)
+            if pause_s is None:
+                return None
+            await asyncio.sleep(pause_s)
+            try:
+                process, how = await self._attempt(unit)
+            except StackError as error:  # its port was taken meanwhile, or its program removed
+                how = error.message
+            else:
+                if not how:
+                    self._told[unit.name] = keeping_up.told(serves=True)
+                    self._say(unit.name, State.READY)
+                    return process
+                await process.stop(unit.program.stop_signal, unit.grace_s)
+            served_s = 0.0
 
     async def _stop(self, unit: Unit) -> None:
         watcher = self._watchers.pop(unit.name, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reference_stack.errors import NotReady
 from reference_stack.orchestration import readiness
 from reference_stack.orchestration.deployment.room import HOST, Room
@@ -64,7 +66,7 @@ def database(room: Room) -> list[Unit]:
     settings = database_settings(room)
     program = EmbeddedPostgres(settings, room.data, room.want.cache).prepare()
     probe = readiness.postgres(HOST, settings.port, settings.user, settings.database)
-    server = Unit(POSTGRES, program, probe, grace_s=_BACKEND_GRACE_S)
+    server = Unit(POSTGRES, program, probe, grace_s=_BACKEND_GRACE_S, kept_up=True)
     return [server, room.service("database", {"host": HOST, "port": settings.port})]
 
 
@@ -78,7 +80,7 @@ def cache(room: Room) -> list[Unit]:
         return [room.service("cache", {})]
     settings = cache_settings(room)
     probe = readiness.redis(HOST, settings.port)
-    server = Unit(VALKEY, program(settings, room.data), probe, grace_s=_BACKEND_GRACE_S)
+    server = Unit(VALKEY, program(settings, room.data), probe, grace_s=_BACKEND_GRACE_S, kept_up=True)
     return [server, room.service("cache", {"host": HOST, "port": settings.port})]
 
 
@@ -93,7 +95,7 @@ def vector_database(room: Room) -> list[Unit]:
         "grpc_port": vectors_grpc_port(room),
         "folder": str(room.data / "qdrant"),
     }
-    return [room.service("vector_database", settings)]
+    return [replace(room.service("vector_database", settings), kept_up=True)]  # the server is in it
 
 
 def has_metrics_door(room: Room) -> bool:
@@ -131,5 +133,7 @@ def metrics(room: Room) -> list[Unit]:
         interval_s=room.settings("metrics", MetricsSettings).collection_interval_s,
         keys={} if key is None else {_GATEWAY: key},
     )
-    server = Unit(PROMETHEUS, program, readiness.http(f"http://{HOST}:{port}/-/ready"), grace_s=_BACKEND_GRACE_S)
+    server = Unit(
+        PROMETHEUS, program, readiness.http(f"http://{HOST}:{port}/-/ready"), grace_s=_BACKEND_GRACE_S, kept_up=True
+    )
     return [server, room.service("metrics", {"prometheus_port": port})]

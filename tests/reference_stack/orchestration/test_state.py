@@ -40,12 +40,15 @@ def test_a_reused_pid_is_not_taken_for_the_supervisor() -> None:
 
 
 def test_the_table_has_a_row_a_process_and_the_notes() -> None:
-    """Servers without an address have a row too, and notes come last."""
+    """Servers without an address have a row too, and notes come last: those of the start, then who ended by itself."""
     services = {"cache": {"pid": 12, "health_url": "http://127.0.0.1:5/health", "limits": "cores 1 of 2 asked"}}
-    shown = table(StackState(1, 1.0, "ready", {"valkey": "ready", "cache": "down"}, services, ("no Prometheus",)))
+    state = StackState(1, 1.0, "ready", {"valkey": "ready", "cache": "down"}, services, ("no Prometheus",))
+    state.pids, state.ended = {"valkey": 12}, {"valkey": "ended by itself once (last: SIGKILL), started again"}
+    shown = table(state)
     assert shown.splitlines() == [
         "NAME    STATE  PID  URL                 LIMITS",
-        "valkey  ready",
-        "cache   down   12   http://127.0.0.1:5  cores 1 of 2 asked",
+        "valkey  ready  12",
+        "cache   down        http://127.0.0.1:5  cores 1 of 2 asked",
         "note: no Prometheus",
+        "note: valkey ended by itself once (last: SIGKILL), started again",
     ]
