@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter
 
-from reference_stack.schemas.api import openai, openai_replies, retrieval, runs
+from reference_stack.schemas.api import key_admin, openai, openai_replies, retrieval, runs
 from reference_stack.schemas.api.usage import UsageRow
 
 VERSION = 1
@@ -21,6 +21,9 @@ _SHAPES: Mapping[Direction, Mapping[str, type[Any]]] = {
         "completion": openai.CompletionRequest,
         "tokenize_chat": openai.TokenizeChatRequest,
         "tokenize_prompt": openai.TokenizePromptRequest,
+        "key_change": key_admin.ChangedKey,
+        "key_new": key_admin.NewKey,
+        "key_rotation": key_admin.Rotation,
         "run": runs.JudgedRun,
         "search": retrieval.SearchRequest,
     },
@@ -29,6 +32,10 @@ _SHAPES: Mapping[Direction, Mapping[str, type[Any]]] = {
         "chat_chunk": openai_replies.ChatCompletionChunk,
         "completion": openai_replies.Completion,
         "error": openai_replies.ErrorReply,
+        "key": key_admin.ShownKey,
+        "key_found": key_admin.FoundKey,
+        "key_made": key_admin.MadeKey,
+        "key_page": key_admin.KeyPage,
         "models": openai_replies.ModelList,
         "run": runs.JudgedRun,
         "search": retrieval.SearchPage,

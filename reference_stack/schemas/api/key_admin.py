@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -67,8 +67,45 @@ class Rotation(_Strict):
     grace_s: Annotated[float, Field(ge=0, le=90 * 86_400)] = 0.0
 
 
+class ShownKey(_Strict):
+    """A key as its administrators see it; `former_secret_until` is when the secret before a rotation ends."""
+
+    id: Annotated[str, Field(pattern=KEY_ID)]
+    name: str
+    tenant: str
+    models: tuple[str, ...]
+    requests_per_minute: _Limit | None
+    tokens_per_minute: _Limit | None
+    concurrent: _Limit | None
+    budget_tokens: _Limit | None
+    answers: KeptAnswers
+    expires: AwareDatetime | None
+    former_secret_until: AwareDatetime | None
+    state: Literal["valid", "expired", "revoked"]
+
+
+class FoundKey(ShownKey):
+    """One key that was asked for, with how many tokens of its budget are taken."""
+
+    budget_taken: Annotated[int, Field(ge=0)]
+
+
+class MadeKey(ShownKey):
+    """A key with the secret that it was given: the only time that it is told."""
+
+    secret: str
+
+
+class KeyPage(_Strict):
+    """Keys in the order of their ids; `after` is where the next page begins, null on the last."""
+
+    object: Literal["list"]
+    data: tuple[ShownKey, ...]
+    after: str | None
+
+
 def shown(stored: StoredKey, now: datetime) -> dict[str, object]:
-    """Return what may be seen of a key, as JSON has it."""
+    """Return what may be seen of a key, as JSON has it: a ShownKey."""
     key = stored.key
     former = stored.former_until if stored.former_until is not None and stored.former_until > now else None
     return {

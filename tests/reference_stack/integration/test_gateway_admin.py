@@ -11,11 +11,14 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import jsonschema
 import pytest
 
 from reference_stack.__main__ import main
 from reference_stack.errors import SettingsError
 from reference_stack.orchestration.terms import seconds, when
+from reference_stack.schemas.api.export import api_schemas
+from reference_stack.schemas.api.key_admin import NewKey
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.infrastructure.api_gateway.app import create_app
@@ -112,6 +115,30 @@ def test_the_life_of_a_key(admin: httpx.Client, url: str, caplog: pytest.LogCapt
     told = [record.getMessage() for record in caplog.records if "by an administrator" in record.getMessage()]
     assert [line.split()[3] for line in told] == ["made", "changed", "given", "given", "revoked"]
     assert not any(each in caplog.text for each in (secret, rotated["secret"], again["secret"], TOKEN))
+
+
+def test_keys_are_as_their_schemas_say(admin: httpx.Client) -> None:
+    """Every answer about keys has the exported shape, no field more and none less, whatever is set of a key."""
+    expires = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    whole = {"id": "whole", "name": "n", "tenant": "t", "models": ["phi3"], "expires": expires, "answers": "exact"}
+    limits = dict.fromkeys(("requests_per_minute", "tokens_per_minute", "concurrent", "budget_tokens"), 5)
+    for asked in ({"id": "bare"}, whole | limits):
+        assert NewKey.model_validate(asked).id == asked["id"]
+        made = _as("key_made", admin.post("/keys", json=asked))
+        assert set(made) - {"secret"} == set(_as("key_found", admin.get(f"/keys/{asked['id']}"))) - {"budget_taken"}
+        _as("key", admin.patch(f"/keys/{asked['id']}", json={"name": "other"}))
+        _as("key_made", admin.post(f"/keys/{asked['id']}/rotate", json={"grace_s": 60}))
+        assert _as("key_found", admin.get(f"/keys/{asked['id']}"))["former_secret_until"] is not None
+    _as("key_page", admin.get("/keys", params={"limit": 1}))
+    assert _as("key", admin.post("/keys/whole/revoke"))["state"] == "revoked"
+    assert _as("key_page", admin.get("/keys"))["after"] is None
+
+
+def _as(shape: str, reply: httpx.Response) -> dict[str, object]:
+    assert reply.status_code in {200, 201}, reply.text
+    body: dict[str, object] = reply.json()
+    jsonschema.validate(body, api_schemas()["replies"][shape])
+    return body
 
 
 def test_keys_are_listed_in_pages(admin: httpx.Client) -> None:
