@@ -71,8 +71,12 @@ def _take_all(messages: Iterable[tuple[Chunk, int]], reads: Sequence[Read], answ
     for message, end in messages:
         while reads[position].end < end:
             position += 1
-        if message.usage is not None:
-            _take_usage(message.usage, answer)
+        usage = message.usage
+        if usage is not None:
+            if usage.prompt_tokens != answer.prompt_tokens or usage.prompt_tokens_details is not None:
+                _take_usage(usage, answer)
+            elif usage.completion_tokens is not None:
+                answer.output_tokens = usage.completion_tokens
         count = _tokens(message, answer)
         if count:
             read = reads[position]

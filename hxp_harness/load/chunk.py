@@ -46,7 +46,8 @@ class Choice(msgspec.Struct, gc=False):
     @property
     def has_content(self) -> bool:
         """Whether it brings text, reasoning or a tool call."""
-        if self.delta is not None and self.delta.has_content:
+        delta = self.delta
+        if delta is not None and (delta.content or delta.has_content):  # by far the usual case first
             return True
         return bool(self.text) or (self.message is not None and self.message.has_content)
 

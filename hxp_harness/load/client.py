@@ -191,7 +191,8 @@ class Client:
                     self._poller.modify(fd, select.EPOLLIN)
             if event & ~select.EPOLLOUT:
                 now_ns = connection.receive(empty_ns)
-                self._after(connection)
+                if not connection.patience:
+                    self._after(connection)
         return self._send_due(now_ns) if now_ns >= self._next_ns else now_ns
 
     def _after(self, connection: Connection) -> None:

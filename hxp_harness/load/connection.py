@@ -9,8 +9,9 @@ import time
 from dataclasses import dataclass
 
 from hxp_harness.load.exchange import Exchange
+from hxp_harness.load.reads import INSIDE, MORE, Raw, arrived_ns
 from hxp_harness.load.reply import BadReply, Reply
-from hxp_harness.load.stamps import CONTROL_BYTES, WallOffset, ask_for_stamps, stamp_ns
+from hxp_harness.load.stamps import CONTROL_BYTES, WallOffset, ask_for_stamps
 from hxp_harness.load.tls import TlsLayer
 from hxp_harness.trace import ErrorKind
 
@@ -18,6 +19,11 @@ READ_BYTES = 65536
 # A kept connection that dies this soon after a request was sent on it was closed by the server before it knew of the
 # request; later, the request itself has failed.
 STALE_NS = 250_000_000
+# Reads within a chunked body that are kept before they are parsed. It bounds what a body without end can fill.
+_PATIENCE = 256
+# Each chunked body ends with an empty line, trailers or not: a read that does not, and is no shorter, is not its end.
+_EMPTY_LINE = b"\r\n\r\n"
+_LEAST_BYTES = len(_EMPTY_LINE)
 
 
 # As on Ethernet. The loopback's own is 64 KiB.
@@ -59,7 +65,10 @@ class Receipts:
 
 
 class Connection:
-    """Carries one exchange after another. After each call look at `exchange`, `broken` and `unsent`."""
+    """Carries one exchange after another.
+
+    After each call look at `exchange`, `broken` and `unsent`. While `patience` is left, reads change none.
+    """
 
     def __init__(self, address: Address, receipts: Receipts) -> None:
         """Raises OSError where this machine has no descriptor or no port left."""
@@ -69,9 +78,11 @@ class Connection:
         self._connected = False
         self._used = False
         self._why = ""
-        self._empty_ns = 0
-        self._rest_waits = False
+        self.patience = 0  # so many reads may still be kept unparsed
+        self._raws: list[Raw] = []
+        self._parsed = 0  # of them
         self._receipts = receipts
+        self._offset = receipts.offset
         self._reply = Reply()
         self._tls = TlsLayer(address.tls, address.host) if address.tls else None
         self.socket = socket.socket(address.family, socket.SOCK_STREAM)
@@ -101,7 +112,9 @@ class Connection:
         self.exchange = exchange
         exchange.new_connection = not self._used
         self._used = True
-        self._empty_ns = now_ns
+        exchange.begun_ns = now_ns
+        exchange.raws = self._raws = []
+        self._parsed = self.patience = 0
         self._reply.clear()
         self.unsent += self._tls.seal(exchange.request) if self._tls else exchange.request
         self.send()
@@ -132,53 +145,57 @@ class Connection:
             self._lose(before_ns, self._why or str(error))
             return before_ns
         now_ns = time.monotonic_ns()
-        if not received:
-            self._closed_by_server(now_ns)
-            return now_ns
-        lo_ns = self._empty_ns if self._rest_waits else max(self._empty_ns, empty_ns)
-        self._rest_waits = len(received) == READ_BYTES
-        if not self._rest_waits:
-            self._empty_ns = before_ns
-        wall_ns = stamp_ns(control)
-        if wall_ns:
-            self._receipts.kernel_reads += 1
-            hi_ns = min(wall_ns - self._receipts.offset.ns, now_ns)
-            lo_ns = min(lo_ns, hi_ns)
-            last_lo_ns = lo_ns if self._rest_waits else hi_ns
+        if self.patience and _LEAST_BYTES <= len(received) < READ_BYTES and not received.endswith(_EMPTY_LINE):
+            self.patience -= 1
+            self._raws.append((received, control, before_ns, now_ns, empty_ns, self._offset.ns, 0))
+        elif received:
+            self._take((received, control, before_ns, now_ns, empty_ns, self._offset.ns, 0))
         else:
-            self._receipts.user_reads += 1
-            hi_ns = now_ns
-            last_lo_ns = lo_ns
-        self._take(received, lo_ns, hi_ns, last_lo_ns, now_ns)
+            self._closed_by_server(now_ns)
         return now_ns
 
-    def _take(self, received: bytes, lo_ns: int, hi_ns: int, last_lo_ns: int, now_ns: int) -> None:
+    def _take(self, raw: Raw) -> None:
+        """Keep a read, and parse it with those that were kept before."""
+        received, control, before_ns, now_ns, empty_ns, offset_ns, _ = raw
+        marks = MORE if len(received) == READ_BYTES else 0
         self._connected = True
         if self._tls:
             try:
                 received, answer = self._tls.open(received)
             except ssl.SSLError as error:
-                self._lose(hi_ns, f"TLS: {error}", None if self._reply.any_bytes else ErrorKind.REFUSED)
+                self._lose(arrived_ns(raw), f"TLS: {error}", None if self._reply.any_bytes else ErrorKind.REFUSED)
                 return
             self.unsent += answer
             self.send()
             if not self._tls.at_boundary:
-                last_lo_ns = lo_ns
-            if not received:
-                return
+                marks |= INSIDE
         exchange = self.exchange
         if exchange is None:
-            self.broken = True  # a server that speaks without being asked
+            self.broken = self.broken or bool(received)  # a server that speaks without being asked
             return
-        exchange.read_lag_ns = max(exchange.read_lag_ns, now_ns - hi_ns)
+        self._raws.append((received, control, before_ns, now_ns, empty_ns, offset_ns, marks))
+        if not received:
+            return
+        end_ns = arrived_ns(raw)
         try:
-            self._reply.feed(received, lo_ns, hi_ns, last_lo_ns)
+            self._parse()
         except BadReply as error:
-            self.fail(hi_ns, ErrorKind.BAD_SSE, str(error))
+            self.fail(end_ns, ErrorKind.BAD_SSE, str(error))
             return
         if self._reply.done:
             self.broken = not self._reply.keep_alive or bool(self.unsent)
-            self._end(exchange, hi_ns)
+            self._end(exchange, end_ns)
+        elif self._reply.patient and self._tls is None:
+            self.patience = _PATIENCE
+
+    def _parse(self) -> None:
+        """Parse what was kept. Raises BadReply."""
+        self.patience = 0
+        kept = self._raws[self._parsed :]
+        self._parsed = len(self._raws)
+        received = b"".join([raw[0] for raw in kept])
+        if received:
+            self._reply.feed(received)
 
     def fail(self, end_ns: int, error: ErrorKind, detail: str) -> None:
         """End the exchange as a failure, and the connection with it."""
@@ -214,12 +231,20 @@ class Connection:
             self.fail(now_ns, kind or (ErrorKind.RESET if self._connected else ErrorKind.REFUSED), why)
 
     def _end(self, exchange: Exchange, end_ns: int) -> None:
+        try:
+            self._parse()
+        except BadReply as error:  # what came before the failure was no HTTP
+            exchange.error, exchange.detail = ErrorKind.BAD_SSE, str(error)
+            self.broken = True
         reply = self._reply
         exchange.end_ns = end_ns
         exchange.status = reply.status
         exchange.content_type = reply.content_type
-        exchange.parts = reply.parts
-        exchange.reads = reply.reads
+        exchange.body = b"".join(reply.parts)
+        exchange.bounds = reply.bounds
+        stamped = sum([bool(raw[1]) for raw in self._raws])
+        self._receipts.kernel_reads += stamped
+        self._receipts.user_reads += len(self._raws) - stamped
 
     def close(self) -> None:
         self._reply.close()

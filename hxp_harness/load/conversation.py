@@ -23,7 +23,7 @@ def answer_text(body: bytes, *, stream: bool) -> str:
 def follow(renderer: Renderer, due: Due, previous: Exchange) -> bytes:
     """Return the bytes of `due`, which follows the exchange `previous`."""
     before = _decoder.decode(previous.request.partition(b"\r\n\r\n")[2])["messages"]
-    text = answer_text(b"".join(previous.parts), stream=previous.stream) or _NOTHING
+    text = answer_text(previous.body, stream=previous.stream) or _NOTHING
     return renderer.request(due, [*before, {"role": "assistant", "content": text}])
 
 

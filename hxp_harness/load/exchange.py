@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from hxp_harness.load.answer import DETAIL_CHARACTERS, Answer, Read, judge_end, read_stream, read_whole, said_by
 from hxp_harness.load.plan import Due
+from hxp_harness.load.reads import Raw, reads_of
+from hxp_harness.load.reply import where
 from hxp_harness.trace import ErrorKind, Trace
 
 _NS = 1_000_000_000
@@ -23,19 +25,21 @@ class Exchange:
     deadline_ns: int
     sent_ns: int = 0  # when the kernel was asked to connect or to send, whichever came first; 0: never
     end_ns: int = 0  # 0: open
-    read_lag_ns: int = 0
+    begun_ns: int = 0  # when it was last begun on a connection: none of its bytes came before
     new_connection: bool = False
     retried: bool = False
     status: int | None = None
     content_type: bytes = b""
-    parts: list[bytes] = field(default_factory=list)
-    reads: list[Read] = field(default_factory=list)
+    body: bytes = b""
+    bounds: dict[int, int] | None = None  # as Reply has them
+    raws: list[Raw] = field(default_factory=list)
     error: ErrorKind = ErrorKind.NONE
     detail: str = ""
 
     def to_trace(self, t0_ns: int) -> Trace:
         """Return the trace of an ended exchange, its times in seconds since `t0_ns`."""
-        answer = self._answer()
+        reads, read_lag_ns = reads_of(self.raws, where(self.raws, self.bounds), self.begun_ns)
+        answer = self._answer(reads)
         due = self.due
         return Trace(
             index=due.index,
@@ -56,7 +60,7 @@ class Exchange:
             finish_reason=answer.finish_reason,
             error=answer.error,
             detail=answer.detail,
-            read_lag_s=self.read_lag_ns / _NS,
+            read_lag_s=read_lag_ns / _NS,
             new_connection=self.new_connection,
             request_id=self.request_id if self.sent_ns else "",
         )
@@ -66,21 +70,20 @@ class Exchange:
         drawn = t0_ns + int(self.due.intended_s * _NS) == self.intended_ns
         return self.due.intended_s if drawn else (self.intended_ns - t0_ns) / _NS
 
-    def _answer(self) -> Answer:
-        body = b"".join(self.parts)
+    def _answer(self, reads: list[Read]) -> Answer:
         if self.status not in {None, 200}:
             answer = Answer()
-            answer.fail(self.error or ErrorKind.HTTP, self.detail or said_by(body))
+            answer.fail(self.error or ErrorKind.HTTP, self.detail or said_by(self.body))
         elif self.stream:
-            answer = self._read_stream(body)
+            answer = self._read_stream(reads)
         elif self.error is not ErrorKind.NONE:
             answer = Answer(error=self.error, detail=self.detail[:DETAIL_CHARACTERS])
         else:
-            answer = read_whole(body, self.reads)
+            answer = read_whole(self.body, reads)
         return answer
 
-    def _read_stream(self, body: bytes) -> Answer:
-        answer = read_stream(body, self.reads)
+    def _read_stream(self, reads: list[Read]) -> Answer:
+        answer = read_stream(self.body, reads)
         if self.error in {ErrorKind.RESET, ErrorKind.CUT} and answer.done:
             judge_end(answer)  # cut behind [DONE]: everything had come
         elif self.error is not ErrorKind.NONE:

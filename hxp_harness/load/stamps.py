@@ -5,18 +5,20 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 # The number of SO_TIMESTAMPNS and of the control message it makes (asm-generic/socket.h); Python does not name it.
 _TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")  # seconds, nanoseconds
-CONTROL_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+_TIMESPEC_BYTES, _unpack = _TIMESPEC.size, _TIMESPEC.unpack  # looked up once: this runs for every read
+_SOCKET = socket.SOL_SOCKET
+CONTROL_BYTES = socket.CMSG_SPACE(_TIMESPEC_BYTES)
 # Readings of both clocks within so short a time are as exact as they get.
 _TIGHT_NS = 1_000
 _BEGIN_S = 1.0
 
-ControlMessages = Iterable[tuple[int, int, bytes]]
+ControlMessages = Sequence[tuple[int, int, bytes]]
 
 
 def ask_for_stamps(sock: socket.socket) -> None:
@@ -30,10 +32,23 @@ def ask_for_stamps(sock: socket.socket) -> None:
 def stamp_ns(control: ControlMessages) -> int:
     """Return the wall-clock receive stamp in `control` in nanoseconds, or 0 where the kernel gave none."""
     for level, kind, content in control:
-        if level == socket.SOL_SOCKET and kind == _TIMESTAMPNS and len(content) >= _TIMESPEC.size:
-            seconds, nanoseconds = _TIMESPEC.unpack_from(content)
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+        if kind == _TIMESTAMPNS and level == _SOCKET and len(content) == _TIMESPEC_BYTES:
+            seconds, nanoseconds = _unpack(content)
+            wall_ns: int = seconds * 1_000_000_000 + nanoseconds
+            return wall_ns
     return 0
+
+
+def stamps_ns(controls: Sequence[ControlMessages]) -> list[int]:
+    """Return `stamp_ns` of each."""
+    try:
+        contents = b"".join([content for ((_, kind, content),) in controls if kind == _TIMESTAMPNS])
+    except ValueError:  # not one message each
+        contents = b""
+    if len(contents) != len(controls) * _TIMESPEC_BYTES:
+        return [stamp_ns(control) for control in controls]
+    numbers = struct.unpack(f"@{2 * len(controls)}q", contents)
+    return [seconds * 1_000_000_000 + rest for seconds, rest in zip(numbers[::2], numbers[1::2], strict=True)]
 
 
 @contextmanager
