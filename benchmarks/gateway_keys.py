@@ -71,7 +71,7 @@ async def limits(name: str, terms: KeyLimits) -> str:
 
     async def take() -> None:
         for _ in range(CALLS):
-            (await found.take(key, "phi3", 100)).settle(50)
+            (await found.take(key, 100)).settle(50)
 
     await asyncio.create_task(take())
     return f"{name:>24}: {await best_us(take):6.2f} us to take and settle"

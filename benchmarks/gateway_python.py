@@ -53,10 +53,10 @@ _BEFORE, _BEHIND = 2, 4
 
 # What is done in turn: the functions with all that they call, and those whose part of it is another line's.
 STAGES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "read the request's head and body": (("hot/protocol.py:_parse",), ()),
-    "let the key in": (("api_gateway/story.py:admit",), ()),
+    "know the request's head, take its body": (("hot/known.py:body_in",), ()),
+    "let the key in": (("api_gateway/story.py:recognise",), ()),
     "parse the body, check parameters": (("api_gateway/story.py:read",), ()),
-    "limits, and the journal's first line": (("api_gateway/story.py:accept",), ()),
+    "limits, and the journal's first line": (("api_gateway/story.py:accept_at_once",), ()),
     "choose a server": (("api_gateway/story.py:lease",), ()),
     "send the request": (("wire/pool.py:send",), ()),
     "read the answer's head and body": (("wire/connection.py:data_received",), ("wire/connection.py:_tell",)),

@@ -77,7 +77,7 @@ async def first_looks(database: PostgresDatabase, behind: Backing, number: int) 
         await ring.admit(header)
 
     async def take(header: list[bytes]) -> None:
-        (await limits.take(await ring.admit(header), "phi3", 100)).settle(50)
+        (await limits.take(await ring.admit(header), 100)).settle(50)
 
     looked_us = await us_each(_KEYS, lambda: _all(shown, admit))
     taken_us = await us_each(_KEYS, lambda: _all(shown, take))

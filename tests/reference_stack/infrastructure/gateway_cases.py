@@ -182,25 +182,47 @@ def framings(draw: st.DrawFn, body: bytes) -> tuple[str, bytes]:
 
 
 @st.composite
-def sents(draw: st.DrawFn, *, last: bool) -> Sent:
+def heads(draw: st.DrawFn) -> tuple[str, list[str]]:
+    """Return the method and the lines of a head without what says how long the body is."""
     method = draw(METHODS)
-    body = draw(BODIES)
-    length, framed = draw(framings(body))
     version = draw(_mostly(("1.1",), "1.0", "1.1", "2.0"))
     lines = [f"{method} {draw(TARGETS)} HTTP/{version}"]
-    lines += [draw(each) for each in (HOSTS, KEYS, KINDS, IDS, EXTRAS)]
-    lines += [length, "connection: close" if last else ""]
-    head = "\r\n".join([*filter(None, lines), "", ""]).encode("latin-1")
-    return Sent(method, head + framed)
+    return method, lines + [draw(each) for each in (HOSTS, KEYS, KINDS, IDS, EXTRAS)]
+
+
+@st.composite
+def sents(draw: st.DrawFn, head: tuple[str, list[str]], *, last: bool) -> Sent:
+    method, lines = head
+    body = draw(BODIES)
+    length, framed = draw(framings(body))
+    lines = [*lines, length, "connection: close" if last else ""]
+    return Sent(method, "\r\n".join([*filter(None, lines), "", ""]).encode("latin-1") + framed)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     count = draw(st.sampled_from([1, 1, 2, 3]))
-    requests = tuple(draw(sents(last=number == count - 1)) for number in range(count))
+    requests = tuple(draw(sents(draw(heads()), last=number == count - 1)) for number in range(count))
     size = sum(len(each.data) for each in requests)
     cuts = draw(st.lists(st.integers(0, size), max_size=4).map(sorted))
     return Case(requests, tuple(cuts), draw(st.booleans()))
+
+
+@st.composite
+def kept(draw: st.DrawFn) -> Case:
+    """Draw requests with one head, as a client sends them over the connection that it keeps."""
+    head = draw(heads())
+    requests = [draw(sents(head, last=last)) for last in (False, False, False, True)]
+    return Case(tuple(requests), (), pipelined=False)
+
+
+def broken() -> Case:
+    """Return a stream whose model breaks off: few of those that are drawn come that far."""
+    asked = {"model": "mixtral", "messages": [{"role": "user", "content": "x"}], "stream": True, "user": "breaks"}
+    body = json.dumps(asked).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nconnection: close\r\n"
+    kind = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return Case((Sent("POST", (head + kind).encode() + body),), (), pipelined=False)
 
 
 # What comes back.

@@ -16,8 +16,6 @@ from reference_stack.services.integration.database.memory import MemoryDatabase
 from tests.reference_stack.infrastructure.conftest import key_of
 from tests.reference_stack.moved_scripts import MovedScripts
 
-MODEL = "phi3"
-
 
 @dataclass
 class Shared:
@@ -73,7 +71,7 @@ async def take(process: LeasedLimits, key: ApiKey, tokens: int = 10) -> Grant | 
 
 
 async def _take(process: LeasedLimits, key: ApiKey, tokens: int) -> Grant:
-    return await process.take(key, MODEL, tokens)
+    return await process.take(key, tokens)
 
 
 async def granted(process: LeasedLimits, key: ApiKey, times: int, tokens: int = 10) -> int:

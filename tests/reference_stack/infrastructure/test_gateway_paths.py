@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.app import create_app
 from tests.reference_stack.infrastructure.conftest import ALICE, BOB, PEPPER, Backend, Rows, eventually, serving
-from tests.reference_stack.infrastructure.gateway_cases import BODY_BYTES, Case, cases, model, play
+from tests.reference_stack.infrastructure.gateway_cases import BODY_BYTES, Case, broken, cases, kept, model, play
 
 # A short form for CI; `nox -s gateway_fuzz` asks for more.
 CASES = int(os.environ.get("HXP_GATEWAY_CASES", "300"))
@@ -68,12 +69,13 @@ def _app(backend: Backend, pepper: Path, rows: Rows, *, hot_path: bool) -> FastA
     return create_app(ApiGatewaySettings.model_validate(said), usage_repository=rows)
 
 
-def test_both_paths_are_one(pair: Pair) -> None:
-    """Whatever a client sends, and however it is cut, both paths answer the same and write the same rows."""
+def play_both(pair: Pair, drawn: st.SearchStrategy[Case], count: int) -> None:
+    """Send `count` cases to both paths; raises where they differ in an answer or a row."""
 
-    @given(case=cases())
+    @given(case=drawn)
+    @example(case=broken())
     @settings(
-        max_examples=CASES,
+        max_examples=count,
         deadline=None,
         database=None,
         derandomize="HXP_GATEWAY_CASES" not in os.environ,
@@ -86,11 +88,22 @@ def test_both_paths_are_one(pair: Pair) -> None:
         pair.played += 1
         pair.answers += [answer.status for answer in hot]
 
+    before = pair.played
     run()
-
-    assert pair.played >= CASES
+    assert pair.played >= before + count
     eventually(pair.settled)
+
+
+def test_both_paths_are_one(pair: Pair) -> None:
+    """Whatever a client sends, and however it is cut, both paths answer the same and write the same rows."""
+    play_both(pair, cases(), CASES)
+
     # The cases reach what they are meant to reach; what is rare needs many.
     rare = {405, 413, 431} if CASES >= 1000 else set()
     assert {100, 200, 400, 401, 404, 429, 502} | rare <= set(pair.answers)
     assert {row.outcome for row in pair.hot_rows.rows} == {"complete", "failed", "interrupted"}
+
+
+def test_both_paths_are_one_over_a_kept_connection(pair: Pair) -> None:
+    """So they do where a client repeats itself: requests with one head and other bodies, one after another."""
+    play_both(pair, kept(), CASES // 8)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings
 from reference_stack.services.infrastructure.api_gateway.asked import CHAT, Asked
-from reference_stack.services.infrastructure.api_gateway.backend import backends_of
+from reference_stack.services.infrastructure.api_gateway.backend import Backend, backends_of
 from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.ports import Ended
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
@@ -67,6 +67,11 @@ SAYS: list[tuple[Ended, int, Sign]] = [
 ]
 
 
+async def pick(found: Router, tried: Sequence[Backend]) -> Held:
+    """Lease a server, and wait for one where that must be."""
+    return found.pick(call(), ASKED, tried) or await found.wait(call(), ASKED)
+
+
 @pytest.mark.parametrize(("how", "status", "sign"), SAYS)
 def test_what_an_end_says(how: Ended, status: int, sign: Sign) -> None:
     """Every way to end, and every class of status, says one thing of the server."""
@@ -81,8 +86,8 @@ def test_every_way_to_end_is_known() -> None:
 async def test_a_place_that_comes_as_its_client_leaves_goes_back() -> None:
     """A place is handed over and its taker cancelled in the same turn of the loop: nobody keeps it."""
     found = router(1)
-    held = await found.pick(call(), ASKED, ())
-    waits = asyncio.ensure_future(found.pick(call(), ASKED, ()))
+    held = await pick(found, ())
+    waits = asyncio.ensure_future(pick(found, ()))
     await in_line(found, 1)
 
     held.end(Ended.OK, 200)
@@ -97,8 +102,8 @@ async def test_a_place_that_comes_as_its_client_leaves_goes_back() -> None:
 async def test_who_leaves_the_line_is_gone_from_it() -> None:
     """A cancelled wait holds nothing, and the place goes to the next."""
     found = router(1)
-    held = await found.pick(call(), ASKED, ())
-    first, second = (asyncio.ensure_future(found.pick(call(), ASKED, ())) for _ in range(2))
+    held = await pick(found, ())
+    first, second = (asyncio.ensure_future(pick(found, ())) for _ in range(2))
     await in_line(found, 2)
 
     first.cancel()
@@ -112,9 +117,9 @@ async def test_who_leaves_the_line_is_gone_from_it() -> None:
 async def test_a_wait_has_an_end() -> None:
     """Whose time in line is up is told to come back, and is no longer in line."""
     found = router(1, line_s=0.01)
-    held = await found.pick(call(), ASKED, ())
+    held = await pick(found, ())
     with pytest.raises(Refusal) as refused:
-        await found.pick(call(), ASKED, ())
+        await pick(found, ())
     assert (refused.value.status, refused.value.code, refused.value.retry_after_s) == (503, "model_overloaded", 1)
     held.end(Ended.OK, 200)
     assert at_rest(found)
@@ -137,7 +142,7 @@ async def test_thousands_of_departures_leave_no_place_taken() -> None:
         tried = []
         held: Held | None = None
         try:
-            held = await found.pick(call(), ASKED, ())
+            held = await pick(found, ())
             held.held()
             for _ in range(int(turns)):
                 await asyncio.sleep(0)
@@ -149,7 +154,7 @@ async def test_thousands_of_departures_leave_no_place_taken() -> None:
                 held.end(how or Ended.CANCELLED, 200)
         tried.append(held.backend)
         if how is not None and found.again(call(), ASKED, tried, how, 200):
-            (await found.pick(call(), ASKED, tried)).end(Ended.OK, 200)
+            (await pick(found, tried)).end(Ended.OK, 200)
 
     draw = random.Random(11)
     for _ in range(50):

@@ -27,7 +27,7 @@ async def race(limits: LeasedLimits, key: ApiKey, attempts: int, hold_s: float) 
     async def client() -> None:
         for _ in range(attempts):
             try:
-                grant = await limits.take(key, "phi3", 10)
+                grant = await limits.take(key, 10)
             except Refusal:
                 await asyncio.sleep(0.002)
                 continue

@@ -93,7 +93,7 @@ async def _is_let_in(limits: LeasedLimits, key: ApiKey) -> bool:
 
 
 async def _take(limits: LeasedLimits, key: ApiKey) -> Grant:
-    return await limits.take(key, "phi3", 1)
+    return await limits.take(key, 1)
 
 
 async def check_callers_go_on(cache: RedisCache) -> None:

@@ -119,7 +119,7 @@ async def _takes(limits: LeasedLimits, key: ApiKey) -> bool:
 
 
 async def _take(limits: LeasedLimits, key: ApiKey) -> Grant:
-    return await limits.take(key, "phi3", 10)
+    return await limits.take(key, 10)
 
 
 @pytest.mark.parametrize("fault", ["frozen", "down"])
@@ -176,7 +176,7 @@ async def _costs_s(limits: LeasedLimits, keys: list[ApiKey], calls: int) -> tupl
         await asyncio.sleep(begun + index / 300 - loop.time())  # a schedule, not a wait
         began = time.perf_counter()
         try:
-            grant = await limits.take(keys[index % len(keys)], "phi3", 10)
+            grant = await limits.take(keys[index % len(keys)], 10)
         except Refusal:
             return time.perf_counter() - began
         took_s = time.perf_counter() - began

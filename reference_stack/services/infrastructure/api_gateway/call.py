@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -17,6 +18,9 @@ from reference_stack.services.infrastructure.api_gateway.events import Usage
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _SLOT = "hxp.call"
+# Unique is all that an id must be, in forked workers too.
+_IDS = random.Random()  # noqa: S311 - nobody gains anything by guessing one
+os.register_at_fork(after_in_child=_IDS.seed)
 OK = 200
 
 
@@ -94,8 +98,7 @@ class Call:
 def new_call(route: str, header: bytes | None) -> Call:
     """Return the call of a request that begins; `header` is its X-Request-Id."""
     sane = header is not None and _SANE_ID.fullmatch(header)
-    # Unique is all that it must be, in forked workers too: the module draws a new seed in each.
-    return Call(random.getrandbits(128).to_bytes(16).hex(), header.decode() if header and sane else "", route)
+    return Call(_IDS.getrandbits(128).to_bytes(16).hex(), header.decode() if header and sane else "", route)
 
 
 def begin(scope: Scope, route: str, header: bytes | None) -> Call:

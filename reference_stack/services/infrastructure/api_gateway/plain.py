@@ -14,7 +14,10 @@ class Unlimited:
 
     headers: Sequence[tuple[bytes, bytes]] = ()
 
-    async def take(self, _key: ApiKey, _model: str, _estimated_tokens: int) -> Unlimited:
+    def take_at_once(self, _key: ApiKey, _estimated_tokens: int) -> Unlimited:
+        return self
+
+    async def take(self, _key: ApiKey, _estimated_tokens: int) -> Unlimited:
         return self
 
     def settle(self, tokens: int) -> None:

@@ -1,9 +1,9 @@
 """The seams of the gateway: what its story needs of the journal, the limits, the routing and the answer cache.
 
 Each is called on the path of every request, so it must cost little: plain attribute access and arithmetic, and no
-round trip where what is known here suffices. A method that is `async` may return without ever suspending, and should.
-It may be driven outside of a task until it first suspends (the hot path makes no task for a request that never waits),
-so code that needs one (`asyncio.timeout`, `asyncio.current_task`) must be behind `await in_task()`.
+round trip where what is known here suffices. Where a request may have to wait there are two methods: the one that never
+waits is asked first, and the `async` one only when that has said None. The latter is driven outside of a task until it
+first suspends, so code that needs one (`asyncio.timeout`, `asyncio.current_task`) must be behind `await in_task()`.
 
 Nothing here may raise anything but Refusal, and only where its docstring says so; what goes wrong inside is the
 implementer's to log and to survive.
@@ -111,11 +111,12 @@ class Grant(Protocol):
 class Limits(Protocol):
     """How much a key may ask for."""
 
-    async def take(self, key: ApiKey, model: str, estimated_tokens: int) -> Grant:
-        """Take one request of `estimated_tokens` out of the key's limits.
+    def take_at_once(self, key: ApiKey, estimated_tokens: int) -> Grant | None:
+        """Take one request of `estimated_tokens` out of the key's limits where so much is in hand; else None."""
+        ...
 
-        Does not suspend while the local lease has room. Raises Refusal 429 with Retry-After when the key has no room.
-        """
+    async def take(self, key: ApiKey, estimated_tokens: int) -> Grant:
+        """The same, and wait for what is not in hand. Raises Refusal 429 with Retry-After when the key has no room."""
         ...
 
 
@@ -159,12 +160,19 @@ class Lease(Protocol):
 class Router(Protocol):
     """Chooses the backend of a request."""
 
-    async def pick(self, call: Call, asked: Asked, tried: Sequence[Backend]) -> Lease:
-        """Lease a backend for `asked.model`; `tried` are those that failed this request, in order.
+    def pick(self, call: Call, asked: Asked, tried: Sequence[Backend]) -> Lease | None:
+        """Lease a backend for `asked.model`, or return None: it may `wait` for one.
 
-        Does not suspend while one has room. May wait in a bounded queue until a deadline; cancelled when the client
-        leaves. `call.give_up()` takes the request away from a server that is stuck: it ends the lease, and another one
-        is asked for where nothing was passed on. Raises Refusal 429 or 503 with Retry-After when there is none.
+        `tried` are those that failed this request, in order. `call.give_up()` takes the request away from a server that
+        is stuck: it ends the lease, and another one is asked for where nothing was passed on. Raises Refusal 429 or 503
+        with Retry-After when there is none, and no use in waiting.
+        """
+        ...
+
+    async def wait(self, call: Call, asked: Asked) -> Lease:
+        """Wait for a backend in a bounded line until a deadline; cancelled when the client leaves.
+
+        Raises Refusal 429 or 503 with Retry-After when there is none.
         """
         ...
 

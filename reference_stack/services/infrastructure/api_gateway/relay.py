@@ -79,12 +79,22 @@ class Relay:
         self._begun = self._over = self._paused = False
         self._shortcut: Shortcut | None = None
         self._passage: Passage | None = None
+        self._status = self._size = 0
+        self._parts: list[bytes] = []
         self.due_s = time.monotonic() + story.timeout_s
 
     def start(self) -> None:
         self._story.watch.add(self)
         self._call.give_up = self.give_up
-        self._drive(first=True)
+        try:
+            errand = self._errand = self._story.accept_at_once(self._call, self._asked)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong behind a seam, the client is told
+            self._not_sent(error)
+            return
+        if errand is None or errand.cached:
+            self._task = drive(self._ask_slowly())
+        else:
+            self._ask()
 
     # What the client tells.
 
@@ -128,35 +138,59 @@ class Relay:
 
     # Up to the model.
 
-    def _drive(self, *, first: bool) -> None:
+    def _ask(self) -> None:
+        """Ask the next server, now or when one is free."""
         self._status = 0
         self._passage = None
-        self._parts: list[bytes] = []
+        self._parts = []
         self._size = 0
-        self._task = drive(self._ask(first=first))
-
-    async def _ask(self, *, first: bool) -> None:
+        assert self._errand is not None  # noqa: S101 - it was accepted
         try:
-            if first:
-                self._errand = await self._story.accept(self._call, self._asked)
-                found = await self._errand.find()
-                if found is not None:
-                    self._task = None
-                    self._answer_kept(found)
-                    return
-            assert self._errand is not None  # noqa: S101 - the first time made it
-            self._lease = lease = await self._errand.lease()
-            self._ear = lease.ear
-        except Refusal as refusal:
-            self._task = None
-            self._fail(Ended.CANCELLED, refusal, final=True)
-            return
+            lease = self._errand.lease()
         except Exception as error:  # noqa: BLE001 - whatever is wrong behind a seam, the client is told
-            self._task = None
-            log_mistake(error, self._call)
-            self._fail(Ended.CANCELLED, our_mistake(), final=True)
+            self._not_sent(error)
             return
+        if lease is None:
+            self._task = drive(self._wait(self._errand))
+        else:
+            self._to(lease)
+
+    async def _ask_slowly(self) -> None:
+        """Ask a server after what has to be waited for before: what the key may use, and an answer that was kept."""
+        try:
+            errand = self._errand
+            if errand is None:
+                errand = self._errand = await self._story.accept(self._call, self._asked)
+            found = await errand.find()
+            if found is not None:
+                self._task = None
+                self._answer_kept(found)
+                return
+            lease = errand.lease() or await errand.wait()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong behind a seam, the client is told
+            self._not_sent(error)
+            return
+        self._to(lease)
+
+    async def _wait(self, errand: Errand) -> None:
+        try:
+            lease = await errand.wait()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong behind a seam, the client is told
+            self._not_sent(error)
+            return
+        self._to(lease)
+
+    def _not_sent(self, error: Exception) -> None:
         self._task = None
+        if not isinstance(error, Refusal):
+            log_mistake(error, self._call)
+        self._fail(Ended.CANCELLED, error if isinstance(error, Refusal) else our_mistake(), final=True)
+
+    def _to(self, lease: Lease) -> None:
+        """Send the request to the server that was leased."""
+        self._task = None
+        self._lease = lease
+        self._ear = lease.ear
         self._exchange = self._pool.send(
             lease.backend, self._call.route, self._asked.body, self._call.id + self._call.carried, self
         )
@@ -290,7 +324,7 @@ class Relay:
         if errand is not None:
             errand.ended(how, self._status, refusal.retry_after_s or 0.0)
             if not final and not self._begun and errand.again(how, self._status):
-                self._drive(first=False)
+                self._ask()
                 return
         if self._begun:
             self._call.outcome = "interrupted"

@@ -55,8 +55,13 @@ class Story:
         self._cut = False
         self._keeping: set[asyncio.Task[None]] = set()
 
-    async def admit(self, call: Call, head: Head, shown: Shown | None = None) -> None:
-        """Let the request in by its key. Raises Refusal 401, or 503 when keys cannot be checked.
+    async def admit(self, call: Call, head: Head) -> None:
+        """Let the request in by its key. Raises Refusal 401, or 503 when keys cannot be checked."""
+        if not self.recognise(call, head):
+            await self.ask_key(call, head)
+
+    def recognise(self, call: Call, head: Head, shown: Shown | None = None) -> bool:
+        """Let the request in by a key that is at hand; else return False, and `ask_key` tells. Raises Refusal 401.
 
         `shown` is what its connection showed before, where the transport knows connections.
         """
@@ -64,6 +69,11 @@ class Story:
             self.traces.begin(call, head.headers)
         if self._session_header:
             call.session = (head.first(self._session_header) or b"").decode("latin-1")
+        call.key = key = self._ring.at_hand(head.every(b"authorization"), shown)
+        return key is not None
+
+    async def ask_key(self, call: Call, head: Head, shown: Shown | None = None) -> None:
+        """Let the request in by a key that others are asked for. Raises Refusal 401, or 503."""
         call.key = await self._ring.admit(head.every(b"authorization"), shown)
 
     def enter(self) -> None:
@@ -107,15 +117,31 @@ class Story:
         Raises Refusal 429 when over a limit, 503 when it cannot be written down.
         """
         assert call.key is not None  # noqa: S101 - it was admitted
-        grant = await self._ports.limits.take(call.key, asked.model, asked.estimated_tokens)
+        grant = await self._ports.limits.take(call.key, asked.estimated_tokens)
+        errand = self._accepted(call, asked, grant)
+        if self._ports.journal.waits:
+            try:
+                await self._ports.journal.synced()
+            except BaseException:  # a refusal, or the client left meanwhile
+                grant.settle(0)
+                raise
+        return errand
+
+    def accept_at_once(self, call: Call, asked: Asked) -> Errand | None:
+        """The same where nothing has to be waited for; else None, and nothing was done. Raises Refusal 503."""
+        assert call.key is not None  # noqa: S101 - it was admitted
+        if self._ports.journal.waits:
+            return None
+        grant = self._ports.limits.take_at_once(call.key, asked.estimated_tokens)
+        return None if grant is None else self._accepted(call, asked, grant)
+
+    def _accepted(self, call: Call, asked: Asked, grant: Grant) -> Errand:
         try:
             self._ports.journal.accept(call)
-            call.outcome = "failed"
-            if self._ports.journal.waits:
-                await self._ports.journal.synced()
-        except BaseException:  # a refusal, or the client left meanwhile
+        except BaseException:
             grant.settle(0)
             raise
+        call.outcome = "failed"
         call.headers = grant.headers
         return Errand(self._ports, call, asked, grant)
 
@@ -154,9 +180,16 @@ class Errand:
         self.call.headers = (*self.call.headers, _MISS if found is None else _HIT)
         return found
 
-    async def lease(self) -> Lease:
-        """Lease the next backend. Raises Refusal when none is to be had."""
-        self._lease = lease = await self._ports.router.pick(self.call, self.asked, self._tried)
+    def lease(self) -> Lease | None:
+        """Lease the next backend; None: `wait` for one. Raises Refusal when none is to be had."""
+        self._lease = lease = self._ports.router.pick(self.call, self.asked, self._tried)
+        if lease is not None:
+            self._tried.append(lease.backend)
+        return lease
+
+    async def wait(self) -> Lease:
+        """Lease a backend when one is free. Raises Refusal when none is to be had."""
+        self._lease = lease = await self._ports.router.wait(self.call, self.asked)
         self._tried.append(lease.backend)
         return lease
 

@@ -72,8 +72,8 @@ class HotCycle(RequestResponseCycle):
         self.response_started = self.response_complete = False
         self.relay: Relay | None = None
         self._way = way
-        self._call = call
-        self._head = head
+        self.call = call
+        self.head = head
         self._entered = False
         self._event: asyncio.Event | None = None
         self._begun = b""
@@ -110,8 +110,17 @@ class HotCycle(RequestResponseCycle):
                 self._event.set()
 
     def start(self) -> None:
-        if not self.disconnected:
-            self._task = drive(self._serve())
+        if self.disconnected:
+            return
+        way, head = self._way, self.head
+        try:
+            head.check(way.door.limits.header_bytes)
+            if way.door.story.recognise(self.call, head, way.shown):
+                self._enter()
+            else:
+                self._task = drive(self._ask_key())
+        except Exception as error:  # noqa: BLE001 - a client is told of any mistake of ours in the same shape
+            self._stopped(error)
 
     def gone(self) -> None:
         """The client has closed its connection."""
@@ -122,27 +131,45 @@ class HotCycle(RequestResponseCycle):
             self.relay.gone()
             self._left()
 
-    async def _serve(self) -> None:
-        way, call, head = self._way, self._call, self._head
-        door = way.door
-        story = door.story
+    async def _ask_key(self) -> None:
         try:
-            head.check(door.limits.header_bytes)
-            await story.admit(call, head, way.shown)
-            story.enter()
-            self._entered = True
-            story.check_kind(head)
-            asked = story.read(call, bytes(self.body) if self._has_all() else await self._rest())
-        except ClientDisconnect:
-            self._left()
-        except Refusal as refusal:
-            self.refuse(refusal)
-        except Exception as error:  # noqa: BLE001 - a client is told of any mistake of ours in the same shape
-            log_mistake(error, call)
-            self.refuse(our_mistake())
+            await self._way.door.story.ask_key(self.call, self.head, self._way.shown)
+            self._enter()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._stopped(error)
+
+    def _enter(self) -> None:
+        story = self._way.door.story
+        story.enter()
+        self._entered = True
+        story.check_kind(self.head)
+        if self._has_all():
+            self._pass_on(bytes(self.body))
         else:
-            self.relay = Relay(story, door.pool, call, asked, self)
-            self.relay.start()
+            self._task = drive(self._read_rest())
+
+    async def _read_rest(self) -> None:
+        try:
+            await in_task()
+            self._pass_on(await read_body(self.head.headers, cast("Receive", self.receive), self._way.door.limits))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._stopped(error)
+
+    def _pass_on(self, body: bytes) -> None:
+        door = self._way.door
+        asked = door.story.read(self.call, body)
+        self.relay = Relay(door.story, door.pool, self.call, asked, self)
+        self.relay.start()
+
+    def _stopped(self, error: Exception) -> None:
+        """Tell the client why the relay does not begin."""
+        if isinstance(error, ClientDisconnect):
+            self._left()
+        elif isinstance(error, Refusal):
+            self.refuse(error)
+        else:
+            log_mistake(error, self.call)
+            self.refuse(our_mistake())
 
     def _has_all(self) -> bool:
         """Whether the body is here and may be taken as it is."""
@@ -150,13 +177,9 @@ class HotCycle(RequestResponseCycle):
             return False
         return len(self.body) <= self._way.door.limits.body_bytes
 
-    async def _rest(self) -> bytes:
-        await in_task()
-        return await read_body(self._head.headers, cast("Receive", self.receive), self._way.door.limits)
-
     def _left(self) -> None:
-        self._call.status = self._call.status or CLIENT_GONE
-        self._call.error = "client_gone"
+        self.call.status = self.call.status or CLIENT_GONE
+        self.call.error = "client_gone"
         self.response_complete = True
         self._settle()
 
@@ -189,8 +212,8 @@ class HotCycle(RequestResponseCycle):
         self.last(event)
 
     def refuse(self, refusal: Refusal) -> None:
-        self._call.error = refusal.code
-        body = refusal.body(self._call.shown_id)
+        self.call.error = refusal.code
+        body = refusal.body(self.call.shown_id)
         length = b"content-length: %d\r\n" % len(body)
         more = tuple(refusal.headers().items())
         head = self._lines(refusal.status, ((b"content-type", JSON),), length, more, closes=refusal.close)
@@ -202,7 +225,7 @@ class HotCycle(RequestResponseCycle):
         self, status: int, headers: Headers, length: bytes = b"", more: Headers = (), *, closes: bool = False
     ) -> bytes:
         """Return the status line and the headers; `closes` says that they tell of the connection's end already."""
-        call = self._call
+        call = self.call
         self.response_started = True
         call.status = status
         call.first_byte_s = time.perf_counter() - call.began_s
@@ -236,4 +259,4 @@ class HotCycle(RequestResponseCycle):
         self.relay = None  # it knows this cycle as its client
         if self._entered:
             self._way.door.story.leave()
-        self._way.door.settlement.settle(self._call)
+        self._way.door.settlement.settle(self.call)

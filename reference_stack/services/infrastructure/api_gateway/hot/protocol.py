@@ -19,12 +19,15 @@ from reference_stack.services.infrastructure.api_gateway.client import LAST_WORD
 from reference_stack.services.infrastructure.api_gateway.head import Head
 from reference_stack.services.infrastructure.api_gateway.hot.cycle import HotCycle, Way
 from reference_stack.services.infrastructure.api_gateway.hot.door import Door, refusal_bytes
+from reference_stack.services.infrastructure.api_gateway.hot.known import KnownHead, known_head
 from reference_stack.services.infrastructure.api_gateway.hot.upgrade import head_without_upgrade
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, overloaded
 
 _NEVER = float("inf")
 # The application has its own deadline for the body, and says so; this one is for who reads no body.
 _BODY_GRACE_S = 1.0
+# A client whose heads are never the same is not learned from for ever.
+_MOST_LESSONS = 8
 
 
 class _Stage(IntEnum):
@@ -55,6 +58,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._deaf = False  # nothing more is read
         self._closed = False  # nothing more is written
         self._upgrades = False  # the head that was parsed last asks for an upgrade
+        self._known: KnownHead | None = None
+        self._lessons = _MOST_LESSONS
         self._refusal: Refusal | None = None  # for when the requests before it are answered
         self._over = False
 
@@ -79,6 +84,13 @@ class GatewayProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        begins = self._stage is _NONE
+        known = self._known
+        if begins and known is not None:
+            body = known.body_in(data)
+            if body is not None and len(body) <= self._limits.body_bytes:
+                self._begin_known(known, body)
+                return
         try:
             self._parse(data)
         except httptools.HttpParserError:
@@ -86,9 +98,30 @@ class GatewayProtocol(HttpToolsProtocol):
             self._refuse_last(Refusal(400, "invalid_http", "this is no valid HTTP/1.1 request"))
         ready, self._ready = self._ready, None
         if ready is not None and not self._closed:
+            if begins and self._lessons:
+                self._learn(data, ready)
             ready.start()
         if not self._deaf and (self._stage is not self._seen or self._stage is _HEAD):
             self._advance(len(data))
+
+    def _begin_known(self, known: KnownHead, body: bytes) -> None:
+        """Begin a whole request whose head was parsed before: the parser stands where this one begins, and stays."""
+        call = new_call(known.route, known.request_id)
+        cycle = HotCycle(self._way, call, known.head, keep_alive=True, expect_100_continue=False)
+        cycle.body = body  # type: ignore[assignment] # bytes until a second piece comes
+        cycle.more_body = False
+        self.cycle = self._running = cycle
+        self._stage = self._seen = _WHOLE
+        self._read_due_s = _NEVER
+        self.due_s = self._write_due_s
+        cycle.start()
+
+    def _learn(self, data: bytes, ready: HotCycle) -> None:
+        """Know the head again with which `data` begins, if it was one whole request; of a few that differ the last."""
+        room = len(data) - len(ready.body) <= self._limits.header_bytes  # whatever digits the length has next
+        if self._stage is _WHOLE and self.cycle is ready and ready.keep_alive and room:
+            self._lessons -= 1
+            self._known = known_head(data, bytes(ready.body), ready.call.route, ready.head) or self._known
 
     def _parse(self, data: bytes) -> None:
         while data:

@@ -75,14 +75,17 @@ class LeasedLimits:
         self._books: dict[str, Book] = {}
         self._out = {"cache": False, "budgets": False}
 
-    async def take(self, key: ApiKey, _model: str, estimated_tokens: int) -> Grant:
+    def take_at_once(self, key: ApiKey, estimated_tokens: int) -> Grant | None:
         limits = key.limits
         if limits is UNLIMITED:
             return _FREE
         book = self._books.get(key.id)
         if book is None or book.terms is not limits:
             book = self._open(key)
-        return book.take_at_once(estimated_tokens) or await book.take(estimated_tokens)
+        return book.take_at_once(estimated_tokens)
+
+    async def take(self, key: ApiKey, estimated_tokens: int) -> Grant:
+        return self.take_at_once(key, estimated_tokens) or await self._books[key.id].take(estimated_tokens)
 
     async def run(self) -> None:
         """Hold on to places, pay debts and forget idle keys, until cancelled."""

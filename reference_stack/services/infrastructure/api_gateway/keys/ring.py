@@ -139,20 +139,41 @@ class KeyRing:
 
     async def admit(self, authorization: list[bytes], shown: Shown | None = None) -> ApiKey:
         """Return the key in the `Authorization` headers. Raises Refusal 401, or 503 when it cannot be checked."""
-        if shown is not None and shown.digest and shown.authorization == authorization:
-            digest = shown.digest
-        else:
-            digest = digest_of(_bearer(authorization), self._pepper)
-            if shown is not None:
-                shown.authorization, shown.digest = authorization, digest
-        # The prefix of a keyed hash says nothing of the key, so finding the candidate by it gives no time away.
-        own = self._own.get(digest[:_PREFIX_BYTES])
-        if own is not None and hmac.compare_digest(own.digest, digest) and not own.expired(self._wall()):
-            return own
+        digest = self._digest(authorization, shown)
+        known = self._known(digest)
+        if known is not None:
+            return known
         found = None if self._repository is None else await self._find(digest)
         if found is None or not hmac.compare_digest(found.digest, digest) or found.expired(self._wall()):
             raise _unauthorized("the API key is not valid")
         return found
+
+    def at_hand(self, authorization: list[bytes], shown: Shown | None) -> ApiKey | None:
+        """Return the key where nobody need be asked for it; else None, and `admit` tells. Raises Refusal 401."""
+        return self._known(self._digest(authorization, shown))
+
+    def _digest(self, authorization: list[bytes], shown: Shown | None) -> bytes:
+        if shown is not None and shown.digest and shown.authorization == authorization:
+            return shown.digest
+        digest = digest_of(_bearer(authorization), self._pepper)
+        if shown is not None:
+            shown.authorization, shown.digest = authorization, digest
+        return digest
+
+    def _known(self, digest: bytes) -> ApiKey | None:
+        """Return the key of the settings, or the one that is remembered and trusted, with this digest."""
+        # The prefix of a keyed hash says nothing of the key, so finding the candidate by it gives no time away.
+        key = self._own.get(digest[:_PREFIX_BYTES])
+        if key is None:
+            seen = self._keys.get(digest)
+            if seen is not None and self._trusts(seen.asked_at_s, self._trusted_s):
+                key = seen.key
+        if key is None or not hmac.compare_digest(key.digest, digest) or key.expired(self._wall()):
+            return None
+        return key
+
+    def _trusts(self, asked_at_s: float, trusted_s: float) -> bool:
+        return self._clock() - asked_at_s < trusted_s and asked_at_s >= self._trusted_since_s
 
     async def _find(self, digest: bytes) -> ApiKey | None:
         now_s = self._clock()
@@ -160,7 +181,7 @@ class KeyRing:
         if seen is None:
             return await self._wait(self._ask(digest))
         trusted_s = self._trusted_s if seen.key is not None else min(_UNKNOWN_S, self._fresh_s)
-        if now_s - seen.asked_at_s < trusted_s and seen.asked_at_s >= self._trusted_since_s:
+        if self._trusts(seen.asked_at_s, trusted_s):
             return seen.key
         asking = self._ask(digest)
         if seen.key is None or now_s - self._right_at_s(seen, now_s) >= self._stale_s:

@@ -117,21 +117,30 @@ class Router:
     def backend_of(self, server: Server) -> Backend:
         return self._backend_of[server]
 
-    async def pick(self, call: Call, asked: Asked, tried: Sequence[Backend]) -> Held:
+    def pick(self, call: Call, asked: Asked, tried: Sequence[Backend]) -> Held | None:
         """See ports.Router."""
         pool = self.pools[asked.model]
-        key = 0
-        if len(pool.servers) > 1:
-            key = affinity_of(asked.request, "" if call.key is None else call.key.tenant, call.session)
-        now_s = self.clock()
+        key = self._key(pool, call, asked)
         found: Place | Shed | None
         if tried:
-            found = pool.another(self._servers(pool, tried), key, now_s, stream=asked.stream)
+            found = pool.another(self._servers(pool, tried), key, self.clock(), stream=asked.stream)
         else:
-            found = pool.request(key, now_s, stream=asked.stream)
-        if found is None:
-            await in_task()
-            found = await self._wait(pool, key, stream=asked.stream)
+            found = pool.request(key, self.clock(), stream=asked.stream)
+        return None if found is None else self._held(found, pool, call)
+
+    async def wait(self, call: Call, asked: Asked) -> Held:
+        """See ports.Router."""
+        await in_task()
+        pool = self.pools[asked.model]
+        return self._held(await self._wait(pool, self._key(pool, call, asked), stream=asked.stream), pool, call)
+
+    def _key(self, pool: Pool, call: Call, asked: Asked) -> int:
+        """Return what ties the request to one of several servers, 0 where nothing does."""
+        if len(pool.servers) == 1:
+            return 0
+        return affinity_of(asked.request, "" if call.key is None else call.key.tenant, call.session)
+
+    def _held(self, found: Place | Shed, pool: Pool, call: Call) -> Held:
         if isinstance(found, Shed):
             code, message = _WORDS[found]
             raise Refusal(503, code, message, retry_after_s=1)
