@@ -98,3 +98,39 @@ async def test_without_a_cache_a_process_keeps_its_share(caplog: pytest.LogCaptu
     assert [isinstance(each, Refusal) for each in grants] == [False, False, True]
     assert isinstance(await take(process, replace(limited(budget_tokens=10), id="paid")), Refusal)
     assert [record.getMessage() for record in caplog.records] == ["budgets cannot be drawn on: there is no database"]
+
+
+@pytest.mark.parametrize("rests_s", [0.1, 5.0])
+async def test_a_cache_that_loses_its_data_is_told_what_was_used(shared: Shared, rests_s: float) -> None:
+    """Processes that go on, after a rest or none, bring what they used in the minute: the limit is not had twice."""
+    processes = [shared.process(2) for _ in range(2)]
+    key = limited(requests_per_minute=1000)
+    before = [await granted(process, key, 400) for process in processes]
+    assert before == [400, 400]
+    shared.now_s += rests_s
+    for process in processes:
+        for _ in range(3):
+            await process.tidy()
+
+    shared.scripts.hashes.clear()
+
+    after = 0
+    for _ in range(100):
+        for process in processes:
+            after += await granted(process, key, 10)
+            await process.tidy()
+    shares = 2 * 2 * 1000 // 100  # what each may draw before it hears of the loss
+    assert 800 + after <= 1000 + shares
+    shared.now_s += 62 + 62
+    assert await granted(processes[0], key, 1000) == 1000
+
+
+async def test_what_lapsed_is_not_taken_for_lost(shared: Shared) -> None:
+    """A limit that is new again because its minute is over is had whole."""
+    process = shared.process()
+    key = limited(requests_per_minute=100)
+    for _ in range(3):
+        assert await granted(process, key, 200) == 100
+        shared.now_s += 62
+        shared.scripts.hashes.clear()
+        await process.tidy()

@@ -92,8 +92,8 @@ class RedisCache:
     async def _draw_all(self, asked: Sequence[tuple[str, str]]) -> list[Draw]:
         numbers = iter(await self._run(self._draw, asked))
         return [
-            Draw(given, left, lasts_ms / 1000, part, retry_ms / 1000, whole_ms / 1000)
-            for given, left, lasts_ms, part, retry_ms, whole_ms in zip(*[numbers] * 6, strict=True)
+            Draw(given, left, lasts_ms / 1000, part, retry_ms / 1000, whole_ms / 1000, born)
+            for given, left, lasts_ms, part, retry_ms, whole_ms, born in zip(*[numbers] * 7, strict=True)
         ]
 
     async def hold(self, name: str, holder: str, limit: int, least: int, most: int, ttl_s: float) -> int:

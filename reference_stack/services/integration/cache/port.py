@@ -49,6 +49,7 @@ class Draw:
 
     It may be used for `lasts_s` from when the call was sent, and counts in `part`, which is never nought. Where nothing
     was given, `least` can be in `retry_s` if nobody draws meanwhile. In `whole_s` all of the limit is left again.
+    Another `born` than before says that all before was forgotten, by a lapse of time or a loss of data; 0 says nothing.
     """
 
     given: int
@@ -57,6 +58,7 @@ class Draw:
     part: int
     retry_s: float = 0.0
     whole_s: float = 0.0
+    born: int = 0
 
 
 class Cache(Protocol):

@@ -12,6 +12,7 @@ local words = string.gmatch(ARGV[1], '[^ ]+')
 local function number() return tonumber(words()) end
 """
 # Sliding windows, one a key, in parts that are named by when they end: see window.py, which says the same in Python.
+# Beside the parts, `born` says since when the key is there: who drew before knows that what it drew is forgotten.
 DRAW = (
     _NOW
     + _WORDS
@@ -20,11 +21,13 @@ local answers = {}
 for i, key in ipairs(KEYS) do
     local limit, window_ms, least, want, most = number(), number(), number(), number(), number()
     local owed, returned = number(), number()
-    local parts, used = {}, 0
+    local parts, used, born = {}, 0, 0
     local kept = redis.call('HGETALL', key)
     for j = 1, #kept, 2 do
         local ends = tonumber(kept[j])
-        if ends + window_ms <= now_ms then
+        if not ends then
+            born = tonumber(kept[j + 1])
+        elseif ends + window_ms <= now_ms then
             redis.call('HDEL', key, kept[j])
         else
             parts[ends] = tonumber(kept[j + 1])
@@ -47,6 +50,10 @@ for i, key in ipairs(KEYS) do
     if given + owed > 0 then
         parts[ends] = (parts[ends] or 0) + given + owed
         changed[ends] = true
+        if born == 0 then
+            born = now_ms
+            redis.call('HSET', key, 'born', string.format('%.0f', born))
+        end
     end
     local names, whole_ms = {}, 0
     for name, count in pairs(parts) do
@@ -72,7 +79,8 @@ for i, key in ipairs(KEYS) do
     end
     if whole_ms > 0 then redis.call('PEXPIRE', key, string.format('%.0f', whole_ms)) end
     answers[i] = string.format(
-        '%.0f %.0f %.0f %.0f %.0f %.0f', given, math.max(left - given, 0), ends - now_ms, ends, retry_ms, whole_ms)
+        '%.0f %.0f %.0f %.0f %.0f %.0f %.0f',
+        given, math.max(left - given, 0), ends - now_ms, ends, retry_ms, whole_ms, born)
 end
 return table.concat(answers, ' ')
 """

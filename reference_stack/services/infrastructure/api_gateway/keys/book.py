@@ -19,9 +19,12 @@ _MOST_DRAWS = 20
 
 
 class Book:
-    """None is no limit. `open` requests are under way; `terms` are what all of it was made of."""
+    """None is no limit. `open` requests are under way; `terms` are what all of it was made of.
 
-    __slots__ = ("_clock", "budget", "open", "requests", "slots", "terms", "tokens", "used_s")
+    It was last used at `used_s`; `resting` is from when until when there is nothing to do for it if it is not used.
+    """
+
+    __slots__ = ("_clock", "budget", "open", "requests", "resting", "slots", "terms", "tokens", "used_s")
 
     def __init__(self, clock: Clock) -> None:
         self.terms = UNLIMITED
@@ -31,14 +34,25 @@ class Book:
         self.slots: Slots | None = None
         self.open = 0
         self.used_s = clock()
+        self.resting = (-math.inf, -math.inf)
         self._clock = clock
 
     @property
     def leases(self) -> list[Lease]:
         return [lease for lease in (self.requests, self.tokens, self.budget) if lease is not None]
 
+    @property
+    def counts_s(self) -> float:
+        """So long it may have to tell a cache that loses its data what was drawn of a minute."""
+        return max((lease.counts_s for lease in (self.requests, self.tokens) if lease is not None), default=-math.inf)
+
+    def rests(self, now_s: float) -> bool:
+        """Whether there is nothing to do for it."""
+        since_s, until_s = self.resting
+        return self.used_s < since_s and now_s < until_s
+
     def idle(self) -> bool:
-        """Whether nothing would be lost if it were forgotten."""
+        """Whether nothing is in hand, under way or owed."""
         now_s = self._clock()
         rests = self.slots is None or self.slots.idle
         return not self.open and rests and all(lease.idle(now_s) for lease in self.leases)

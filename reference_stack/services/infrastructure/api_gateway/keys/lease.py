@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from reference_stack.errors import StackError
+from reference_stack.services.infrastructure.api_gateway.keys.drawn import Drawn
 from reference_stack.services.integration.cache.port import Ask, Draw
 from reference_stack.services.integration.cache.window import Window
 
@@ -35,8 +36,9 @@ class Lease:
     """
 
     __slots__ = (
-        "_alone", "_assumed", "_back", "_clock", "_drawing", "_hear", "_heard_s", "_owed", "_pending", "_refused_s",
-        "_retry_s", "_sharers", "_source", "left", "limit", "out", "part", "room", "until_s", "whole_s",
+        "_alone", "_assumed", "_back", "_clock", "_drawing", "_drawn", "_hear", "_heard_s", "_owed", "_pending",
+        "_refused_s", "_retry_s", "_sharers", "_source", "counts_s", "left", "limit", "out", "part", "room", "until_s",
+        "whole_s",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +58,8 @@ class Lease:
         self._heard_s = -math.inf
         self._owed = 0
         self._back: dict[int, int] = {}
+        self._drawn = Drawn()
+        self.counts_s = -math.inf  # so long something of what was drawn may count
         self._pending = 0
         self._refused_s = self._retry_s = -math.inf
         self._alone: Window | None = None
@@ -132,11 +136,14 @@ class Lease:
         if not self._back and not self._owed:
             return
         owed, back = self._handed_over()
+        sent_s = self._clock()
         try:
-            await self._source(Ask(1, 0, 0, owed, back))
+            drawn = await self._source(Ask(1, 0, 0, owed, back))
         except StackError as error:
             self._hear(error)
             self._owed += owed
+        else:
+            self._note(drawn, sent_s, owed, back)
 
     def _most(self) -> int:
         return max(self.limit // _PARTS, min(self.limit // _FEW, _FEW), 1)
@@ -175,6 +182,7 @@ class Lease:
             drawn = self._draw_alone(Ask(least, want, max(self._most(), want)), sent_s)
         else:
             self._tell_of(drawn, sent_s)
+            self._note(drawn, sent_s, owed, back)
         finally:
             self._drawing = None
         self._take_in(drawn, sent_s, least)
@@ -190,6 +198,12 @@ class Lease:
             self._alone.back(*self._assumed)
             self._owed += self._alone.used(_ms(sent_s))
         self._alone = None
+
+    def _note(self, drawn: Draw, sent_s: float, owed: int, back: Iterable[tuple[int, int]]) -> None:
+        """What a source has forgotten is owed to it once more."""
+        self._owed += self._drawn.note(drawn, owed, back)
+        if drawn.born and (drawn.given or owed):
+            self.counts_s = sent_s + drawn.lasts_s + _WINDOW_S
 
     def _take_in(self, drawn: Draw, sent_s: float, least: int) -> None:
         if drawn.part != self.part:

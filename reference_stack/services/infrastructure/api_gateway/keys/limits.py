@@ -98,9 +98,12 @@ class LeasedLimits:
             await asyncio.gather(*(each.renew() for each in slots[first : first + _AT_ONCE]))
 
     async def tidy(self) -> None:
-        """Pay what is owed, give back what resting keys have in hand, and forget them; budgets stay a while, of few."""
-        many = len(self._books) > _MOST_RESTING
-        books = list(self._books.items())
+        """Pay what is owed, give back what resting keys have in hand, and forget them.
+
+        Of few keys budgets stay a while, and what was drawn of the last minute stays known.
+        """
+        many, now_s = len(self._books) > _MOST_RESTING, self._clock()
+        books = [(name, book) for name, book in self._books.items() if many or not book.rests(now_s)]
         for first in range(0, len(books), _TIDIED):
             await asyncio.gather(*(self._tidy(name, book, many=many) for name, book in books[first : first + _TIDIED]))
 
@@ -108,7 +111,12 @@ class LeasedLimits:
         rests_s = self._clock() - book.used_s
         for lease in book.leases:
             await lease.tidy(close=rests_s > (_IDLE_S if lease is book.budget and not many else _RESTING_S))
-        if self._clock() - book.used_s > _RESTING_S and book.idle() and self._books.get(name) is book:
+        now_s = self._clock()
+        if now_s - book.used_s <= _RESTING_S or not book.idle():
+            return
+        if now_s < book.counts_s and not many:
+            book.resting = now_s, book.counts_s
+        elif self._books.get(name) is book:
             del self._books[name]
 
     async def _again(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
