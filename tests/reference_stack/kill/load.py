@@ -11,6 +11,8 @@ from hxp_harness.faults.ledger import ClientRow, Ended
 from tests.reference_stack.kill.processes import KEY
 
 _DEADLINE_S = 60.0
+# The one refusal that comes after a request was accepted: its row says that it failed, with no token.
+_ACCEPTED = "model_unavailable"
 
 
 @dataclass
@@ -18,6 +20,7 @@ class Answer:
     """What came of one answer so far."""
 
     status: int = 0
+    code: str = ""
     tokens: int = 0
     proof: str = ""
     done: bool = False
@@ -90,7 +93,8 @@ class Load:
             ended = Ended.FAILED  # told so: the stream broke, or the request was refused
         else:
             ended = Ended.UNKNOWN  # the connection went with the gateway
-        row = ClientRow(f"r{number}", f"n{number}", ended, answer.status == 200, answer.tokens, answer.proof)
+        accepted = answer.status == 200 or answer.code == _ACCEPTED
+        row = ClientRow(f"r{number}", f"n{number}", ended, accepted, answer.tokens, answer.proof)
         self.rows.append(row)
 
 
@@ -118,6 +122,8 @@ async def _ask(number: int, answer: Answer, reader: asyncio.StreamReader, writer
         if answer.status == 200:
             answer.hear(said["choices"][0]["message"]["content"])
             answer.done = True
+        else:
+            answer.code = said["error"]["code"]
     else:
         await _stream(answer, reader)
     return headers.get(b"connection") != b"close"
