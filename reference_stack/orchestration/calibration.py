@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,20 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reference_stack.errors import SettingsError
-from reference_stack.orchestration.measured_run import AGAIN, read_engine, read_runs
+from reference_stack.orchestration import aim
+from reference_stack.orchestration.measured_run import read_engine, read_runs
 from reference_stack.orchestration.measuring import measure
 from reference_stack.services.ai_models.calibrate import FITTED, Observed, fit
 from reference_stack.services.ai_models.device_file import device_of, write_device
 from reference_stack.services.ai_models.physics import Device
 
 _SAY_EVERY_S = 2.0
-# What a prediction of a run that was not fitted to may be off by, or by as much as two real runs of that load differ.
-_AIM = {"p50": 0.15, "p95": 0.25}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The options of the command. Without `runs`, `models` are started with `weights` and measured into `folder`."""
+    """The options of the command. Without `runs`, `models` are started with `weights` and measured into `folder`.
+
+    Runs that are marked as held back test the fit, as those in `check` do.
+    """
 
     device: str
     runs: tuple[Path, ...] = ()
@@ -40,10 +43,11 @@ def calibrate(asked: Asked) -> int:
     Raises SettingsError or NotReady.
     """
     device = device_of(asked.device)
-    runs, check = asked.runs, asked.check
-    if not runs:
-        runs, check = measure(asked.models, asked.weights, asked.folder)
-    fitted_to, held_back = read_runs(runs), read_runs(check)
+    if asked.out is not None and not os.access(asked.out.absolute().parent, os.W_OK):
+        raise SettingsError(f"cannot write {asked.out}: {asked.out.absolute().parent} is no folder to write to")
+    runs = asked.runs or measure(asked.models, asked.weights, asked.folder)
+    fitted_to, held_back = read_runs(runs)
+    held_back += [run for kind in read_runs(asked.check) for run in kind]
     if not fitted_to:
         raise SettingsError("there is no run to calibrate from")
     found = fit(device, fitted_to, evaluations=asked.evaluations, say=_progress())
@@ -79,29 +83,11 @@ def _page(before: Device, after: Device, fitted: Sequence[Observed], held_back: 
     for name in FITTED:
         old, new = getattr(before, name), getattr(after, name)
         yield f"  {name:22} {_shown(name, old):>10} -> {_shown(name, new)}"
-    for title, runs in (("fitted to", fitted), ("not fitted to: the test", held_back)):
-        if runs:
-            yield f"\nmeasured, predicted (error) of the runs {title}"
-            yield from (line for run in runs for line in _lines(run, after))
-    yield from aim(after, held_back)
-
-
-def aim(device: Device, held_back: Sequence[Observed]) -> Iterator[str]:
-    """Say of how many figures of the runs that were not fitted to the prediction is as near as it should be."""
-    repeats = {run.name.removesuffix(AGAIN): run.figures for run in held_back if run.name.endswith(AGAIN)}
-    met, missed = 0, []
-    for run in held_back:
-        if run.name.endswith(AGAIN):
-            continue
-        predicted, again = run.predicted(device), repeats.get(run.name, {})
-        for name, seen_s in run.figures.items():
-            aim = max(_AIM[name.split()[1]], abs(again.get(name, seen_s) / seen_s - 1))
-            error = predicted[name] / seen_s - 1
-            met += abs(error) <= aim
-            missed += [f"{run.name} {name} {error:+.0%} (aim {aim:.0%})"] if abs(error) > aim else []
-    if met or missed:
-        yield f"\nwithin 15 % (p50), 25 % (p95) or what two real runs differ by: {met} of {met + len(missed)} figures"
-        yield from (f"  missed: {line}" for line in missed)
+    yield "\nmeasured, predicted (error) of the runs fitted to"
+    yield from (line for run in fitted for line in _lines(run, after))
+    if held_back:
+        yield "\nruns not fitted to, which are the test"
+        yield from aim.page(aim.judge(after, held_back))
 
 
 def _lines(run: Observed, device: Device) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """A measured run as the physics sees it: the harness's traces, and the command line of the engine that was measured.
 
 A folder holds `traces.parquet` and `profile.yaml`, as `hxp perf` leaves them, and `engine.json`: `{"model", "weights",
-"flags", "vllm", "device"}`, where `flags` is the command that started the engine.
+"flags", "vllm", "device"}`, where `flags` is the command that started the engine; `slots` are the clients of a closed
+loop, and `held_back` says that the run is there to test a fit, not to be fitted to.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reference_stack.errors import SettingsError
+from reference_stack.schemas.configuration.workload import Contract
 from reference_stack.services.ai_models.calibrate import Observed
 from reference_stack.services.ai_models.engine import TINY_KV_BYTES, TINY_MODEL_LEN
 from reference_stack.services.ai_models.model_spec import ModelSpec, load_spec
@@ -25,7 +27,6 @@ from reference_stack.services.ai_models.tiny import shrink
 
 ENGINE = "engine.json"
 TRACES = "traces.parquet"
-AGAIN = "-again"  # ends the name of a run that repeats another one
 _COLUMNS = ["replicate", "intended_s", "prompt_tokens", "output_tokens", "token_hi_s", "error"]
 _LEAST = 10  # judged requests: with fewer there is no quantile to speak of
 _GRAPH_TOKENS = 512  # vLLM's default: twice max_num_seqs, at most this
@@ -42,6 +43,8 @@ class MeasuredEngine:
     flags: str
     vllm: str = ""
     device: str = ""
+    slots: int = 0
+    held_back: bool = False
 
     @property
     def spec(self) -> ModelSpec:
@@ -66,6 +69,11 @@ class MeasuredEngine:
         spec = self.spec
         kv_bytes = int(self._flag("--kv-cache-memory-bytes", TINY_KV_BYTES))
         return Limits(spec.max_num_seqs, spec.max_num_batched_tokens, kv_bytes // spec.kv_bytes_per_token)
+
+    def most_at_once(self, asked: Contract) -> int:
+        """Return how many requests of `asked` the engine can run at once: its sequences, or what its KV holds."""
+        limits = self.limits
+        return max(1, min(limits.max_num_seqs, limits.kv_tokens // (asked.prompt_tokens + asked.output_tokens)))
 
     def _flag(self, name: str, default: int) -> str:
         words = shlex.split(self.flags)
@@ -108,13 +116,16 @@ def read_run(folder: Path) -> Observed:
         first_s=np.array([row["token_hi_s"][0] for row in rows]),
         last_s=np.array([row["token_hi_s"][-1] for row in rows]),
         judged=judged,
+        slots=engine.slots,
     )
 
 
-def read_runs(folders: Sequence[Path]) -> list[Observed]:
-    """Return every run in `folders`, each a run folder or a folder of them."""
-    found = []
+def read_runs(folders: Sequence[Path]) -> tuple[list[Observed], list[Observed]]:
+    """Return every run in `folders`, each a run folder or a folder of them: those to fit to, and those held back."""
+    fitted_to: list[Observed] = []
+    held_back: list[Observed] = []
     for folder in folders:
         inside = sorted(file.parent for file in folder.glob(f"*/{ENGINE}"))
-        found += [read_run(one) for one in (inside or [folder])]
-    return found
+        for one in inside or [folder]:
+            (held_back if read_engine(one).held_back else fitted_to).append(read_run(one))
+    return fitted_to, held_back

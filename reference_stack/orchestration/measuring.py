@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,62 +22,69 @@ import yaml
 
 from reference_stack.errors import NotReady, SettingsError
 from reference_stack.orchestration import entry
-from reference_stack.orchestration.measured_run import AGAIN, ENGINE, TRACES
+from reference_stack.orchestration.loads import Load, Loads, Speed, fullest, in_turn
+from reference_stack.orchestration.measured_run import ENGINE, TRACES, MeasuredEngine, read_run
 from reference_stack.schemas.configuration.workload import find_workload
 from reference_stack.services.ai_models.model_spec import load_spec, model_names
 
 _BURST = 64  # requests at once, to find what the engine serves at most
 _ANSWER_S = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Loads:
-    """`parts` of what the engine serves at most; every second one is held back, to test the fit on what it never saw.
-
-    Each is judged in two windows of `requests`, or of `window_s` where that is shorter, after `warm_up_s`.
-    """
-
-    parts: Sequence[float] = (0.1, 0.3, 0.6, 0.9, 1.2)
-    requests: int = 400
-    window_s: float = 20.0
-    warm_up_s: float = 3.0
-    engine: str = "vllm"
-
-
-Perf = Callable[[str, str, float, Path, Loads], None]
+_LOADS = Loads()
+Perf = Callable[[str, str, Load, Path, Loads], None]
 
 
 def measure(
-    models: Sequence[str], weights: str, folder: Path, loads: Loads = Loads(), run_load: Perf | None = None
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Measure `models` (none: all four) with `weights` into `folder`; return the runs to fit to and those to test on.
+    models: Sequence[str], weights: str, folder: Path, loads: Loads = _LOADS, run_load: Perf | None = None
+) -> tuple[Path, ...]:
+    """Measure `models` (none: all four) with `weights` into `folder`; return the runs, see loads.py.
 
-    Those to test on are measured once more at the end, under their name with AGAIN: two runs of one load differ too.
-    `run_load` is `perf` unless given.
-    Raises NotReady when an engine does not start, SettingsError for a model that is none or without the harness.
+    `run_load` is `perf` unless given. Raises NotReady when an engine does not start, SettingsError for a model that
+    is none, without the harness, and where `folder` holds runs of a model already.
     """
     if importlib.util.find_spec("hxp_harness") is None:
         raise SettingsError("measuring needs the harness, which is not installed", hint="pip install the whole project")
-    for model in models:
+    for model in models or model_names():
         load_spec(model)  # refuses what is none, before minutes are spent
-    fitted_to: list[Path] = []
-    held_back: list[Path] = []
+        if kept := sorted(folder.glob(f"{model}-*/{ENGINE}")):
+            raise SettingsError(
+                f"{folder} holds {len(kept)} measured runs of {model} already",
+                hint=f"give another --folder, or fit to them: hxp-stack calibrate --device NAME {folder}",
+            )
+    runs: list[Path] = []
     for model in models or model_names():
         with _engine(model, weights, folder / f"{model}-stack", loads.engine) as row:
-            facts = row.get("facts", {})
-            most_rps = asyncio.run(most_rps_of(str(row["base_url"]), model))
-            series = [(part, f"{model}-{part * 100:.0f}") for part in loads.parts]
-            checks = series[1::2]
-            again = [(part, f"{name}{AGAIN}") for part, name in checks]
-            _say(f"{model} serves at most {most_rps:.3g} requests/s; {len(series + again)} runs follow")
-            for part, name in series + again:
-                run = folder / name
-                (run_load or perf)(model, str(row["base_url"]), most_rps * part, run, loads)
-                told = {"model": model, "weights": weights, "flags": facts.get("flags", "")}
-                told |= {"vllm": facts.get("vllm", ""), "device": facts.get("device", "")}
-                (run / ENGINE).write_text(json.dumps(told, indent=1), encoding="utf-8")
-                (held_back if (part, name) in checks + again else fitted_to).append(run)
-    return tuple(fitted_to), tuple(held_back)
+            runs += _measure_one(model, weights, folder, loads, row, run_load or perf)
+    return tuple(runs)
+
+
+def _measure_one(
+    model: str, weights: str, folder: Path, loads: Loads, row: Mapping[str, Any], run_load: Perf
+) -> Iterator[Path]:
+    """Measure one model that runs as `row` of the ready line says, and yield each run."""
+    base_url, facts = str(row["base_url"]), row.get("facts", {})
+    told = {"model": model, "weights": weights, "flags": facts.get("flags", "")}
+    told |= {"vllm": facts.get("vllm", ""), "device": facts.get("device", "")}
+    speed = asyncio.run(speed_of(base_url, model))
+    most_slots = MeasuredEngine(**told).most_at_once(find_workload(model).contract)
+    count = 1
+
+    def run_one(load: Load) -> Path:
+        nonlocal count
+        run = folder / load.name
+        _say(f"{model}, run {count}: {load.name.removeprefix(f'{model}-')}, {load.rate_rps:.3g} requests/s")
+        count += 1
+        run_load(model, base_url, load, run, loads)
+        engine = {**told, "slots": load.slots, "held_back": load.held_back}
+        (run / ENGINE).write_text(json.dumps(engine, indent=1), encoding="utf-8")
+        return run
+
+    first = run_one(fullest(model, speed, most_slots))
+    yield first
+    speed = replace(speed, most_rps=most_slots / read_run(first).figures["e2e mean"])  # Little's law
+    rest = tuple(in_turn(model, speed, most_slots, loads))
+    _say(f"{model} serves {speed.most_rps:.3g} requests/s to {most_slots} clients; {len(rest)} runs follow")
+    for load in rest:
+        yield run_one(load)
 
 
 @contextlib.contextmanager
@@ -102,8 +109,8 @@ def _engine(model: str, weights: str, folder: Path, engine: str) -> Iterator[Map
                 stack.stdin.close()  # its end is what stops a stack that was started so
 
 
-async def most_rps_of(base_url: str, model: str) -> float:
-    """Return the rate at which a burst of the profile's requests is served; a first burst warms the engine up."""
+async def speed_of(base_url: str, model: str) -> Speed:
+    """Return how fast a burst of the profile's requests is served, and one alone; a first burst warms the engine up."""
     asked = find_workload(model).contract
     body = {"model": model, "max_tokens": asked.output_tokens, "ignore_eos": True, "temperature": 0}
 
@@ -114,28 +121,29 @@ async def most_rps_of(base_url: str, model: str) -> float:
                 raise NotReady(f"{base_url} answers {answer.status}: {(await answer.text())[:200]}")
 
     timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
+    taken_s = []
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        served_rps = 0.0
-        for turn in range(2):
+        for turn, burst in enumerate((_BURST, _BURST, 1)):
             began_s = time.monotonic()
-            await asyncio.gather(*(one(session, turn * _BURST + seed) for seed in range(_BURST)))
-            served_rps = _BURST / (time.monotonic() - began_s)
-    return served_rps
+            await asyncio.gather(*(one(session, turn * _BURST + seed) for seed in range(burst)))
+            taken_s.append(time.monotonic() - began_s)
+    return Speed(_BURST / taken_s[1], taken_s[2])
 
 
-def perf(model: str, base_url: str, rate_rps: float, out: Path, loads: Loads) -> None:
-    """Run `hxp perf` at `rate_rps`; its verdict does not matter here, its traces do."""
+def perf(model: str, base_url: str, load: Load, out: Path, loads: Loads) -> None:
+    """Run `hxp perf` under `load`; its verdict does not matter here, its traces do."""
     contract = find_workload(model).asked
-    requests = max(min(loads.requests, round(rate_rps * loads.window_s)), 20)
+    requests = max(min(loads.requests, round(load.rate_rps * loads.window_s)), 20)
     profile = {
         "schema": 1,
         "name": f"{model}_calibration",
-        "title": f"Calibration of {model} at {rate_rps:.3g} rps",
+        "title": f"Calibration: {load.name}",
         "service": model,
         "contract": {
             "prompt_tokens": contract.prompt_tokens,
             "output_tokens": contract.output_tokens,
-            "rate": f"{rate_rps:.4g} rps",
+            "rate": f"{load.rate_rps:.4g} rps",
+            "arrival": {"kind": "closed", "concurrency": load.slots} if load.slots else "poisson",
             "timeout": "120 s",
         },
         "gates": ["e2e mean <= 1000 s"],
@@ -144,7 +152,6 @@ def perf(model: str, base_url: str, rate_rps: float, out: Path, loads: Loads) ->
     out.parent.mkdir(parents=True, exist_ok=True)
     file = out.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(profile, sort_keys=False), encoding="utf-8")
-    _say(f"{out.name}: {2 * requests} requests at {rate_rps:.3g} rps")
     words = ("perf", "--profile", str(file), "--target", base_url, "--api-model", model, "--out", str(out))
     argv = [sys.executable, "-m", "hxp_harness", *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)

@@ -1,8 +1,13 @@
 """Fits the estimated constants of a device to runs that were measured on it. Pure.
 
-A run is served again in virtual time with the arrivals and lengths that it had; the constants are moved until the
-quantiles of TTFT, TPOT and end-to-end latency are those measured (least squares of their logarithms, by the simplex of
-Nelder and Mead, doi:10.1093/comjnl/7.4.308: the simulation has steps, and no derivative).
+A run is served again in virtual time with the arrivals and lengths that it had; the constants are moved until its
+figures are those measured: least squares of their logarithms within bounds (a trust region,
+doi:10.1137/S1064827595289108), with slopes over 4 % of a constant, since the simulation has steps.
+
+Of a run in a closed loop the figures are mean TTFT, TPOT and end-to-end latency. So many clients without a pause are
+served slots / mean latency requests a second (Little's law), and the mean TPOT is the time of a step at that batch:
+such runs tell what the engine can do, at every batch, and an error of a constant is an error of the same size in them.
+Of a run in an open loop they are quantiles. Near capacity these multiply an error: at nine tenths of it by ten.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import least_squares
 
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.physics import Device
@@ -32,14 +37,16 @@ FITTED: Mapping[str, tuple[float, float]] = {
     "api_request_s": (1e-5, 0.1),
     "api_token_s": (1e-6, 0.01),
 }
-_FIRST_MOVE = 0.4  # of a logarithm
+_SLOPE = 0.04  # how far a constant is moved to see what that does, of a logarithm
+_ENOUGH = 1e-3  # a step that brings less than this part ends the fit
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One measured run: the engine it was, and per request, in order of arrival, seconds and tokens.
 
-    `judged` marks the requests that count; the others (warm-up) were served with them.
+    `judged` marks the requests that count; the others (warm-up) were served with them. `slots` are the clients of a
+    closed loop; 0: an open one.
     """
 
     name: str
@@ -51,36 +58,37 @@ class Observed:
     first_s: Floats
     last_s: Floats
     judged: NDArray[np.bool_]
+    slots: int = 0
 
     @property
     def figures(self) -> dict[str, float]:
-        """The measured quantiles in seconds, as in `ttft p95`."""
-        return self._quantiles(self.first_s, self.last_s)
+        """What was measured, in seconds, as in `ttft p95`; of a closed loop, `ttft mean`."""
+        return self._figures(self.arrival_s, self.first_s, self.last_s)
 
     def predicted(self, device: Device) -> dict[str, float]:
-        """The same quantiles, were the engine on `device` as our physics has it."""
+        """The same figures, were the engine on `device` as our physics has it."""
         asked = zip(self.prompt_tokens.tolist(), self.output_tokens.tolist(), self.arrival_s.tolist(), strict=True)
-        served = simulate(self.spec, device, self.limits, (Simulated(*one) for one in asked))
-        first_s = np.array([one.tokens_s[0] for one in served])
-        return self._quantiles(first_s, np.array([one.tokens_s[-1] for one in served]))
+        served = simulate(self.spec, device, self.limits, (Simulated(*one) for one in asked), slots=self.slots)
+        times = ((one.arrival_s, one.tokens_s[0], one.tokens_s[-1]) for one in served)
+        return self._figures(*np.array(list(times)).T)
 
-    def _quantiles(self, first_s: Floats, last_s: Floats) -> dict[str, float]:
+    def _figures(self, arrival_s: Floats, first_s: Floats, last_s: Floats) -> dict[str, float]:
         several = self.judged & (self.output_tokens > 1)
         values = {
-            "ttft": (first_s - self.arrival_s)[self.judged],
+            "ttft": (first_s - arrival_s)[self.judged],
             "tpot": ((last_s - first_s)[several]) / (self.output_tokens[several] - 1),
-            "e2e": (last_s - self.arrival_s)[self.judged],
+            "e2e": (last_s - arrival_s)[self.judged],
         }
+        there = {name: seconds for name, seconds in values.items() if seconds.size}
+        if self.slots:
+            return {f"{name} mean": float(seconds.mean()) for name, seconds in there.items()}
         return {
-            f"{name} p{q * 100:g}": float(np.quantile(seconds, q))
-            for name, seconds in values.items()
-            for q in QUANTILES
-            if seconds.size
+            f"{name} p{q * 100:g}": float(np.quantile(seconds, q)) for name, seconds in there.items() for q in QUANTILES
         }
 
 
 def relative_errors(run: Observed, device: Device) -> dict[str, float]:
-    """Return predicted over measured, less one, of each quantile."""
+    """Return predicted over measured, less one, of each figure."""
     predicted = run.predicted(device)
     return {name: predicted[name] / measured - 1.0 for name, measured in run.figures.items()}
 
@@ -90,33 +98,38 @@ def fit(
 ) -> Device:
     """Return `device` with the constants that explain `runs` best, each run counting alike.
 
-    A constant that has no bearing (`launch_s` where no graphs are kept and it is zero) stays. `say` hears after each
-    of at most `evaluations` tries how many there were, and the typical relative error of the best.
+    A constant that has no bearing (`launch_s` where no graphs are kept and it is zero) stays, and with fewer
+    `evaluations` than there are constants all do. `say` hears after each try how many there were, and the typical
+    relative error of the best.
     """
     names = [name for name in FITTED if getattr(device, name) > 0]
     low, high = (np.log([FITTED[name][side] for name in names]) for side in (0, 1))
+    start = np.clip(np.log([getattr(device, name) for name in names]), low, high)
     best, tries = np.inf, 0
 
     def moved(point: Floats) -> Device:
-        values = np.exp(np.clip(point, low, high)).tolist()
+        # Counted from one: the solver takes its slopes over a part of each value.
+        values = np.exp(np.clip(start + point - 1.0, low, high)).tolist()
         return replace(device, **dict(zip(names, values, strict=True)))
 
-    def cost(point: Floats) -> float:
+    def errors(point: Floats) -> Floats:
         nonlocal best, tries
-        candidate = moved(point)
-        squares = [np.mean(np.log1p(list(relative_errors(run, candidate).values())) ** 2) for run in runs]
-        squared = float(np.mean(squares)) + float(np.sum((point - np.clip(point, low, high)) ** 2))
-        best, tries = min(best, squared), tries + 1
+        candidate, found = moved(point), []
+        for run in runs:
+            of_run = np.log1p(list(relative_errors(run, candidate).values()))
+            found.append(of_run / np.sqrt(of_run.size * len(runs)))
+        together = np.concatenate(found)
+        best, tries = min(best, float(np.linalg.norm(together))), tries + 1
         if say is not None:
-            say(tries, float(np.sqrt(best)))
-        return squared
+            say(tries, best)
+        return together
 
-    start = np.clip(np.log([getattr(device, name) for name in names]), low, high)
-    simplex = np.vstack([start, start + _FIRST_MOVE * np.eye(len(names))])
-    found = minimize(
-        cost,
-        start,
-        method="Nelder-Mead",
-        options={"maxfev": evaluations, "initial_simplex": simplex, "xatol": 0.01, "fatol": 1e-5},
+    rounds = evaluations // (len(names) + 1)  # one try, and one for each slope
+    if not rounds:
+        return device
+    bounds = (low - start + 1.0 - 1e-9, high - start + 1.0 + 1e-9)
+    start_point = np.ones(len(names))
+    found = least_squares(
+        errors, start_point, bounds=bounds, diff_step=[_SLOPE] * len(names), max_nfev=rounds, ftol=_ENOUGH, xtol=_ENOUGH
     )
     return moved(found.x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -43,13 +44,17 @@ def arrivals_s(process: Process, rate_rps: float, count: int, seed: int) -> Iter
         yield at_s
 
 
-def simulate(spec: ModelSpec, device: Device, limits: Limits, requests: Iterable[Simulated]) -> list[Simulated]:
+def simulate(
+    spec: ModelSpec, device: Device, limits: Limits, requests: Iterable[Simulated], *, slots: int = 0
+) -> list[Simulated]:
     """Serve `requests`, which are in order of arrival, and return them with the time of every token.
 
-    Each must fit the KV alone, prompt and output together.
+    Each must fit the KV alone, prompt and output together. With `slots` it is a closed loop of so many clients: the
+    first request of each comes at its `arrival_s`, every other when one has been answered, and is given that time.
     """
     served = list(requests)
-    coming = deque(served)
+    coming = deque(served[:slots] if slots else served)
+    later = deque(served[slots:] if slots else ())
     read: deque[tuple[float, Simulated]] = deque()  # by the API server, and when each is in the engine's queue
     scheduler: Scheduler[Simulated] = Scheduler(limits)
     server = ApiServer(device.api_request_s, device.api_token_s)
@@ -77,4 +82,12 @@ def simulate(spec: ModelSpec, device: Device, limits: Limits, requests: Iterable
         for sequence in scheduler.finish(step, at_s):
             sent_s = sequence.tokens_s
             sent_s.append(server.send(at_s, sent_s[-1] if sent_s else 0.0))
+            if later and sequence.over:
+                following = later.popleft()
+                following.arrival_s = sent_s[-1]
+                insort(coming, following, key=_arrival_s)
     return served
+
+
+def _arrival_s(one: Simulated) -> float:
+    return one.arrival_s

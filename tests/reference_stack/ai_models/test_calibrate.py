@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reference_stack.errors import SettingsError
-from reference_stack.services.ai_models.calibrate import FITTED, Observed, fit, relative_errors
+from reference_stack.services.ai_models.calibrate import FITTED, Floats, Observed, fit, relative_errors
 from reference_stack.services.ai_models.device_file import device_of, read_device, write_device
 from reference_stack.services.ai_models.model_spec import load_spec
 from reference_stack.services.ai_models.physics import Device, find_device
@@ -67,11 +67,46 @@ def test_a_fit_predicts_loads_that_it_never_saw() -> None:
     assert all(low <= getattr(found, name) <= high for name, (low, high) in FITTED.items() if getattr(H200, name))
 
 
+def uneven(noise: np.random.Generator, count: int) -> Floats:
+    """Factors whose mean is one, and of which two in three are within 5 % of it."""
+    return np.exp(0.05 * noise.standard_normal(count) - 0.05**2 / 2)
+
+
+def looped(truth: Device, slots: int, count: int, noise: np.random.Generator) -> Observed:
+    """A closed loop as an engine with the constants of `truth` would have served it, were its times uneven by 5 %."""
+    asked = (Simulated(100 + place % 50, 12, 0.0) for place in range(count))
+    served = simulate(load_spec("hermes"), truth, LIMITS, asked, slots=slots)
+    times = np.array([(one.arrival_s, one.tokens_s[0], one.tokens_s[-1]) for one in served])
+    first_s = times[:, 0] + (times[:, 1] - times[:, 0]) * uneven(noise, count)
+    last_s = first_s + (times[:, 2] - times[:, 1]) * uneven(noise, count)
+    prompts, outputs = (np.array([getattr(one, name) for one in served]) for name in ("prompt_tokens", "output_tokens"))
+    name, spec, judged = f"closed-{slots}", load_spec("hermes"), np.arange(count) >= slots
+    return Observed(name, spec, LIMITS, times[:, 0], prompts, outputs, first_s, last_s, judged, slots)
+
+
+def test_closed_loops_tell_the_capacity() -> None:
+    """From uneven times at five batches it is found within 3 %, and with it what happens at four fifths of it."""
+    row = replace(H200, launch_s=0.0)
+    truth = replace(row, step_overhead_s=6e-3, sequence_overhead_s=1e-4, bandwidth_efficiency=0.4)
+    noise = np.random.default_rng(5)
+    found = fit(row, [looped(truth, slots, max(60, 4 * slots), noise) for slots in (1, 4, 16, 36, 64)])
+
+    full = looped(truth, 64, 256, noise)
+    rate_rps, found_rps = (64 / full.predicted(device)["e2e mean"] for device in (truth, found))
+    assert found_rps == pytest.approx(rate_rps, rel=0.03)
+    near = relative_errors(observed(truth, 0.8 * rate_rps, 200), found)
+    assert all(abs(error) < (0.15 if name.endswith("p50") else 0.25) for name, error in near.items())
+
+
 def test_a_constant_without_bearing_stays() -> None:
     """What is zero for a device, such as the time to launch kernels, is not made up by a fit."""
     no_graphs = replace(H200, launch_s=0.0)
+    slower = replace(no_graphs, step_overhead_s=5e-3)
 
-    assert fit(no_graphs, [observed(no_graphs, 20.0, 30)], evaluations=8).launch_s == 0.0
+    found = fit(no_graphs, [observed(slower, 20.0, 30)], evaluations=20)
+    assert found.launch_s == 0.0
+    assert found.step_overhead_s > no_graphs.step_overhead_s
+    assert fit(no_graphs, [observed(slower, 20.0, 30)], evaluations=1) == no_graphs
 
 
 def test_a_device_file_is_read_as_it_was_written(tmp_path: Path) -> None:

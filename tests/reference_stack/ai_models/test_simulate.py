@@ -157,3 +157,18 @@ async def _in_real_time(lengths: Sequence[tuple[int, int]]) -> Order:
         await done.wait()
     await engine.close()
     return order
+
+
+@given(slots=st.integers(1, 12), seed=st.integers(0, 99), api_s=st.sampled_from((0.0, 1e-3)))
+@settings(max_examples=25)
+def test_in_a_closed_loop_each_client_waits_for_its_answer(slots: int, seed: int, api_s: float) -> None:
+    """Never more requests are inside than there are clients, and a next one comes the moment that one is answered."""
+    draw = random.Random(seed)
+    device = replace(find_device("h200"), api_request_s=api_s, api_token_s=api_s / 10)
+    asked = [Simulated(draw.randint(1, 300), draw.randint(1, 9), 0.0) for _ in range(40)]
+    served = simulate(load_spec("hermes"), device, Limits(8, 512, 20_000), asked, slots=slots)
+
+    moments = sorted([(one.end_s, -1) for one in served] + [(one.arrival_s, 1) for one in served])
+    inside = [sum(change for _, change in moments[: place + 1]) for place in range(len(moments))]
+    assert max(inside) == slots
+    assert {one.arrival_s for one in served[slots:]} <= {one.end_s for one in served}

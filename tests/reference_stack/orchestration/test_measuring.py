@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,28 +13,42 @@ import yaml
 from aiohttp import web
 
 from reference_stack.errors import NotReady, SettingsError
-from reference_stack.orchestration.measured_run import read_engine
-from reference_stack.orchestration.measuring import Loads, measure, most_rps_of, perf
+from reference_stack.orchestration.loads import Load, Loads, Speed
+from reference_stack.orchestration.measured_run import read_engine, read_run, read_runs
+from reference_stack.orchestration.measuring import measure, perf, speed_of
 
+KEPT = Path(__file__).parents[3] / "benchmarks" / "calibration" / "h200" / "phi3_4rps"
 SIMULATED = Loads(engine="sim")
 
 
-def test_every_second_load_is_held_back_and_measured_once_more(tmp_path: Path) -> None:
-    """Loads go up; those that the fit is tested on come a second time at their rate, after all others."""
-    asked: list[tuple[str, float]] = []
+def test_a_model_is_measured_in_closed_loops_and_tested_in_open_ones(tmp_path: Path) -> None:
+    """The fullest loop comes first, and its capacity says how much the open loads are; each run says what it is for."""
+    asked: list[Load] = []
 
-    def run_load(_model: str, _url: str, rate_rps: float, out: Path, _loads: Loads) -> None:
+    def run_load(_model: str, _url: str, load: Load, out: Path, _loads: Loads) -> None:
         out.mkdir()
-        asked.append((out.name, rate_rps))
+        shutil.copy(KEPT / "traces.parquet", out)
+        asked.append(load)
 
-    fitted_to, held_back = measure(["phi3"], "dummy", tmp_path, SIMULATED, run_load)
+    runs = measure(["phi3"], "dummy", tmp_path, replace(SIMULATED, closed=2, parts=((0.9, 2),)), run_load)
 
-    assert [run.name for run in fitted_to] == ["phi3-10", "phi3-60", "phi3-120"]
-    assert [run.name for run in held_back] == ["phi3-30", "phi3-90", "phi3-30-again", "phi3-90-again"]
-    assert all(read_engine(run).model == "phi3" for run in fitted_to + held_back)
-    names, rates = zip(*asked, strict=True)
-    assert names == ("phi3-10", "phi3-30", "phi3-60", "phi3-90", "phi3-120", "phi3-30-again", "phi3-90-again")
-    assert [rate / rates[0] for rate in rates] == pytest.approx([1, 3, 6, 9, 12, 3, 9])
+    most = asked[0].slots
+    assert [run.name for run in runs] == [f"phi3-closed-{most}", "phi3-90", "phi3-closed-1", "phi3-90-again1"]
+    assert [read_engine(run).held_back for run in runs] == [False, True, False, True]
+    assert [read_engine(run).slots for run in runs] == [most, 0, 1, 0]
+    assert asked[1].rate_rps == pytest.approx(0.9 * most / read_run(runs[0]).figures["e2e mean"])
+    assert {run.name for run in read_runs([tmp_path])[1]} == {"phi3-90", "phi3-90-again1"}
+
+
+def test_runs_that_are_there_already_are_not_taken_for_new_ones(tmp_path: Path) -> None:
+    """A folder that holds runs of the model is refused before anything is started, with what can be done with them."""
+    (tmp_path / "phi3-90").mkdir()
+    (tmp_path / "phi3-90" / "engine.json").touch()
+
+    with pytest.raises(SettingsError, match="holds 1 measured runs of phi3 already") as caught:
+        measure(["phi3"], "dummy", tmp_path, SIMULATED)
+    assert str(tmp_path) in caught.value.hint
+    assert not (tmp_path / "phi3-stack").exists()
 
 
 def test_a_server_that_refuses_is_told_with_its_words() -> None:
@@ -41,7 +57,7 @@ def test_a_server_that_refuses_is_told_with_its_words() -> None:
     async def refuse(_: web.Request) -> web.Response:
         return web.Response(status=503, text="the queue is full")
 
-    async def ask() -> float:
+    async def ask() -> Speed:
         app = web.Application()
         app.router.add_post("/v1/completions", refuse)
         runner = web.AppRunner(app)
@@ -49,7 +65,7 @@ def test_a_server_that_refuses_is_told_with_its_words() -> None:
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
-            return await most_rps_of(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", "phi3")
+            return await speed_of(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", "phi3")
         finally:
             await runner.cleanup()
 
@@ -63,10 +79,11 @@ def test_a_run_without_traces_is_told_with_the_command(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
 
     with pytest.raises(NotReady, match="wrote no traces") as caught:
-        perf("phi3", f"http://127.0.0.1:{port}/v1", 5.0, tmp_path / "run", SIMULATED)
+        perf("phi3", f"http://127.0.0.1:{port}/v1", Load("phi3-closed-3", 5.0, 3), tmp_path / "run", SIMULATED)
     assert "hxp perf --profile" in caught.value.hint
     assert f"127.0.0.1:{port}" in str(caught.value)  # it came as far as that: the profile is one
-    assert yaml.safe_load((tmp_path / "run.yaml").read_text())["contract"]["rate"] == "5 rps"
+    contract = yaml.safe_load((tmp_path / "run.yaml").read_text())["contract"]
+    assert (contract["rate"], contract["arrival"]) == ("5 rps", {"kind": "closed", "concurrency": 3})
 
 
 def test_a_model_that_is_none_is_told_first(tmp_path: Path) -> None:
