@@ -122,6 +122,14 @@ def outage(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Each service through every fault of its server, ten seconds each: what callers get, and how soon it heals."""
+    install(session, "dev")
+    test = "tests/reference_stack/integration/test_every_fault.py"
+    session.run("pytest", "-s", "-n", "0", test, *session.posargs, env={"HXP_FAULT_S": "10"})
+
+
+@nox.session
 def gateway_fuzz(session: nox.Session) -> None:
     """Both paths of the gateway compared by 5,000 generated connections (or -- 20000), and long forms of the like."""
     install(session, "dev")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import aiohttp
 import msgspec
 
 from reference_stack.schemas.configuration.problem import Problem
@@ -26,7 +26,8 @@ class RemoteConfiguration:
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self._url = url
-        self._client = httpx.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._session: aiohttp.ClientSession | None = None
         self._last: Settled | None = None
         self.problems: tuple[Problem, ...] = ()
 
@@ -50,17 +51,19 @@ class RemoteConfiguration:
 
     async def _take(self, told: str = "") -> None:
         """Take what the other one has, after it was `told` something."""
+        if self._session is None:  # it belongs to the loop that runs, which is not there when this is made
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
         try:
             if told:
-                await self._client.post(told)
-            answer = await self._client.get("/configuration")
-            answer.raise_for_status()
-            page = msgspec.json.decode(answer.content, type=_Page)
-        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+                await (await self._session.post(f"{self._url}{told}")).read()
+            async with self._session.get(f"{self._url}/configuration", raise_for_status=True) as answer:
+                page = msgspec.json.decode(await answer.read(), type=_Page)
+        except (TimeoutError, OSError, aiohttp.ClientError, msgspec.MsgspecError) as error:
             self.problems = (Problem(self._url, "", f"{_AWAY}: {type(error).__name__}"),)
             return
         self._last = Settled(page.version, page.loaded_at_s, page.services)
         self.problems = page.problems
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._session is not None:
+            await self._session.close()

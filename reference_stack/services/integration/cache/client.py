@@ -151,7 +151,7 @@ class RedisCache:
         async with asyncio.timeout(deadline_s) as bound:
             self._waiting.add(bound)
             try:
-                return await call()
+                return await _once_more(call)
             finally:
                 self._waiting.discard(bound)
 
@@ -167,6 +167,17 @@ class RedisCache:
         while self._breaker.open:
             await asyncio.sleep(_PROBE_S)
             await self.ping()
+
+
+async def _once_more(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Try again on another connection where uvloop says in its own way that this one was reset: not as an OSError."""
+    try:
+        return await call()
+    except RuntimeError:
+        try:
+            return await call()
+        except RuntimeError as error:
+            raise ConnectionResetError(str(error)) from error
 
 
 def _ms(seconds: float) -> int:

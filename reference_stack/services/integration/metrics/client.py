@@ -147,7 +147,8 @@ class PrometheusMetrics:
             said = answer.json()
         except httpx.TimeoutException:
             raise Unavailable("Prometheus did not answer in time") from None
-        except httpx.HTTPError as error:
+        # AttributeError is how httpx's transport says that a connection was reset as it was made.
+        except (httpx.HTTPError, AttributeError) as error:
             raise Unavailable(f"Prometheus cannot be asked: {type(error).__name__}") from error
         except ValueError as error:
             raise _not_prometheus() from error
