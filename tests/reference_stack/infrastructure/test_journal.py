@@ -1,27 +1,21 @@
-"""The journal as a gateway has it: what a request leaves, what a dead gateway left, and a database that fails."""
+"""The journal as a gateway has it: what a request leaves, and a database that fails."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reference_stack.errors import SettingsError
-from reference_stack.schemas.api.keys import ApiKey
-from reference_stack.schemas.api.usage import UsageRow
 from reference_stack.schemas.configuration.api_gateway import ApiGatewaySettings, JournalSettings
 from reference_stack.services.infrastructure.api_gateway.app import create_app
-from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.events import Usage
-from reference_stack.services.infrastructure.api_gateway.journal.book import Book, _final
+from reference_stack.services.infrastructure.api_gateway.journal.book import _final
 from reference_stack.services.infrastructure.api_gateway.journal.journal import DiskJournal
-from reference_stack.services.infrastructure.api_gateway.journal.lane import claim, lanes, segment_path, segments
 from reference_stack.services.infrastructure.api_gateway.journal.parked import park, parked
-from reference_stack.services.infrastructure.api_gateway.journal.record import Opened, line_of, scan
 from reference_stack.services.infrastructure.api_gateway.measures import Measures
 from tests.reference_stack.infrastructure.conftest import (
     ALICE,
@@ -33,23 +27,8 @@ from tests.reference_stack.infrastructure.conftest import (
     chat,
     eventually,
 )
+from tests.reference_stack.infrastructure.journal_cases import accepted_call, ended, left, run_until
 from tests.reference_stack.infrastructure.test_gateway_usage import ROW, metric
-
-
-def left(directory: Path) -> list[Path]:
-    """The segments that are still there."""
-    return [path for lane in lanes(directory) for _, path in segments(lane)]
-
-
-def accepted_call(name: str = "id-1") -> Call:
-    call = Call(name, "", "/v1/completions")
-    call.key, call.model, call.stream = ApiKey("alice", b"", frozenset({"*"}), "red"), "mixtral", True
-    return call
-
-
-def ended(call: Call) -> Call:
-    call.outcome, call.status = "complete", 200
-    return call
 
 
 def test_rows_go_through_the_journal(make_gateway: MakeGateway, tmp_path: Path) -> None:
@@ -135,29 +114,6 @@ def test_the_journal_says_what_the_row_says(usage: Usage | None) -> None:
     assert replace(final, took_s=row.took_s) == row
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.01)
-
-
-def run_until(directory: Path, done: Callable[[Rows], bool], rows: Rows | None = None) -> Rows:
-    """Run a journal on `directory` until `done`."""
-    found = rows or Rows()
-
-    async def story() -> None:
-        journal = DiskJournal(JournalSettings(directory=directory), found, Measures(()), most_open=8)
-        journal.start()
-        running = asyncio.ensure_future(journal.run())
-        await until(lambda: done(found))
-        running.cancel()
-        await asyncio.wait([running])
-        await journal.close()
-
-    asyncio.run(story())
-    return found
-
-
 def test_the_database_out(make_gateway: MakeGateway, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Requests go on, one line says so, and every row is stored once when it is back."""
     caplog.set_level("INFO")
@@ -238,121 +194,6 @@ def test_two_gateways_with_two_databases(make_gateway: MakeGateway, tmp_path: Pa
     assert "another database" in second.http.get("/health").json()["dependencies"]["journal"]
     assert first.post(chat()).status_code == 200
     assert first.usage.last().outcome == "complete"
-
-
-@dataclass
-class Slow(Rows):
-    """Answers nobody before it is told to."""
-
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    answers: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def add(self, rows: Sequence[UsageRow]) -> None:
-        self.asked.set()
-        await self.answers.wait()
-        await super().add(rows)
-
-
-def die(directory: Path) -> None:
-    """Leave what a gateway does that was killed: one request that ended, and one whose client has four tokens."""
-    book = Book(directory, JournalSettings(directory=directory), most_open=8)
-    assert book.recover()
-    done, cut = accepted_call(), accepted_call("id-2")
-    book.accept(done)
-    book.accept(cut)
-    book.final(ended(done))
-    cut.texts = 4
-    book.progress(cut)
-    book.close()
-    book.leave()
-
-
-def test_a_gateway_adopts_what_a_dead_one_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The rows of a lane whose process is gone are stored by the next that runs there, open ones as interrupted."""
-    die(tmp_path)
-
-    rows = run_until(tmp_path, lambda rows: len(rows.rows) == 2)
-
-    assert [(row.request_id, row.outcome, row.output_tokens) for row in rows.rows] == [
-        ("id-1", "complete", 0),
-        ("id-2", "interrupted", 4),
-    ]
-    assert "1 requests were cut off with their gateway" in caplog.text
-    assert left(tmp_path) == []
-
-
-def test_what_the_dead_left_is_stored_before_the_last_one_stops(tmp_path: Path) -> None:
-    """A gateway that is told to stop in the middle of an adoption completes it: nobody may start there again."""
-    die(tmp_path)
-    rows = Slow()
-
-    async def story() -> None:
-        journal = DiskJournal(JournalSettings(directory=tmp_path), rows, Measures(()), most_open=8)
-        journal.start()
-        running = asyncio.ensure_future(journal.run())
-        await rows.asked.wait()
-        running.cancel()
-        await asyncio.wait([running])
-        rows.answers.set()
-        await journal.close()
-
-    asyncio.run(story())
-    assert [(row.request_id, row.outcome) for row in rows.rows] == [("id-1", "complete"), ("id-2", "interrupted")]
-    assert left(tmp_path) == []
-
-
-def test_a_lane_of_another_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What cannot be read for certain is not guessed: it stays, the log says so once, and other lanes are adopted."""
-    with claim(tmp_path) as lane:
-        segment_path(lane.path, 1).write_bytes(line_of(Opened(99)))
-    die(tmp_path)
-
-    rows = run_until(tmp_path, lambda rows: len(rows.rows) == 2)
-
-    assert [row.request_id for row in rows.rows] == ["id-1", "id-2"]
-    assert sum("format 99" in line for line in caplog.messages) == 1
-    assert [scan(path.read_bytes()).records for path in left(tmp_path)] == [[Opened(99)]]
-
-
-def test_a_damaged_line_is_told_and_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A lane with damage, and with a last line that was cut off, gives every whole row."""
-    book = Book(tmp_path, JournalSettings(directory=tmp_path), most_open=8)
-    assert book.recover()
-    for name in ("id-1", "id-2"):
-        call = accepted_call(name)
-        book.accept(call)
-        book.final(ended(call))
-    book.close()
-    book.leave()
-    (segment,) = left(tmp_path)
-    with segment.open("ab") as file:
-        file.write(b"deadbeef nonsense\n0000")
-    segment_path(segment.parent, 2).write_bytes(line_of(Opened(1)))
-
-    rows = run_until(tmp_path, lambda rows: len(rows.rows) == 2)
-
-    assert [row.request_id for row in rows.rows] == ["id-1", "id-2"]
-    assert "1 lines of" in caplog.text
-    assert "was cut off" in caplog.text
-
-
-def test_rows_left_at_the_end_are_stored_by_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A stop while the database is out loses nothing."""
-    rows = Rows(out=True)
-
-    async def story() -> None:
-        journal = DiskJournal(JournalSettings(directory=tmp_path), rows, Measures(()), most_open=8)
-        journal.start()
-        call = accepted_call()
-        journal.accept(call)
-        journal.final(ended(call))
-        await journal.close()
-
-    asyncio.run(story())
-    assert f"usage rows stay in {tmp_path}" in caplog.text
-    rows.out = False
-    run_until(tmp_path, lambda rows: len(rows.rows) == 1, rows)
-    assert left(tmp_path) == []
 
 
 def test_a_journal_needs_a_database(tmp_path: Path) -> None:

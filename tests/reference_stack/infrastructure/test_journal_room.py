@@ -18,7 +18,7 @@ from tests.reference_stack.infrastructure.conftest import (
     chat,
     eventually,
 )
-from tests.reference_stack.infrastructure.test_journal import accepted_call, ended, left, until
+from tests.reference_stack.infrastructure.journal_cases import accepted_call, ended, left, until
 from tests.reference_stack.infrastructure.test_journal_disk import limited_files
 
 
