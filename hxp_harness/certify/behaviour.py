@@ -12,6 +12,7 @@ import msgspec
 from hxp_harness.errors import UsageError, nearest
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
+ANY_MODEL = "*"  # a golden server of this model answers to every name
 Role = Literal["first", "early", "none"]
 
 

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hxp_harness.certify import wire
-from hxp_harness.certify.behaviour import Behaviour, changed
+from hxp_harness.certify.behaviour import ANY_MODEL, Behaviour, changed
 from hxp_harness.certify.connection import SO_TIMESTAMPNS, Connection, Request
 from hxp_harness.certify.exchange import Exchange, Slots
 from hxp_harness.certify.script import refusal, streamed, whole
@@ -99,11 +99,16 @@ class Golden:
 
     def _generate(
         self, connection: Connection, request: Request, request_id: str, *, chat: bool
-    ) -> Callable[[str], None]:
+    ) -> Callable[[str], None] | None:
         body = msgspec.json.decode(request.body)
         if not isinstance(body, dict):
             raise UsageError("the body is not an object")
         behaviour = self._behaviour_of(request, body)
+        asked = body.get("model", self._model)
+        if asked != self._model != ANY_MODEL and behaviour.status == 200:
+            connection.send(wire.answer(404, wire.no_model(asked, self._model), request_id))
+            connection.finish("end")
+            return None
         tokens = behaviour.output_tokens or _asked_tokens(body)
         prompt_tokens = wire.count_words(body)
         stream = body.get("stream") is True
@@ -201,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jitter-s", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--slots", type=int, default=0, help="requests at a time, the rest queue; 0 is no bound")
-    parser.add_argument("--model", default="golden")
+    parser.add_argument("--model", default="golden", help="its name; * answers to every name")
     parser.add_argument("--behaviour", default="{}", help="more of Behaviour's fields, as a JSON object")
     options = parser.parse_args(argv)
     try:

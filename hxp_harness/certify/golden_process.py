@@ -67,6 +67,7 @@ def golden(
 ) -> Iterator[GoldenServer]:
     """Run a golden server on a free port of `host` of ours while the context lasts; its log is in `folder`.
 
+    `model` is the only one that it knows; ANY_MODEL stands for all.
     `under` is a command that runs it, such as strace with its options; it must pass standard input and output on.
     Raises NotReady when it does not come up.
     """

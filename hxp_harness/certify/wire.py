@@ -43,6 +43,12 @@ def error(status: int, message: str) -> dict[str, object]:
     return {"error": {"message": message, "type": kind, "param": None, "code": status}}
 
 
+def no_model(asked: object, model: str) -> dict[str, object]:
+    """Return vLLM's answer to a request for a model that is not served."""
+    told = f"The model `{asked}` does not exist. Valid aliases: {model}."
+    return {"error": {"message": told, "type": "NotFoundError", "param": "model", "code": 404}}
+
+
 def models(model: str) -> dict[str, object]:
     """Return the body of GET /v1/models."""
     row = {"id": model, "object": "model", "created": 1, "owned_by": "golden", "root": model, "max_model_len": 1 << 20}

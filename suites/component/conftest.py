@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hxp_harness.certify.behaviour import Behaviour
+from hxp_harness.certify.behaviour import ANY_MODEL, Behaviour
 from hxp_harness.certify.golden_process import golden
 from hxp_harness.stack import RunningStack, Want, running
 from reference_stack.catalogue import ServiceSpec, load_catalogue
@@ -37,7 +37,7 @@ def spec(request: pytest.FixtureRequest) -> ServiceSpec:
 @pytest.fixture(scope="session")
 def model_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a server that stands for every model: what the gateway has behind it here."""
-    with golden(tmp_path_factory.mktemp("golden"), Behaviour(ttft_s=0.001, itl_s=0.0)) as server:
+    with golden(tmp_path_factory.mktemp("golden"), Behaviour(ttft_s=0.001, itl_s=0.0), model=ANY_MODEL) as server:
         yield server.base_url
 
 

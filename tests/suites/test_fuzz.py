@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from hxp_harness.certify.golden_process import GoldenServer
+from hxp_harness.certify.golden_process import golden
 from hxp_harness.stack import RunningStack
 from hxp_harness.target import Target
 from suites.conformance.fuzz.comparison import Comparison
@@ -111,11 +112,12 @@ def test_our_settled_differences_are_few() -> None:
 
 
 @pytest.fixture
-def unlike(golden: GoldenServer, start_stack: Callable[..., RunningStack]) -> Iterator[Comparison]:
+def unlike(tmp_path: Path, start_stack: Callable[..., RunningStack]) -> Iterator[Comparison]:
     """The simulation beside a server that is none: the golden server checks nothing."""
     with (
+        golden(tmp_path, model="phi3") as server,
         Server(start_stack("phi3", options={"device": "ideal"}).target("phi3")) as simulated,
-        Server(Target(golden.base_url, "phi3")) as other,
+        Server(Target(server.base_url, server.model)) as other,
     ):
         yield Comparison(simulated, other)
 

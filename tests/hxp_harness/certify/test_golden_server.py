@@ -118,6 +118,25 @@ def test_other_routes(start_golden: StartGolden, method: str, path: str, body: s
         assert answer.json()["data"][0]["id"] == "golden"
 
 
+def test_an_unknown_model_is_refused_as_vllm_does(start_golden: StartGolden) -> None:
+    """Another model is a 404 in vLLM's words and leaves no truth; without a name it is the only one."""
+    server = start_golden()
+    url = f"{server.base_url}/completions"
+    with httpx.Client() as client:
+        refused = client.post(url, json={"model": "nope", "prompt": "x"}, headers={"X-Request-Id": "a"})
+        asked = client.post(url, json={"prompt": "x", "max_tokens": 1}, headers={"X-Request-Id": "b"})
+
+    assert (refused.status_code, asked.status_code) == (404, 200)
+    assert refused.json()["error"] == {
+        "message": "The model `nope` does not exist. Valid aliases: golden.",
+        "type": "NotFoundError",
+        "param": "model",
+        "code": 404,
+    }
+    server.truth("b")
+    assert set(server.truths()) == {"b"}
+
+
 def test_bytes_that_are_no_http(start_golden: StartGolden) -> None:
     """Bytes that are no HTTP get a 400 and a closed connection."""
     assert exchange(start_golden(), b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")

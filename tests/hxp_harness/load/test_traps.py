@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def ask(folder: Path, trap: dict[str, object], *, stream: bool = True, timeout_s
     """Return the trace of one request for four tokens to a golden server of this behaviour."""
     traces: list[Trace] = []
     with stamping(), golden(folder, Behaviour(**QUICK | trap)) as server:  # type: ignore[arg-type]  # names checked there
-        plan: LoadPlan = plan_for(server.base_url, stream=stream, timeout_s=timeout_s)
+        plan: LoadPlan = replace(plan_for(server.base_url, stream=stream, timeout_s=timeout_s), api_model=server.model)
         renderer = Renderer(plan, "", "trap")
         port = int(server.base_url.rpartition(":")[2].removesuffix("/v1"))
         client = Client(

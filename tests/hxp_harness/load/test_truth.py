@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from hxp_harness.certify.behaviour import Behaviour
@@ -27,7 +28,7 @@ def test_the_truth_lies_within_every_interval(tmp_path: Path) -> None:
     pauses = random.Random(5)
     folder = LoadFolder(tmp_path)
     with golden(tmp_path, Behaviour(ttft_s=0.02, itl_s=0.004, jitter_s=0.003)) as server:
-        folder.write_plan(plan_for(server.base_url))
+        folder.write_plan(replace(plan_for(server.base_url), api_model=server.model))
         write_schedule(folder.schedule, dues(120, gap_s=0.01, tokens=16))
         command = [sys.executable, "-m", "hxp_harness.load.generator", str(tmp_path)]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as hot_loop, killed_at_the_end(hot_loop):
