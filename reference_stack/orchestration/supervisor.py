@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from reference_stack.errors import NotReady, StackError, nearest
 from reference_stack.orchestration import ports
+from reference_stack.orchestration.fork_services import WANTED
 from reference_stack.orchestration.forked import SERVICES, Nursery, Trade
 from reference_stack.orchestration.keeping_up import KeepingUp
 from reference_stack.orchestration.limits import Holds
@@ -205,7 +206,10 @@ class Supervisor:
     def _nursery(self, trade: Trade, unit: Unit) -> Nursery:
         """Return the nursery of `trade`; its environment is that of the first unit that asks."""
         if trade not in self._nurseries:
-            self._nurseries[trade] = Nursery(self._folder, trade, unit.program.environment)
+            environment = dict(unit.program.environment)
+            if trade == SERVICES:
+                environment[WANTED] = ",".join(unit.name for unit in self._units.values() if unit.settings is not None)
+            self._nurseries[trade] = Nursery(self._folder, trade, environment)
         return self._nurseries[trade]
 
     async def _until_ready(self, unit: Unit, process: Process) -> str:

@@ -7,6 +7,9 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -14,8 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from reference_stack.catalogue import load_catalogue
 from reference_stack.errors import StackError
 from reference_stack.orchestration import ports, readiness
+from reference_stack.orchestration.fork_services import _SHARED, WANTED
 from reference_stack.orchestration.forked import SERVICES, Nursery
 from reference_stack.orchestration.process import Process
 
@@ -110,3 +115,23 @@ async def test_a_nursery_that_hangs_is_told(tmp_path: Path, port: int) -> None:
         await asking
     nursery._process.kill()
     await nursery.close()
+
+
+def test_only_what_several_want_is_imported_before_the_fork() -> None:
+    """Of what takes long to import the nursery has ready what two of the wanted services share, and nothing else."""
+    assert set[str]().union(*_SHARED.values()) <= set(load_catalogue())
+    script = """
+        import sys
+        from reference_stack.orchestration.fork_services import _SHARED, prepare
+        prepare()
+        print(*(name for name in _SHARED if name in sys.modules))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={**os.environ, WANTED: "api_gateway,cache,mixtral,storage"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == ["redis.asyncio"]
