@@ -15,6 +15,8 @@ from reference_stack.orchestration.measured_run import read_engine, read_runs
 from reference_stack.orchestration.measuring import measure
 from reference_stack.services.ai_models.calibrate import FITTED, Observed, fit
 from reference_stack.services.ai_models.device_file import device_of, write_device
+from reference_stack.services.ai_models.gpu import choose, find_gpus
+from reference_stack.services.ai_models.model_spec import load_spec, model_names
 from reference_stack.services.ai_models.physics import Device
 
 _SAY_EVERY_S = 2.0
@@ -45,6 +47,10 @@ def calibrate(asked: Asked) -> int:
     device = device_of(asked.device)
     if asked.out is not None and not os.access(asked.out.absolute().parent, os.W_OK):
         raise SettingsError(f"cannot write {asked.out}: {asked.out.absolute().parent} is no folder to write to")
+    for model in asked.models:
+        load_spec(model)  # refuses what is none
+    if not asked.runs:
+        _check_machine(device, asked)
     runs = asked.runs or measure(asked.models, asked.weights, asked.folder)
     fitted_to, held_back = read_runs(runs)
     held_back += [run for kind in read_runs(asked.check) for run in kind]
@@ -59,6 +65,22 @@ def calibrate(asked: Asked) -> int:
         write_device(asked.out, device.name, found, names, **told)
         print(f"\nwritten: {asked.out}; use it: hxp-stack plan --device {asked.out}")
     return 0
+
+
+def _check_machine(device: Device, asked: Asked) -> None:
+    """Raise SettingsError, before minutes are spent, where what would be measured here is not `device`."""
+    if asked.weights == "tiny":
+        if device.name != "cpu":
+            raise SettingsError(
+                f"tiny weights run on the CPU: what they take says nothing of {device.title}",
+                hint="--device cpu; or --weights dummy, on a machine with that GPU",
+            )
+        return
+    gpus = find_gpus()
+    here = gpus[0].device if gpus else None
+    if here is not None and here.name != device.name:
+        raise SettingsError(f"this machine has {gpus[0].title}, not {device.title}", hint=f"--device {here.name}")
+    choose((asked.models or model_names())[0], asked.weights, device.name)
 
 
 def _first_folder(runs: Sequence[Path]) -> Path:

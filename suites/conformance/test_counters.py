@@ -20,6 +20,17 @@ COUNTERS = (
     "prompt_tokens_total", "generation_tokens_total", "num_preemptions_total", "prefix_cache_queries_total",
     "prefix_cache_hits_total", "prompt_tokens_cached_total", "request_success_total",
 )  # fmt: skip
+CACHE_LABELS = {
+    "_block_size_resolved", "block_size", "cache_dtype", "cache_hit_alignment_tokens",
+    "effective_attention_block_size", "enable_mamba_shared_prefix_checkpoint", "enable_prefix_caching", "engine",
+    "gpu_memory_utilization", "hash_block_size", "is_attention_free", "kv_cache_dtype_skip_layers",
+    "kv_cache_layout", "kv_cache_max_concurrency", "kv_cache_memory_bytes", "kv_cache_size_tokens",
+    "kv_offloading_backend", "kv_offloading_size", "kv_sharing_fast_prefill", "mamba_block_size",
+    "mamba_cache_dtype", "mamba_cache_mode", "mamba_page_size_padded", "mamba_ssm_cache_dtype", "num_cpu_blocks",
+    "num_gpu_blocks", "num_gpu_blocks_override", "prefix_cache_retention_interval", "prefix_caching_hash_algo",
+    "prefix_match_unit", "replayssm_buffer_len", "skip_page_size_padded", "sliding_window", "swa_bounded_replay",
+    "use_kda_recoverssm", "use_replayssm", "user_specified_block_size",
+}  # fmt: skip
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 REASONS = {"stop", "length", "abort", "error", "repetition"}
 # One whole answer: how far each sample moves, by the answer's usage
@@ -79,6 +90,42 @@ def test_a_histogram(server: Server, name: str) -> None:
 def test_a_counter_or_gauge(server: Server, name: str) -> None:
     """Each counter and gauge is there, labelled with engine and model."""
     assert server.metric(f"vllm:{name}", engine="0", model_name=server.target.api_model) >= 0
+
+
+def test_the_cache_says_how_it_is_configured(server: Server) -> None:
+    """One gauge has the configuration of the KV cache as its labels, and its figures agree with each other."""
+    (labels,) = (dict(labels) for name, labels in server.samples() if name == "vllm:cache_config_info")
+
+    assert set(labels) == CACHE_LABELS
+    assert int(labels["kv_cache_size_tokens"]) == int(labels["num_gpu_blocks"]) * int(labels["block_size"])
+
+
+@pytest.mark.parametrize(
+    ("path", "handler", "status"),
+    [(CHAT, CHAT, "2xx"), ("/v1/nowhere", "none", "4xx"), ("/health", None, "")],
+    ids=["chat", "unknown", "not-counted"],
+)
+def test_http_requests_are_counted(server: Server, path: str, handler: str | None, status: str) -> None:
+    """The API server counts answers by route, method and status, with their times and the lengths in their headers."""
+
+    def page() -> dict[str, float]:
+        labels = {("handler", handler), ("method", "POST"), ("status", status)}
+        found = {"http_requests_total": 0.0, "http_request_size_bytes_sum": 0.0}
+        for (name, has), value in server.samples().items():
+            if name.startswith("http_") and set(has) <= labels:
+                found[name] = found.get(name, 0.0) + value
+        return found
+
+    before = page()
+    answer = server.chat(max_tokens=2) if path == CHAT else server.post(path, {"a": 1}) if handler else server.get(path)
+    after = page()
+    by = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    assert by["http_requests_total"] == (1 if handler else 0)
+    assert by["http_request_duration_highr_seconds_count"] == (1 if handler else 0)
+    if handler:
+        assert by["http_request_duration_seconds_count"] == by["http_response_size_bytes_count"] == 1
+        assert by["http_request_size_bytes_sum"] > 0
+        assert by["http_response_size_bytes_sum"] == len(answer.body)
 
 
 def test_reasons(server: Server) -> None:

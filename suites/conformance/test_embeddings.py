@@ -168,3 +168,14 @@ def test_vectors_are_counted(embedder: Server) -> None:
     assert embedder.metric("vllm:prompt_tokens_total") == prompt + 4
     assert embedder.metric("vllm:request_success_total") == done + 2
     assert embedder.metric("vllm:generation_tokens_total") == 0
+
+
+@pytest.mark.vllm
+def test_a_text_is_cut_to_what_was_asked(embedder: Server) -> None:
+    """truncate_prompt_tokens keeps so many tokens, the first ones: what comes after them makes no difference."""
+    asked = {"model": embedder.target.api_model, "truncate_prompt_tokens": 3}
+    first, second = (embedder.post(EMBEDDINGS, {**asked, "input": ids}) for ids in ([5, 6, 7, 8], [5, 6, 7, 9]))
+
+    assert first.status == 200, first.text
+    assert first.json["usage"]["prompt_tokens"] == 3
+    assert first.json["data"][0]["embedding"] == pytest.approx(second.json["data"][0]["embedding"])

@@ -86,3 +86,44 @@ def test_a_chat_may_fill_what_is_left(server: Server, max_model_len: int) -> Non
 
     assert answer.status == 200, answer.text
     assert answer.usage["total_tokens"] < max_model_len
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("side", [None, "left", "right"])
+@pytest.mark.parametrize("prompt", ["one two three four five six", words(12)], ids=["text", "numbers"])
+def test_a_prompt_is_cut_to_what_was_asked(server: Server, prompt: object, side: str | None) -> None:
+    """truncate_prompt_tokens keeps so many tokens, by default and with `left` the last ones; a shorter prompt stays."""
+    whole = server.complete(prompt, return_token_ids=True, max_tokens=1)
+    ids = whole.choice()["prompt_token_ids"]
+    for keep in (3, len(ids), len(ids) + 1):
+        asked = {"truncate_prompt_tokens": keep, "truncation_side": side, "return_token_ids": True, "max_tokens": 1}
+        answer = server.complete(prompt, **asked)
+
+        assert answer.status == 200, answer.text
+        assert answer.usage["prompt_tokens"] == min(keep, len(ids))
+        kept = answer.choice()["prompt_token_ids"]
+        assert kept[-1] == (ids[:keep] if side == "right" else ids)[-1]
+
+
+@pytest.mark.vllm
+def test_a_conversation_is_cut_to_what_was_asked(server: Server) -> None:
+    """Of a chat, too, truncate_prompt_tokens keeps so many tokens."""
+    assert server.chat(truncate_prompt_tokens=4).usage["prompt_tokens"] == 4
+
+
+@pytest.mark.vllm
+def test_a_prompt_is_cut_to_what_the_model_can(server: Server, max_model_len: int) -> None:
+    """-1 cuts a prompt over the limit so that one token can be made; more than the limit is 400."""
+    answer = server.complete(words(max_model_len + 9), truncate_prompt_tokens=-1, max_tokens=4)
+    refused = server.complete(words(3), truncate_prompt_tokens=max_model_len + 1)
+
+    assert answer.status == 200, answer.text
+    assert answer.usage["prompt_tokens"] == max_model_len - 1
+    assert (refused.status, refused.error["param"]) == (400, "truncate_prompt_tokens")
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("fields", [{"truncate_prompt_tokens": 0}, {"truncation_side": "middle"}], ids=str)
+def test_a_cut_that_leaves_nothing_is_refused(server: Server, fields: dict[str, object]) -> None:
+    """Nothing of a prompt, or a side that is none, is 400."""
+    assert server.complete(words(9), **fields).status == 400

@@ -76,6 +76,7 @@ class GenerationRequest(_Body):
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] = Field(default_factory=list)
     truncate_prompt_tokens: int | None = Field(default=None, ge=-1, lt=2**63)
+    truncation_side: Literal["left", "right"] | None = None
     thinking_token_budget: Any = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -113,6 +114,8 @@ class EmbeddingRequest(_Body):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
     user: str | None = None
+    truncate_prompt_tokens: int | None = Field(default=None, ge=-1, lt=2**63)
+    truncation_side: Literal["left", "right"] | None = None
     cache_salt: str | None = None
 
 

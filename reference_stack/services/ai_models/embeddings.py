@@ -26,6 +26,7 @@ from reference_stack.services.ai_models.prompt import Prompt, chat_prompt, embed
 from reference_stack.services.ai_models.sampling import too_long
 from reference_stack.services.ai_models.sim_engine import Live, SimEngine
 from reference_stack.services.ai_models.sim_metrics import Choices, Ended
+from reference_stack.services.ai_models.truncation import truncated
 from reference_stack.services.ai_models.wire import dumps
 
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -69,6 +70,10 @@ class Embeddings:
         else:
             prompts = embedding_prompts(body.input, self.spec)
         most = self.max_model_len
+        keep, side = body.truncate_prompt_tokens, body.truncation_side or "right"
+        prompts = truncated(prompts, keep, side, most, answers=False)
+        if any(not prompt.tokens for prompt in prompts):
+            raise ApiError("The decoder prompt cannot be empty")
         if any(len(prompt.tokens) > most for prompt in prompts):
             raise too_long(most)
         return prompts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reference_stack.schemas.api.openai import ChatRequest, CompletionRequest, GenerationRequest
@@ -26,6 +27,7 @@ from reference_stack.services.ai_models.sampling import (
 from reference_stack.services.ai_models.scripted import Server, aborted, script_of, scripted_calls, scripted_reply
 from reference_stack.services.ai_models.structured import Speech, constraint
 from reference_stack.services.ai_models.tools import Call, call_of, chosen, named_choice
+from reference_stack.services.ai_models.truncation import truncated
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,11 @@ def ask_chat(raw: bytes, server: Server) -> Asked:
     function = chosen(body, " ".join(message_texts(messages[-1], spec.name)), parses=server.parses_tools)
     field = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     wanted: int | None = getattr(body, field)
-    most, length = server.max_model_len, len(prompt.tokens)
-    limit = output_limit(length, most if wanted is None else wanted, most, given=wanted is not None, field=field)
+    most = server.max_model_len
+    (prompt,) = _truncated(body, (prompt,), most, wanted)
+    limit = output_limit(
+        len(prompt.tokens), most if wanted is None else wanted, most, given=wanted is not None, field=field
+    )
     check_sampling(body, limit, spec)
     check_logprobs(body.top_logprobs, spec)
     speech = constraint(body)
@@ -132,7 +137,7 @@ def ask_completion(raw: bytes, server: Server) -> Asked:
     check_model(body.model, spec.name)
     if body.suffix is not None:
         raise ApiError("suffix is only supported for models with FIM completion rendering", param="suffix")
-    prompts = completion_prompts(body, spec)
+    prompts = _truncated(body, completion_prompts(body, spec), server.max_model_len, body.max_tokens)
     longest = max(len(prompt.tokens) for prompt in prompts)
     only_echo = bool(body.echo) and body.max_tokens == 0
     wanted = 1 if only_echo else 16 if body.max_tokens is None else body.max_tokens
@@ -152,6 +157,16 @@ def ask_completion(raw: bytes, server: Server) -> Asked:
         logprobs=body.logprobs,
         echo=bool(body.echo),
     )
+
+
+def _truncated(
+    body: GenerationRequest, prompts: Sequence[Prompt], max_model_len: int, wanted: int | None
+) -> tuple[Prompt, ...]:
+    keep, side = body.truncate_prompt_tokens, body.truncation_side or "left"
+    cut = truncated(prompts, keep, side, max_model_len, answers=bool(wanted))
+    if any(not prompt.tokens for prompt in cut):
+        raise ApiError("The decoder prompt cannot be empty")
+    return cut
 
 
 def _of_the_prompt(body: GenerationRequest, logprobs: int | None, *, echo: bool) -> int | None:

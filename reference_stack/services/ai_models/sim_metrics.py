@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 
-from reference_stack.services.ai_models.physics import BLOCK_TOKENS
+from reference_stack.services.ai_models.http_metrics import HttpMetrics
 from reference_stack.services.ai_models.scheduler import S, Scheduler, Sequence, Step
 
 _REQUEST_S = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
@@ -53,6 +62,9 @@ _COUNTERS = {
     "external_prefix_cache_hits": "External prefix cache hits, in terms of number of cached tokens.",
     "mm_cache_queries": "Multi-modal cache queries, in terms of number of queried items.",
     "mm_cache_hits": "Multi-modal cache hits, in terms of number of cached items.",
+    "estimated_flops_per_gpu": "Estimated number of floating point operations per GPU.",
+    "estimated_read_bytes_per_gpu": "Estimated number of bytes read from memory per GPU.",
+    "estimated_write_bytes_per_gpu": "Estimated number of bytes written to memory per GPU.",
 }
 _GAUGES = {
     "num_requests_running": "Number of requests in model execution batches.",
@@ -121,11 +133,11 @@ class Choices:
 class SimMetrics:
     """The registry of one engine. Gauges are read from the scheduler when somebody looks."""
 
-    def __init__(
-        self, model: str, scheduler: Scheduler[S], *, prefix_caching: bool = True, generates: bool = True
-    ) -> None:
+    def __init__(self, model: str, scheduler: Scheduler[S], *, generates: bool = True) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # its start time tells a restart
+        GCCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
         self._scheduler = scheduler
         self._generates = generates  # else the token that ends a prefill is none
         labels = {"engine": "0", "model_name": model}
@@ -157,25 +169,12 @@ class SimMetrics:
             registry=self.registry,
         )
         self._rejections = {reason: rejections.labels(model_name=model, reason=reason) for reason in _REJECTIONS}
-        self._http = Counter(
-            "http_requests",
-            "Total number of requests by method, status and handler.",
-            ["handler", "method", "status"],
-            registry=self.registry,
-        )
+        self.http = HttpMetrics(self.registry)
         self._late = Counter(
             "hxp_sim_late_seconds",
             "Time by which the simulation fell behind its own clock because the host was busy.",
             registry=self.registry,
         )
-        config = Gauge(
-            "vllm:cache_config_info",
-            "Information of the LLMEngine CacheConfig",
-            ["block_size", "enable_prefix_caching", "engine", "kv_cache_size_tokens", "num_gpu_blocks"],
-            registry=self.registry,
-        )
-        blocks = scheduler.pool.total
-        config.labels(str(BLOCK_TOKENS), str(prefix_caching), "0", str(blocks * BLOCK_TOKENS), str(blocks)).set(1)
         self._seen = (0, 0, 0)
 
     def step(self, step: Step[S], served: Collection[Sequence], gaps_s: Iterable[float]) -> None:
@@ -227,9 +226,10 @@ class SimMetrics:
     def rejected(self) -> None:
         self._rejections["max_num_queued_reqs"].inc()
 
-    def answered(self, handler: str, method: str, status: int) -> None:
-        """Count an HTTP answer."""
-        self._http.labels(handler, method, f"{status // 100}xx").inc()
+    def configured(self, labels: Mapping[str, str]) -> None:
+        """Say how the KV cache is configured, see cache_config.py."""
+        text = "Information of the LLMEngine CacheConfig"
+        Gauge("vllm:cache_config_info", text, labels, registry=self.registry).labels(**labels).set(1)
 
     def late(self, seconds: float) -> None:
         self._late.inc(seconds)

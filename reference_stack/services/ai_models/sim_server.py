@@ -11,7 +11,9 @@ from typing import Protocol
 from reference_stack.schemas.configuration.model import ModelSettings
 from reference_stack.services.ai_models.api_error import ApiError
 from reference_stack.services.ai_models.asgi import JSON, Receive, Scope, Send, body_of, header, send_whole
+from reference_stack.services.ai_models.cache_config import cache_labels
 from reference_stack.services.ai_models.generation import Generation
+from reference_stack.services.ai_models.http_metrics import Watched
 from reference_stack.services.ai_models.model_spec import load_spec
 from reference_stack.services.ai_models.physics import find_device
 from reference_stack.services.ai_models.scheduler import Scheduler
@@ -40,11 +42,10 @@ class SimServer:
         longest = min(settings.max_model_len or spec.max_model_len, spec.architecture.max_positions)
         self._key = read_key(settings)
         scheduler: Scheduler[Live] = Scheduler(limits_of(settings, spec))
-        self._metrics = SimMetrics(
-            spec.name,
-            scheduler,
-            prefix_caching=settings.enable_prefix_caching,
-            generates=settings.runner == "generate",
+        self._metrics = SimMetrics(spec.name, scheduler, generates=settings.runner == "generate")
+        caching = settings.enable_prefix_caching
+        self._metrics.configured(
+            cache_labels(scheduler.pool.total, longest, spec.kv_bytes_per_token, prefix_caching=caching)
         )
         self._engine = SimEngine(spec, device, scheduler, self._metrics, speed=settings.speed)
         self._headers = [(b"x-simulated", device.title.encode())]
@@ -57,7 +58,6 @@ class SimServer:
         if settings.runner == "pooling":
             from reference_stack.services.ai_models.embeddings import Embeddings  # imports numpy
 
-            caching = settings.enable_prefix_caching
             self._work = Embeddings(spec, longest, caching, self._engine, self._headers)
         else:
             self._work = Generation(server, settings, self._engine, self._metrics, pages.fingerprint, self._headers)
@@ -99,28 +99,28 @@ class SimServer:
         path, method = scope["path"], scope["method"]
         works = path in self._works
         known = works or path in self._routes
-        status = 500
+        send = Watched(send)
         try:
             if not self._authorised(scope):
-                status = await self._send(send, 401, b'{"error":"Unauthorized"}')
+                await self._send(send, 401, b'{"error":"Unauthorized"}')
             elif not known and (path[:-1] in self._routes or path[:-1] in self._works) and path[-1] == "/":
                 place = b"http://" + header(scope, b"host") + path[:-1].encode()
-                status = await self._send(send, 307, b"", more=((b"location", place),))
+                await self._send(send, 307, b"", more=((b"location", place),))
             elif not known:
-                status = await self._send(send, 404, b'{"detail":"Not Found"}')
+                await self._send(send, 404, b'{"detail":"Not Found"}')
             elif method not in (("POST",) if works else self._routes[path]):
                 allow = "POST" if works else ", ".join(self._routes[path])
                 more = ((b"allow", allow.encode()),)
-                status = await self._send(send, 405, b'{"detail":"Method Not Allowed"}', more=more)
+                await self._send(send, 405, b'{"detail":"Method Not Allowed"}', more=more)
             elif works:
-                status = await self._generate(scope, receive, send)
+                await self._generate(scope, receive, send)
             else:
                 body = await body_of(receive) if method == "POST" else b""
-                status = await self._send(send, *self._routes[path][method](scope, body))
+                await self._send(send, *self._routes[path][method](scope, body))
         except ApiError as error:
-            status = await self._send(send, error.status, error.body)
+            await self._send(send, error.status, error.body)
         finally:
-            self._metrics.answered(path if known else "none", method, status)
+            self._metrics.http.answered(path if known else "none", method, scope["headers"], send)
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> int:
         if self._draining:

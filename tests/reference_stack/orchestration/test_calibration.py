@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -82,6 +83,36 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(capsy
     """Nobody loses three quarters of an hour to a folder that is not there."""
     assert main(["calibrate", "--device", "h200", "--out", "absent/mine.yaml"]) == 2
     assert "absent is no folder to write to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("--device h200 --weights tiny", "tiny weights run on the CPU", "--device cpu"),
+        ("--device h200", "this machine has NVIDIA H100 80GB HBM3, not NVIDIA H200 SXM", "--device h100"),
+        ("--device cpu", "this machine has NVIDIA H100", "--device h100"),
+        ("--device h200 --model phi4", "no model 'phi4'", "did you mean 'phi3'?"),
+    ],
+)
+def test_what_would_be_measured_on_another_device_is_refused(
+    words: str,
+    message: str,
+    hint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A GPU or CPU other than the one named is told before anything is started, with what to type."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho NVIDIA H100 80GB HBM3, 580.10, 81559, 5\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    assert main(["calibrate", *words.split(), "--folder", str(tmp_path / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert hint in said
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
