@@ -26,14 +26,15 @@ RUNS = {
             "tiny",
             "--quick",
             "--rate",
-            "4 rps",
+            "16 rps",
             "--requests",
-            "100",
+            "400",
         ],
         "tiny",
         set(EXIT_CODES),
     ),
 }
+CANARY, LEAST_QUESTIONS = "answers hold under load", 8
 VIEWS = ("report.html", "report.md", "junit.xml", "traces.parquet", "profile.yaml", "manifest.json")
 
 
@@ -52,6 +53,15 @@ def broken_promises(folder: Path, code: int, evidence: str, expected: set[str]) 
         wrong.append("no request was measured")
     if verdict == "PASS" and any(gate["outcome"] != "PASS" for gate in record["gates"]):
         wrong.append("a PASS with a gate that did not pass")
+    return wrong + broken_canary(folder, record["checks"])
+
+
+def broken_canary(folder: Path, checks: list[dict[str, str]]) -> list[str]:
+    """Return what is wrong with the fixed questions: all are answered idle, and load changes no answer."""
+    wrong = [check["sentence"] for check in checks if (check["name"], check["outcome"]) == (CANARY, "failed")]
+    idle = json.loads((folder / "canary.json").read_text(encoding="utf-8"))["idle"]
+    if len(idle) < LEAST_QUESTIONS or None in idle:
+        wrong.append(f"the fixed questions were not answered: {idle}")
     return wrong
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hxp_harness.comparison.record import cells, headline, story, write_comparison
+from hxp_harness.comparison.record import HEAD, cells, headline, story, write_comparison
 from hxp_harness.comparison.stored import compare_stored
 from hxp_harness.run import write_views
 from hxp_harness.run_folder import make_run_folder
@@ -14,8 +14,10 @@ def compare_runs(a: Path, b: Path, *, margin: float, out: Path | None) -> int:
     """Print how B compares with A, keep record and pages in `out` where it is given; return the exit code."""
     found = compare_stored(a, b, margin=margin)
     print(f"{found.word}  {found.title}\n{headline(found)}\n")
-    for row in cells(found.effects):
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, (22, 14, 12, 12, 9, 20, 4), strict=False)))
+    rows = [HEAD, *cells(found.effects)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print()
     print("\n".join(story(found)))
     if out is not None:

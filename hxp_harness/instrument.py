@@ -16,7 +16,7 @@ from hxp_harness.certify.searching import search_ceilings
 from hxp_harness.certify.witness import told as told_by_witness
 from hxp_harness.certify.witness import witness
 from hxp_harness.certify.wording import told
-from hxp_harness.errors import ExitCode, NotReady, UsageError
+from hxp_harness.errors import ExitCode, UsageError
 from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import Gate, check_samples, check_supported
 from hxp_harness.gates.grammar import parse_gates
@@ -81,8 +81,8 @@ def certify_into(
     gates: tuple[Gate, ...],
     screen: Screen,
     senders: Senders,
-) -> None:
-    """Prove that this machine can measure the profile's load now, and write the proof down."""
+) -> dict[str, Any]:
+    """Prove that this machine can measure the profile's load now, write the proof down and return it."""
     interrupt.check()
     screen.say("certificate: the same client against a server of known timing")
     limit_s = _limit_s(profile, gates)
@@ -98,6 +98,7 @@ def certify_into(
         host=senders.host,
     )
     evidence.write_json(folder, name, certificate)
+    return asdict(certificate)
 
 
 def _limit_s(profile: Profile, gates: tuple[Gate, ...]) -> float:
@@ -120,10 +121,7 @@ def certify_profile(request: PerfRequest, search_s: float = 0.0) -> int:
     with screen_of(profile, gates) as screen, recruited(request, folder, screen.say) as senders_for:
         senders = senders_for(profile.contract)
         screen.say(senders.said)
-        certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, senders)
-        found = evidence.read_json(folder, evidence.CERTIFICATE_BEFORE)
-        if found is None:
-            raise NotReady("no certificate was made")
+        found = certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, senders)
         ceilings: tuple[Ceiling, ...] = ()
         if search_s:
             ceilings = search_ceilings(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hxp_harness.errors import InvalidRun
 from hxp_harness.load.plan import Due, LoadPlan, LoadSummary
 from hxp_harness.load.session import LoadSession, OpenSession, Session
 from hxp_harness.trace import Trace
@@ -48,14 +46,3 @@ def _drain(session: Session, on_traces: Callable[[Sequence[Trace]], bool]) -> No
     deadline = time.monotonic() + DRAIN_S
     while not session.finished and time.monotonic() < deadline:
         on_traces(session.poll(POLL_S))
-
-
-@contextlib.contextmanager
-def disk_trouble_is_invalid(folder: Path) -> Iterator[None]:
-    """Turn an OSError of writing into InvalidRun that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        raise InvalidRun(
-            f"cannot write to {folder}: {error.strerror}", hint="make room, or choose another folder with --out DIR"
-        ) from None

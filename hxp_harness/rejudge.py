@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from hxp_harness import evidence
 from hxp_harness.errors import UsageError
 from hxp_harness.gates.explain import explain
-from hxp_harness.gates.outcome import CheckOutcome, Verdict
+from hxp_harness.gates.outcome import CheckOutcome, GateResult, Outcome, Verdict
 from hxp_harness.stored import verdict_of
 from hxp_harness.units import BASE_UNIT, format_quantity
 
@@ -69,18 +70,20 @@ def lines(verdict: Verdict) -> str:
     found = [verdict.outcome.value, *(f"  {reason}" for reason in verdict.reasons)]
     width = max((len(gate.gate) for gate in verdict.gates), default=0) + 2
     for gate in verdict.gates:
-        dimension = _DIMENSION_OF[gate.unit]
-        shown = [
-            "unknown" if value is None else format_quantity(value, dimension)
-            for value in (gate.estimate, gate.low, gate.high)
-        ]
-        found.append(f"  {gate.outcome.value:<13}{gate.gate:<{width}}{shown[0]}  [{shown[1]}, {shown[2]}]  n={gate.n}")
+        estimate, low, high = (_value(one, gate) for one in (gate.estimate, gate.low, gate.high))
+        sure = f"at least {low}" if gate.high == math.inf else f"{low} to {high}"
+        outcome = "not judged" if verdict.outcome is Outcome.INVALID else gate.outcome.value
+        found.append(f"  {outcome:<13}{gate.gate:<{width}}{estimate}, surely {sure}, of {gate.n}")
     found += [
         f"  {check.outcome.value:<13}{check.name}: {check.sentence}"
         for check in verdict.checks
         if check.outcome is not CheckOutcome.OK
     ]
     return "\n".join(found)
+
+
+def _value(value: float | None, gate: GateResult) -> str:
+    return "unknown" if value is None else format_quantity(value, _DIMENSION_OF[gate.unit])
 
 
 def _gates_in(file: Path) -> list[str]:

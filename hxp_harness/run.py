@@ -119,7 +119,9 @@ def run_load(
     folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, load: Load, screen: Screen
 ) -> bool:
     """Certify, load, certify again; every result is a file in `folder`. Return False when the time allowed ended it."""
-    certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, load.senders)
+    certificate = certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, load.senders)
+    if not certificate["ok"]:
+        screen.say("this machine cannot measure the load now, so the verdict will be INVALID; Ctrl-C stops here")
     canary, timeout_s = planned(load.schedule), profile.contract.timeout_s
     canary.idle = ask_idle(canary, target, timeout_s=timeout_s)
     budget_s = None if load.max_minutes is None else load.max_minutes * 60

@@ -237,8 +237,8 @@ def _reasons(certificate: Certificate, *, missing: int, unlike: int) -> tuple[st
         rates = f"{fidelity.achieved_rps:.0f} of {fidelity.asked_rps:.0f} rps"
         reasons.append(f"the client sent {rates}; {advice}")
     if fidelity.send_lag_p99_s > certificate.send_lag_bound_s:
-        lag = f"{fidelity.send_lag_p99_s * 1e3:.1f} ms late at p99"
-        reasons.append(f"requests were sent {lag}, {certificate.send_lag_bound_s * 1e3:.1f} ms is allowed; {advice}")
+        lag = f"one request in a hundred was sent {fidelity.send_lag_p99_s * 1e3:.1f} ms late or more"
+        reasons.append(f"{lag}, {certificate.send_lag_bound_s * 1e3:.1f} ms is allowed; {advice}")
     if certificate.golden_width_p99_s > certificate.bound_s:
         reasons.append("the golden server lost its core, so its truth is vague; stop other work on this machine")
     if certificate.clocks_apart_s > certificate.bound_s:

@@ -136,6 +136,9 @@ def read_comparison(folder: Path) -> Comparison:
         raise UsageError(f"{file} is damaged: {error}", hint="compare again") from None
 
 
+HEAD = ("figure", "outcome", "A", "B", "change", "surely between", "parts", "role")
+
+
 def cells(effects: Sequence[Effect]) -> list[tuple[str, ...]]:
     """Return the rows of a table of changes."""
     return [

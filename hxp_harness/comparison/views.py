@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hxp_harness.comparison.attribution import rows
-from hxp_harness.comparison.record import Comparison, cells, headline, read_comparison, story
+from hxp_harness.comparison.record import HEAD, Comparison, cells, headline, read_comparison, story
 from hxp_harness.report.page import Page, Sheet, plain, write_pages
-
-_HEAD = ("figure", "outcome", "A", "B", "change", "surely between", "parts", "role")
 
 
 def write_comparison_views(folder: Path) -> list[Path]:
@@ -27,9 +25,9 @@ def tell_comparison(folder: Path) -> str:
 
 def page_of(record: Comparison, plots: dict[str, str] | None = None) -> Page:
     """Return what there is to say."""
-    sheets = [Sheet("From A to B", _HEAD, tuple(cells(record.effects)))]
+    sheets = [Sheet("From A to B", HEAD, tuple(cells(record.effects)))]
     if record.floor:
-        sheets.append(Sheet("From A to A: the noise floor", _HEAD, tuple(cells(record.floor))))
+        sheets.append(Sheet("From A to A: the noise floor", HEAD, tuple(cells(record.floor))))
     if record.counters and (told := rows(record.counters["a"], record.counters["b"])):
         sheets.append(Sheet("The servers' own counters", ("counter", "A", "B"), tuple(told)))
     return Page(

@@ -40,7 +40,9 @@ def check_canary(found: CanaryAnswers | None) -> Check:
     sentence = f"{changed} of {len(pairs)} fixed questions were answered otherwise under load than idle"
     if share_below(changed, len(pairs), ALPHA) > MOST_DIFFERENT:
         return Check(NAME, FAILED, f"{sentence}: the speed is bought with other answers.")
-    return Check(NAME, OK, f"{sentence}; up to {MOST_DIFFERENT:.0%} is what batching does to honest engines.")
+    alike = " All have the same answer, so that one question's answer given to another would not show."
+    told = f"{sentence}; up to {MOST_DIFFERENT:.0%} is what batching does to honest engines."
+    return Check(NAME, OK, told + (alike if len({idle for idle, _ in pairs}) == 1 else ""))
 
 
 def _both(one: Sequence[str | None], other: Sequence[str | None]) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ def explain(verdict: Verdict, seen: Sequence[str] = ()) -> str:
     parts += ["How it was judged", _how(verdict)]
     if any(gate.unit == "s" for gate in verdict.gates):
         parts.append(_GUARD)
-    parts += ["The gates", *(_gate(gate) for gate in verdict.gates)]
+    parts += ["The gates", *(_gate(gate, verdict.outcome) for gate in verdict.gates)]
     parts += ["Can the measurement be trusted?", *_checks(verdict)]
     if seen:
         parts += ["What the server said meanwhile", " ".join(seen)]
@@ -56,8 +56,9 @@ def _how(verdict: Verdict) -> str:
     return f"{verdict.replicates} of {verdict.replicates_planned} replicates are complete. {_HOW}"
 
 
-def _gate(gate: GateResult) -> str:
-    text = f"- {gate.gate}: {gate.outcome}. {gate.sentence}"
+def _gate(gate: GateResult, run: Outcome) -> str:
+    outcome = "not judged" if run is Outcome.INVALID else gate.outcome
+    text = f"- {gate.gate}: {outcome}. {gate.sentence}"
     per_replicate = ", ".join(_value(high, gate) for _, high in gate.values)
     if per_replicate:
         text += f" Replicate by replicate: {per_replicate}."

@@ -20,21 +20,21 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "system": platform.platform(),
         **hardware(),
-        "git": _git_state(),
-        "packages": " ".join(f"{name}=={_version(name)}" for name in _PACKAGES),
+        "git": git_state(Path(hxp_harness.__file__).parent),
+        "packages": " ".join(f"{name}=={version_of(name)}" for name in _PACKAGES),
     }
 
 
-def _version(name: str) -> str:
+def version_of(package: str) -> str:
+    """Return the installed version of a package, or that it is not known."""
     try:
-        return version(name)
+        return version(package)
     except PackageNotFoundError:
         return UNKNOWN
 
 
-def _git_state() -> str:
-    """Return the commit of the harness's checkout, with +changes where it differs; an installed wheel has none."""
-    folder = Path(hxp_harness.__file__).parent
+def git_state(folder: Path) -> str:
+    """Return the commit of the checkout that `folder` is in, with +changes where it differs; unknown without one."""
 
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(folder), *words]

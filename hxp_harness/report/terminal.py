@@ -179,7 +179,7 @@ def result(record: Record, folder: Path) -> Group:
     if any(figures.n for figures in record.metrics.values()):
         parts += [_metrics(record), Text()]
     parts += [Text(f"report: {folder / 'report.html'}"), Text(f"record: {folder / 'run.json'}")]
-    return Group(*parts, Text(f"again:  hxp judge {folder}"))
+    return Group(*parts, Text(f"why:    hxp explain {folder}"), Text(f"again:  hxp judge {folder}"))
 
 
 def _gates(record: Record) -> Table:

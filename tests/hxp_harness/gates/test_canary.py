@@ -57,3 +57,11 @@ def test_answers_that_did_not_come_do_not_count() -> None:
 
     assert check.outcome is CheckOutcome.OK
     assert "0 of 8" in check.sentence
+
+
+def test_answers_that_are_all_alike_are_said_to_prove_less() -> None:
+    """A model that answers every question alike cannot show that answers were exchanged, and the check says so."""
+    same = ["The service reads the seller."] * 8
+
+    assert "answer given to another would not show" in check_canary(CanaryAnswers(same, same, same)).sentence
+    assert "would not show" not in check_canary(CanaryAnswers(TRUE, TRUE, TRUE)).sentence

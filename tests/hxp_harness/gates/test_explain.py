@@ -56,6 +56,7 @@ def test_distrust_is_listed(run: MakeRun) -> None:
     assert text.startswith("INVALID: the measurement cannot be trusted")
     assert "certificate, FAILED: The measuring client has no certificate" in text
     assert "clock steady, not proven:" in text
+    assert "e2e p95 <= 2 s: not judged." in text
     assert "hxp certify" in text
 
 
