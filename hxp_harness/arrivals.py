@@ -59,7 +59,7 @@ class Step(Strict):
 
 
 class Replay(Strict):
-    """Times from a file: one number a line, seconds, rising; they count from the first."""
+    """Times from a file, rising, counted from the first: one number of seconds a line, or requests as JSON lines."""
 
     kind: Literal["replay"] = "replay"
     file: Path

@@ -44,12 +44,17 @@ def draw_lengths(
         sigma = math.sqrt(math.log1p((spread.sd / mean) ** 2))
         mu = math.log(mean) - sigma**2 / 2
         lengths = _bounded(lambda size: rng.lognormal(mu, sigma, size=size), spread.most, count)
-    if count and abs(float(lengths.mean()) / mean - 1) > MEAN_SLACK:
+    check_mean(lengths, mean, f"{what}: the lengths drawn have")
+    return lengths
+
+
+def check_mean(lengths: Ints, mean: int, which: str) -> None:
+    """Raise UsageError, which says `which`, when the mean of `lengths` is not the contract's."""
+    if len(lengths) and abs(float(lengths.mean()) / mean - 1) > MEAN_SLACK:
         raise UsageError(
-            f"{what}: the lengths drawn have a mean of {lengths.mean():.0f} tokens, the contract says {mean}",
+            f"{which} a mean of {lengths.mean():.0f} tokens, the contract says {mean}",
             hint="a run of them would be INVALID: change the contract's mean, or how lengths vary about it",
         )
-    return lengths
 
 
 def _bounded(draw: Callable[[int], NDArray[np.float64]], most: int, count: int) -> Ints:

@@ -1,4 +1,4 @@
-"""Recorded arrivals: a file of times, read before anything starts."""
+"""Recorded arrivals: a file of times, or of whole requests, read before anything starts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hxp_harness.errors import UsageError
+from hxp_harness.load.recorded import Recorded, read_recorded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,32 +16,48 @@ RATE_SLACK = 0.10  # the recorded rate may be off the contract's by this share
 PEAK_S = 1.0  # over which a recorded rate is highest
 
 
-def read_times(file: Path) -> NDArray[np.float64]:
-    """Return the times in `file` in seconds: one a line, rising; empty lines and what follows a # do not count.
+def read_requests(file: Path) -> Recorded | None:
+    """Return the requests in `file`; None where it holds times alone. Raises UsageError that names the line."""
+    return read_recorded(file, _text(file))
 
+
+def read_times(file: Path) -> NDArray[np.float64]:
+    """Return the times in `file` in seconds, rising.
+
+    Of recorded requests theirs; else there is one number a line, and empty lines and what follows a # do not count.
     Raises UsageError that names the line.
     """
     import numpy as np
 
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the arrivals in {file}: {error}") from None
+    text = _text(file)
+    recorded = read_recorded(file, text)
+    if recorded is not None:
+        falls = np.flatnonzero(np.diff(recorded.times_s) < 0)
+        if len(falls):
+            raise UsageError(f"{file}: request {falls[0] + 2} comes before the one above it", hint="sort by timestamp")
+        return recorded.times_s
     times_s: list[float] = []
-    for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip()
-        if not text:
+    for number, line in enumerate(text.splitlines(), 1):
+        told = line.partition("#")[0].strip()
+        if not told:
             continue
         try:
-            time_s = float(text)
+            time_s = float(told)
         except ValueError:
             raise UsageError(
-                f"{file}, line {number}: {text[:40]!r} is no number of seconds", hint="one a line: 0.25"
+                f"{file}, line {number}: {told[:40]!r} is no number of seconds", hint="one a line: 0.25"
             ) from None
         if not time_s < float("inf") or (times_s and time_s < times_s[-1]):
-            raise UsageError(f"{file}, line {number}: {text} is not at or after the time before it", hint="sort -n")
+            raise UsageError(f"{file}, line {number}: {told} is not at or after the time before it", hint="sort -n")
         times_s.append(time_s)
     return np.array(times_s)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the arrivals in {file}: {error}") from None
 
 
 def check_times(file: Path, times_s: NDArray[np.float64], count: int, rate_rps: float) -> None:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from hxp_harness.errors import UsageError
 from hxp_harness.load.corpus import Text, read_texts
-from hxp_harness.load.lengths import draw_lengths
+from hxp_harness.load.lengths import check_mean, draw_lengths, tag
 from hxp_harness.load.prompts import PROMPT_SEEDS
+from hxp_harness.load.recorded import Recorded
+from hxp_harness.load.replay import read_requests
 
 if TYPE_CHECKING:  # pydantic is not needed to draw
     from hxp_harness.contract import Contract
@@ -44,6 +46,9 @@ class Streams:
 def draw_questions(contract: Contract, count: int, streams: Streams) -> list[Question]:
     """Return `count` questions. Raises UsageError for files that do not suffice and for lengths of another mean."""
     seeds = _fresh_seeds(streams.prompts, count)
+    recorded = read_requests(contract.arrival.file) if contract.arrival.kind == "replay" else None
+    if recorded is not None:
+        return _recorded(contract, recorded, seeds)
     asked = draw_lengths(
         contract.prompt_lengths, contract.prompt_tokens, count, streams.prompt_lengths, "prompt_lengths"
     )
@@ -65,6 +70,23 @@ def draw_questions(contract: Contract, count: int, streams: Streams) -> list[Que
     rows = zip(asked, owed, seeds, beginnings[group], strict=True)
     tokens = contract.prefix.tokens
     return [Question(int(a), int(b), int(seed), int(first), tokens) for a, b, seed, first in rows]
+
+
+def _recorded(contract: Contract, recorded: Recorded, seeds: NDArray[np.int64]) -> list[Question]:
+    """Return the first questions of a file whose requests have lengths, which nothing else may set."""
+    for name in ("prompt_lengths", "output_lengths", "prefix", "prompts", "sessions"):
+        if getattr(contract, name) is not None:
+            raise UsageError(
+                f"{contract.arrival.kind} of requests and {name} exclude each other: the file has their lengths",
+                hint=f"leave {name} out, or replay a file of times alone",
+            )
+    asked, owed = recorded.prompt_tokens[: len(seeds)], recorded.output_tokens[: len(seeds)]
+    check_mean(asked, contract.prompt_tokens, f"the first {len(asked)} recorded prompts have")
+    check_mean(owed, contract.output_tokens, f"the first {len(owed)} recorded answers have")
+    return [
+        Question(int(a), int(b), int(seed), tag=tag(int(a), int(b)))
+        for a, b, seed in zip(asked, owed, seeds, strict=True)
+    ]
 
 
 def _chosen(file: Path, contract: Contract, count: int, rng: np.random.Generator) -> list[Text]:
