@@ -122,7 +122,7 @@ def advice(ceilings: Sequence[Ceiling], needed_rps: float, tokens: int, *, clien
     own = next((one for one in ceilings if one.tokens == tokens), None)
     if own is None or own.failed_rps is None or (own.held_rps or 0.0) >= needed_rps:
         return ""
-    if own.held_rps is None:
+    if own.held_rps is None or own.limited_by == "machine":  # more clients would wait for the same cores
         return "stop other work here, or take another host as the load generator"
     times = math.ceil(clients * needed_rps / own.held_rps)
     if times < cores:

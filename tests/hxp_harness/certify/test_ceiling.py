@@ -136,6 +136,15 @@ def test_advice_is_what_lifts_the_ceiling(
     assert advice([], needed, 64, clients=1, cores=cores) == ""
 
 
+def test_more_clients_are_no_advice_where_others_took_the_cores() -> None:
+    """A rate that failed with client and server half idle failed for the machine: quiet helps, another client not."""
+    busy = Ceiling(64, 50.0, 60.0, complete=True, points=(Point(60.0, ok=False, cpu_share=0.2),))
+    at_limit = Ceiling(64, 50.0, 60.0, complete=True, points=(Point(60.0, ok=False, cpu_share=0.9),))
+
+    assert "stop other work" in advice([busy], 75.0, 64, clients=1, cores=8)
+    assert "--clients 2" in advice([at_limit], 75.0, 64, clients=1, cores=8)
+
+
 def test_a_client_that_sends_nothing_has_no_ceiling(tmp_path: Path) -> None:
     """What cannot even be compared is a rate that failed, told with its reason; nothing of the tries stays behind."""
 
