@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,11 @@ async def test_rolling_restarts_fail_nobody(standing: Served) -> None:
 
 
 async def test_a_killed_worker_costs_its_open_requests_alone(standing: Served) -> None:
-    """SIGKILL of a worker under load fails no more requests than it had open; another one serves, within 2 s."""
+    """SIGKILL of a worker under load fails no more requests than it had open; another one serves, within 2 s.
+
+    In the nightly size that is the median of twenty, and as many times longer as processes wait for each core.
+    """
+    healed_s = []
     async with Load(standing.port) as load:
         for _ in range(20 if NIGHTLY else 2):
             lost = load.ended["lost"]
@@ -50,10 +55,12 @@ async def test_a_killed_worker_costs_its_open_requests_alone(standing: Served) -
             os.kill(victim, signal.SIGKILL)
             killed_s = time.monotonic()
             await asyncio.to_thread(standing.replaced, victim)
-            # Elsewhere the machine may have much else to do.
-            assert not NIGHTLY or time.monotonic() - killed_s < 2.0
+            healed_s.append(time.monotonic() - killed_s)
             await load.reach(3000 if NIGHTLY else 100)
             assert load.ended["lost"] - lost <= load.clients
+    # In the short form the machine may have much else to do.
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert not NIGHTLY or statistics.median(healed_s) < 2.0 * crowd
     assert load.ended["refused"] == 0
     assert "ended by itself (SIGKILL): replaced at once" in standing.log
 
