@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
 
@@ -28,6 +29,9 @@ from reference_stack.schemas.configuration.metrics import MetricsSettings
 from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
 from reference_stack.services.integration.cache import embedded as valkey
 from reference_stack.services.integration.database.embedded import EmbeddedPostgres
+from reference_stack.services.integration.database.memory import MemoryDatabase
+from reference_stack.services.integration.database.port import Database
+from reference_stack.services.integration.database.postgres import PostgresDatabase
 from reference_stack.services.integration.metrics import embedded as metrics
 
 CACHE = Path(__file__).parents[3] / ".hxp" / "cache"
@@ -227,3 +231,19 @@ def reserved() -> Iterator[ports.Reservation]:
     reservation = ports.reserve()
     yield reservation
     reservation.close()
+
+
+@pytest.fixture(params=["mock", "embedded", "external"])
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """An empty database on each leg."""
+    if request.param == "mock":
+        yield MemoryDatabase()
+        return
+    where = request.getfixturevalue("postgres" if request.param == "embedded" else "external_postgres")
+    store = PostgresDatabase(where)
+    assert await store.ping() == ""
+    connection = await asyncpg.connect(where.dsn)
+    await connection.execute("TRUNCATE api_key, key_spend, usage, run, verdict")
+    await connection.close()
+    yield store
+    await store.close()

@@ -12,7 +12,7 @@ from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.migrate import Migration, MigrationChanged, migrate, read
 from reference_stack.services.integration.database.port import Unavailable
 from reference_stack.services.integration.database.postgres import PostgresDatabase
-from tests.reference_stack.integration.test_database import row
+from tests.reference_stack.integration.database_cases import row
 
 
 async def test_nobody_there_is_unavailable_within_the_deadline(postgres: DatabaseSettings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -13,29 +13,12 @@ import pytest
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.services.integration.database.postgres import PostgresDatabase
 from reference_stack.services.integration.database.postgres_feed import PostgresFeed
+from tests.reference_stack.integration.database_cases import Heard, until
 
 _LISTENERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE query LIKE '%FROM api_key%make_interval%' AND pid <> pg_backend_pid()"""
 _ADD = "INSERT INTO api_key (id, digest, models) SELECT 'k' || n, sha256(n::text::bytea), '{*}' FROM "
-
-
-class Heard:
-    def __init__(self) -> None:
-        self.digests: list[bytes] = []
-        self.states: list[bool] = []
-
-    def changed(self, digest: bytes) -> None:
-        self.digests.append(digest)
-
-    def watched(self, watched: bool) -> None:
-        self.states.append(watched)
-
-
-async def until(true: Callable[[], bool], within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not true():  # noqa: ASYNC110 - what is waited for tells nobody else
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
