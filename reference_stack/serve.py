@@ -182,6 +182,8 @@ def serve_file(name: str, file: Path | None, assignments: tuple[str, ...] = (), 
 
 
 def _listen(name: str, host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise SettingsError(f"{name}: there is no port {port}", hint="0 to 65535; 0: a free one")
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -50,6 +50,10 @@ def measure(
                 f"{folder} holds {len(kept)} measured runs of {model} already",
                 hint=f"give another --folder, or fit to them: hxp-stack calibrate --device NAME {folder}",
             )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"cannot write to {folder}: {error.strerror}", hint="give another --folder") from None
     runs: list[Path] = []
     for model in models or model_names():
         with _engine(model, weights, folder / f"{model}-stack", loads.engine) as row:

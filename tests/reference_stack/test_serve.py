@@ -111,6 +111,16 @@ def test_a_taken_port_is_said_with_the_next_command() -> None:
     assert "--port 0" in done.stderr
 
 
+def test_a_port_that_is_none_is_said() -> None:
+    """A number beyond the last port is a mistake of who typed it: exit 2, and which ones there are."""
+    done = subprocess.run(
+        [*SERVE, "storage", "--port", "99999"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "storage: there is no port 99999" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 async def test_the_face_is_live_while_a_dependency_is_out() -> None:
     """Live says nothing of dependencies; ready and health do, by name, with 503; metrics are Prometheus text."""
     app, registry = FastAPI(), CollectorRegistry()

@@ -105,6 +105,8 @@ SHARED: Mapping[str, SearchStrategy[Any]] = {
     "include_stop_str_in_output": st.booleans(),
     "ignore_eos": st.booleans(),
     "min_tokens": st.integers(-1, 9),
+    "truncate_prompt_tokens": st.sampled_from((-2, -1, 0, 1, 3, 2048, 2049, "2", None)),
+    "truncation_side": st.sampled_from(("left", "right", "middle", None, 7)),
     "logit_bias": st.dictionaries(
         st.sampled_from(("5", "7", "x", "-1", "99999999", "1.5")),
         st.sampled_from((1, -100, 200, "x", None)),

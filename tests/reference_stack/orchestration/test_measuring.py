@@ -51,6 +51,14 @@ def test_runs_that_are_there_already_are_not_taken_for_new_ones(tmp_path: Path) 
     assert not (tmp_path / "phi3-stack").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """A path below a file is no place for runs."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(SettingsError, match=r"cannot write to .*file/runs: Not a directory"):
+        measure(["phi3"], "dummy", tmp_path / "file" / "runs", SIMULATED)
+
+
 def test_a_server_that_refuses_is_told_with_its_words() -> None:
     """A burst that is not answered with 200 ends the measurement, with what was said."""
 
