@@ -48,7 +48,7 @@ class Parsed:
 
 def known(data: bytes) -> KnownHead | None:
     parsed = Parsed(data)
-    return known_head(data, b"".join(parsed.bodies), CHAT, Head(parsed.headers)) if parsed.whole else None
+    return known_head(data, b"".join(parsed.bodies), CHAT, Head(parsed.headers), 1000) if parsed.whole else None
 
 
 LENGTH_LINES = st.sampled_from(
@@ -107,4 +107,4 @@ def test_what_means_more_than_a_body_is_not_learned(more: bytes) -> None:
     data = FIRST + b"Content-Length: 2\r\n" + more + LAST + b"{}"
     headers = [(b"host", b"x"), (b"content-length", b"2")]
     headers += [(line.split(b": ")[0].lower(), line.split(b": ")[1]) for line in more.split(b"\r\n") if line]
-    assert known_head(data, b"{}", CHAT, Head(headers)) is None
+    assert known_head(data, b"{}", CHAT, Head(headers), 1000) is None

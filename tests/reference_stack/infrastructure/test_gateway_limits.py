@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from reference_stack.schemas.api.keys import UNLIMITED
+from reference_stack.services.infrastructure.api_gateway.head import pairs_in
 from reference_stack.services.infrastructure.api_gateway.plain import Unlimited
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from tests.reference_stack.infrastructure.conftest import key_of
@@ -170,7 +171,7 @@ async def test_what_a_request_took_is_told(shared: Shared) -> None:
     """A grant has OpenAI's headers: the limit, what remains of it, and when it is whole again."""
     grant = await take(shared.process(), limited(requests_per_minute=60, tokens_per_minute=5000), 100)
     assert not isinstance(grant, Refusal)
-    headers = dict(grant.headers)
+    headers = dict(pairs_in(grant.lines))
     assert headers[b"x-ratelimit-limit-requests"] == b"60"
     assert headers[b"x-ratelimit-limit-tokens"] == b"5000"
     assert headers[b"x-ratelimit-reset-requests"] == b"61s"

@@ -47,7 +47,7 @@ class Record:
 
     backends: list[Where]
     told: list[object] = field(default_factory=list)
-    headers: Sequence[tuple[bytes, bytes]] = ((b"x-ratelimit-remaining-requests", b"7"),)
+    lines: bytes = b"x-ratelimit-remaining-requests: 7\r\n"
     settled: list[int] = field(default_factory=list)
     kept: dict[str, bytes] = field(default_factory=dict)
     retries: bool = True

@@ -6,7 +6,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -28,11 +28,11 @@ OK = 200
 class Call:
     """`id` is unique and ours; `client_id` is the client's X-Request-Id if it was sane, else "".
 
-    `headers` go with the answer, beside those of its kind; `cached` says that it is one that was kept. `give_up` says
-    that the server with the request is stuck: another is asked, or the client told. `written` says that the request's
-    end is in the journal. `session` is what the client says binds this request to others, where the settings name a
-    header for it. `carried` are further header lines for the model's server, each after a line's end; `on_settled` is
-    called when all is known of the request.
+    `lines` are headers, each with its line's end, that go with the answer beside those of its kind; `cached` says that
+    it is one that was kept. `give_up` says that the server with the request is stuck: another is asked, or the client
+    told. `written` says that the request's end is in the journal. `session` is what the client says binds this request
+    to others, where the settings name a header for it. `carried` are further header lines for the model's server, each
+    after a line's end; `on_settled` is called when all is known of the request.
     """
 
     id: str
@@ -52,7 +52,7 @@ class Call:
     texts: int = 0
     cached: bool = False
     written: bool = False
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    lines: bytes = b""
     give_up: Callable[[], object] = lambda: None
     carried: str = ""
     on_settled: Callable[[], object] | None = None

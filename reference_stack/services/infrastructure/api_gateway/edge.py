@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reference_stack.services.infrastructure.api_gateway.asgi import ClientGone
 from reference_stack.services.infrastructure.api_gateway.call import Call, begin
-from reference_stack.services.infrastructure.api_gateway.head import Head
+from reference_stack.services.infrastructure.api_gateway.head import Head, pairs_in
 from reference_stack.services.infrastructure.api_gateway.mistake import log_mistake, our_mistake
 from reference_stack.services.infrastructure.api_gateway.refusal import JSON, Refusal
 from reference_stack.services.infrastructure.api_gateway.settlement import Settlement
@@ -40,7 +40,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 call.status = message["status"]
                 call.first_byte_s = time.perf_counter() - call.began_s
-                message["headers"] = [*message["headers"], *call.headers, request_id]
+                message["headers"] = [*message["headers"], *pairs_in(call.lines), request_id]
             await send(message)
 
         try:

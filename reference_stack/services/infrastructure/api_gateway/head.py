@@ -10,12 +10,13 @@ from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 class Head:
     """`headers` are as they came, their names in small letters."""
 
-    __slots__ = ("_each_once", "_first", "headers")
+    __slots__ = ("_checked", "_each_once", "_first", "headers")
 
     def __init__(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self.headers = headers
         self._first = dict(reversed(headers))
         self._each_once = len(self._first) == len(headers)
+        self._checked = False
 
     def first(self, name: bytes) -> bytes | None:
         """Return the first header of this name."""
@@ -30,6 +31,8 @@ class Head:
 
     def check(self, most_bytes: int) -> None:
         """Raise Refusal 431 when the headers are too large, 400 when there is not exactly one Host."""
+        if self._checked:  # a connection has it for many requests
+            return
         first = self._first
         size = sum(map(len, first)) + sum(map(len, first.values()))
         if not self._each_once:
@@ -38,3 +41,10 @@ class Head:
             raise Refusal(431, "headers_too_large", f"the headers are larger than {most_bytes} bytes")
         if b"host" not in first or (not self._each_once and len(self.every(b"host")) > 1):
             raise Refusal(400, "invalid_host", "the request must have one Host header", param="Host")
+        self._checked = True
+
+
+def pairs_in(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the headers of which `lines` are the lines, each with its end."""
+    found = [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
+    return [(name, value) for name, _, value in found]

@@ -69,6 +69,7 @@ class Measures:
     """The gateway's metrics, in a registry of their own. For one thread.
 
     Requests that ended are counted together: when somebody asks for the metrics, when they are many, and by `count`.
+    `in_flight` is for the story to change.
     """
 
     def __init__(self, models: Iterable[str]) -> None:
@@ -97,7 +98,8 @@ class Measures:
             "hxp_gateway_outcomes", "Accepted requests by model and how they ended.", "model", "outcome"
         )
         self._add_alike()
-        self.in_flight = Level(Gauge("hxp_gateway_in_flight", "Requests being relayed.", registry=self.registry))
+        self.in_flight = 0
+        self._in_flight = Level(Gauge("hxp_gateway_in_flight", "Requests being relayed.", registry=self.registry))
         self.rows_held = Gauge(
             "hxp_gateway_usage_rows_held", "Usage rows that wait for the database.", registry=self.registry
         )
@@ -120,7 +122,8 @@ class Measures:
             self.count()
 
     def count(self) -> None:
-        """Count those that were taken."""
+        """Count those that were taken, and show how many requests are in flight."""
+        self._in_flight.set(self.in_flight)
         by_kind: dict[_Kind, list[Settled]] = {}
         for each in self._uncounted:
             kind = (each.route, each.model, each.status, each.outcome, each.stream)

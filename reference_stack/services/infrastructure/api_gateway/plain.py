@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from reference_stack.schemas.api.keys import ApiKey
 from reference_stack.services.infrastructure.api_gateway.asked import Asked
 from reference_stack.services.infrastructure.api_gateway.call import Call
@@ -12,7 +10,7 @@ from reference_stack.services.infrastructure.api_gateway.call import Call
 class Unlimited:
     """Grants everything; is its own grant, since there is nothing to remember."""
 
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    lines = b""
 
     def take_at_once(self, _key: ApiKey, _estimated_tokens: int) -> Unlimited:
         return self

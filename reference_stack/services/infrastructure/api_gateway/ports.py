@@ -95,10 +95,13 @@ class Journal(Protocol):
 
 
 class Grant(Protocol):
-    """What `Limits.take` gave for one request, to be given back; `headers` tell the client how it stands."""
+    """What `Limits.take` gave for one request, to be given back.
+
+    `lines` are headers that tell the client how it stands, each with its line's end.
+    """
 
     @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
+    def lines(self) -> bytes: ...
 
     def settle(self, tokens: int) -> None:
         """Put `tokens` (prompt and output, as the model counted them) in the place of the estimate.

@@ -44,27 +44,9 @@ class Relay:
     """One request after its body was read. `start` begins it; the client calls `gone` when it leaves."""
 
     __slots__ = (
-        "_asked",
-        "_begun",
-        "_call",
-        "_client",
-        "_ear",
-        "_errand",
-        "_exchange",
-        "_headers",
-        "_lease",
-        "_over",
-        "_parts",
-        "_passage",
-        "_paused",
-        "_pool",
-        "_shortcut",
-        "_size",
-        "_status",
-        "_story",
-        "_task",
-        "due_s",
-    )
+        "_asked", "_begun", "_call", "_client", "_ear", "_errand", "_exchange", "_headers", "_lease", "_over",
+        "_parts", "_passage", "_paused", "_pool", "_shortcut", "_size", "_status", "_story", "_task", "due_s",
+    )  # fmt: skip
 
     def __init__(self, story: Story, pool: Pool, call: Call, asked: Asked, client: Client) -> None:
         self._story = story
@@ -86,15 +68,7 @@ class Relay:
     def start(self) -> None:
         self._story.watch.add(self)
         self._call.give_up = self.give_up
-        try:
-            errand = self._errand = self._story.accept_at_once(self._call, self._asked)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong behind a seam, the client is told
-            self._not_sent(error)
-            return
-        if errand is None or errand.cached:
-            self._task = drive(self._ask_slowly())
-        else:
-            self._ask()
+        self._ask()
 
     # What the client tells.
 
@@ -139,46 +113,34 @@ class Relay:
     # Up to the model.
 
     def _ask(self) -> None:
-        """Ask the next server, now or when one is free."""
-        self._status = 0
-        self._passage = None
-        self._parts = []
-        self._size = 0
-        assert self._errand is not None  # noqa: S101 - it was accepted
+        """Ask the next server, as soon as what has to be waited for is there: mostly nothing."""
         try:
-            lease = self._errand.lease()
+            errand = self._errand = self._errand or self._story.accept_at_once(self._call, self._asked)
+            lease = None if errand is None else errand.lease()
         except Exception as error:  # noqa: BLE001 - whatever is wrong behind a seam, the client is told
             self._not_sent(error)
             return
         if lease is None:
-            self._task = drive(self._wait(self._errand))
+            self._task = drive(self._ask_later())
         else:
             self._to(lease)
 
-    async def _ask_slowly(self) -> None:
-        """Ask a server after what has to be waited for before: what the key may use, and an answer that was kept."""
+    async def _ask_later(self) -> None:
         try:
-            errand = self._errand
-            if errand is None:
-                errand = self._errand = await self._story.accept(self._call, self._asked)
-            found = await errand.find()
-            if found is not None:
-                self._task = None
+            found: Lease | bytes | None = None
+            if self._errand is None:
+                self._errand = await self._story.accept(self._call, self._asked)
+                found = self._errand.lease()
+            if found is None:
+                found = await self._errand.wait()
+            self._task = None
+            if isinstance(found, bytes):
                 self._answer_kept(found)
                 return
-            lease = errand.lease() or await errand.wait()
         except Exception as error:  # noqa: BLE001 - whatever is wrong behind a seam, the client is told
             self._not_sent(error)
             return
-        self._to(lease)
-
-    async def _wait(self, errand: Errand) -> None:
-        try:
-            lease = await errand.wait()
-        except Exception as error:  # noqa: BLE001 - whatever is wrong behind a seam, the client is told
-            self._not_sent(error)
-            return
-        self._to(lease)
+        self._to(found)
 
     def _not_sent(self, error: Exception) -> None:
         self._task = None
@@ -188,7 +150,6 @@ class Relay:
 
     def _to(self, lease: Lease) -> None:
         """Send the request to the server that was leased."""
-        self._task = None
         self._lease = lease
         self._ear = lease.ear
         self._exchange = self._pool.send(
@@ -324,6 +285,8 @@ class Relay:
         if errand is not None:
             errand.ended(how, self._status, refusal.retry_after_s or 0.0)
             if not final and not self._begun and errand.again(how, self._status):
+                self._status = self._size = 0
+                self._passage, self._parts = None, []
                 self._ask()
                 return
         if self._begun:

@@ -25,7 +25,7 @@ from reference_stack.services.infrastructure.api_gateway.wire.watch import Watch
 _CANCELLED = Ended.CANCELLED  # looking it up in its enum costs more than a request's place in flight
 _UNSEEN = (Ended.UNREACHED, Ended.BEFORE)
 _REPEATABLE = (Ended.UNREACHED, Ended.BEFORE, Ended.REFUSED)
-_HIT, _MISS = (b"x-hxp-cache", b"hit"), (b"x-hxp-cache", b"miss")
+_HIT, _MISS = b"x-hxp-cache: hit\r\n", b"x-hxp-cache: miss\r\n"
 
 
 class Story:
@@ -51,7 +51,6 @@ class Story:
         self._ports = ports
         self._measures = measures
         self._session_header = (settings.routing.session_header or "").encode()
-        self._in_flight = 0
         self._cut = False
         self._keeping: set[asyncio.Task[None]] = set()
 
@@ -80,10 +79,9 @@ class Story:
         """Take a place among the requests in flight. Raises Refusal 503 when there is none."""
         if self._cut:
             raise stopping()
-        if self._in_flight >= self.limits.in_flight:
+        if self._measures.in_flight >= self.limits.in_flight:
             raise overloaded("the gateway has as many requests in flight as it takes")
-        self._in_flight += 1
-        self._measures.in_flight.set(self._in_flight)
+        self._measures.in_flight += 1
 
     def cut(self) -> None:
         """End every open request at once: the gateway is being stopped, and they have had their time."""
@@ -92,8 +90,7 @@ class Story:
 
     def leave(self) -> None:
         """Give the place back."""
-        self._in_flight -= 1
-        self._measures.in_flight.set(self._in_flight)
+        self._measures.in_flight -= 1
 
     def check_kind(self, head: Head) -> None:
         """Raise Refusal 400 when the body does not call itself JSON."""
@@ -142,7 +139,7 @@ class Story:
             grant.settle(0)
             raise
         call.outcome = "failed"
-        call.headers = grant.headers
+        call.lines = grant.lines
         return Errand(self._ports, call, asked, grant)
 
     def complete(self, call: Call) -> None:
@@ -169,26 +166,32 @@ class Errand:
         self._grant = grant
         self._lease: Lease | None = None
         self._tried: list[Backend] = []
-        self._seen = False
-
-    async def find(self) -> bytes | None:
-        """Return the kept answer where the request may have one."""
-        if not self.cached:
-            return None
-        found = await self._ports.answers.find(self.call, self.asked)
-        self.call.cached = found is not None
-        self.call.headers = (*self.call.headers, _MISS if found is None else _HIT)
-        return found
+        self._seen = self._looked = False
 
     def lease(self) -> Lease | None:
-        """Lease the next backend; None: `wait` for one. Raises Refusal when none is to be had."""
+        """Lease the next backend; None: `wait` tells. Raises Refusal when none is to be had."""
+        if self.cached and not self._looked:
+            return None
         self._lease = lease = self._ports.router.pick(self.call, self.asked, self._tried)
         if lease is not None:
             self._tried.append(lease.backend)
         return lease
 
-    async def wait(self) -> Lease:
-        """Lease a backend when one is free. Raises Refusal when none is to be had."""
+    async def wait(self) -> Lease | bytes:
+        """Return the kept answer where there is one, else lease a backend when one is free.
+
+        Asked when `lease` has said None. Raises Refusal when none is to be had.
+        """
+        if self.cached and not self._looked:
+            self._looked = True
+            found = await self._ports.answers.find(self.call, self.asked)
+            self.call.cached = found is not None
+            self.call.lines += _MISS if found is None else _HIT
+            if found is not None:
+                return found
+            lease = self.lease()
+            if lease is not None:
+                return lease
         self._lease = lease = await self._ports.router.wait(self.call, self.asked)
         self._tried.append(lease.backend)
         return lease

@@ -237,7 +237,7 @@ class HotCycle(RequestResponseCycle):
             fixed_lines(headers),
             length,
             lines(more) if more else b"",
-            lines(call.headers) if call.headers else b"",
+            call.lines,
             b"x-request-id: ",
             call.shown_id.encode(),
             b"\r\n" if self.keep_alive or closes else b"\r\nconnection: close\r\n",

@@ -7,12 +7,10 @@ the order of answers and pipelining are uvicorn's own in both cases.
 
 from __future__ import annotations
 
-import time
-from enum import IntEnum
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from reference_stack.services.infrastructure.api_gateway.call import new_call
 from reference_stack.services.infrastructure.api_gateway.client import LAST_WORD_S
@@ -20,39 +18,29 @@ from reference_stack.services.infrastructure.api_gateway.head import Head
 from reference_stack.services.infrastructure.api_gateway.hot.cycle import HotCycle, Way
 from reference_stack.services.infrastructure.api_gateway.hot.door import Door, refusal_bytes
 from reference_stack.services.infrastructure.api_gateway.hot.known import KnownHead, known_head
+from reference_stack.services.infrastructure.api_gateway.hot.timed import NEVER, Timed
 from reference_stack.services.infrastructure.api_gateway.hot.upgrade import head_without_upgrade
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, overloaded
 
-_NEVER = float("inf")
 # The application has its own deadline for the body, and says so; this one is for who reads no body.
 _BODY_GRACE_S = 1.0
 # A client whose heads are never the same is not learned from for ever.
 _MOST_LESSONS = 8
 
 
-class _Stage(IntEnum):
-    """How far the last request on a connection has come in."""
-
-    NONE = 0
-    HEAD = 1
-    BODY = 2
-    WHOLE = 3
+# How far the last request on a connection has come in.
+_NONE, _HEAD, _BODY, _WHOLE = range(4)
 
 
-_NONE, _HEAD, _BODY, _WHOLE = _Stage  # looking one up in its enum costs as much as parsing a header
-
-
-class GatewayProtocol(HttpToolsProtocol):
+class GatewayProtocol(Timed):
     """One connection of a client."""
 
     def __init__(self, door: Door, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
-        self.due_s = _NEVER
         self._door = door
         self._limits = door.limits
         self._stage = self._seen = _NONE
         self._head_bytes = 0
-        self._read_due_s = self._write_due_s = _NEVER
         self._ready: HotCycle | None = None
         self._running: RequestResponseCycle | None = None
         self._deaf = False  # nothing more is read
@@ -86,11 +74,10 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         begins = self._stage is _NONE
         known = self._known
-        if begins and known is not None:
-            body = known.body_in(data)
-            if body is not None and len(body) <= self._limits.body_bytes:
-                self._begin_known(known, body)
-                return
+        body = known.body_in(data) if begins and known is not None else None
+        if body is not None and known is not None and len(body) <= self._limits.body_bytes:
+            self._begin_known(known, body)
+            return
         try:
             self._parse(data)
         except httptools.HttpParserError:
@@ -106,22 +93,20 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _begin_known(self, known: KnownHead, body: bytes) -> None:
         """Begin a whole request whose head was parsed before: the parser stands where this one begins, and stays."""
-        call = new_call(known.route, known.request_id)
-        cycle = HotCycle(self._way, call, known.head, keep_alive=True, expect_100_continue=False)
-        cycle.body = body  # type: ignore[assignment] # bytes until a second piece comes
-        cycle.more_body = False
+        cycle = HotCycle(self._way, known.call(), known.head, keep_alive=True, expect_100_continue=False)
+        cycle.take(body)
+        cycle.take_end()
         self.cycle = self._running = cycle
         self._stage = self._seen = _WHOLE
-        self._read_due_s = _NEVER
-        self.due_s = self._write_due_s
+        self._read_whenever()
         cycle.start()
 
     def _learn(self, data: bytes, ready: HotCycle) -> None:
         """Know the head again with which `data` begins, if it was one whole request; of a few that differ the last."""
-        room = len(data) - len(ready.body) <= self._limits.header_bytes  # whatever digits the length has next
-        if self._stage is _WHOLE and self.cycle is ready and ready.keep_alive and room:
+        if self._stage is _WHOLE and self.cycle is ready and ready.keep_alive:
             self._lessons -= 1
-            self._known = known_head(data, bytes(ready.body), ready.call.route, ready.head) or self._known
+            known = known_head(data, bytes(ready.body), ready.call.route, ready.head, self._limits.header_bytes)
+            self._known = known or self._known
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -139,15 +124,13 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._write_due_s = time.monotonic() + self._limits.write_s
-        self._set_due()
+        self._write_within(self._limits.write_s)
         if isinstance(self._running, HotCycle) and self._running.relay is not None:
             self._running.relay.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._write_due_s = _NEVER
-        self._set_due()
+        self._write_whenever()
         if isinstance(self._running, HotCycle) and self._running.relay is not None:
             self._running.relay.resume()
 
@@ -253,24 +236,12 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._idle()
                 return
             else:
-                self._read_due_s = _NEVER
-                self._set_due()
+                self._read_whenever()
         self._seen = self._stage
 
     def _idle(self) -> None:
         self._stage = self._seen = _NONE
         self._read_within(self._limits.idle_s)
-
-    def _read_within(self, seconds: float) -> None:
-        self._read_due_s = time.monotonic() + seconds
-        self._set_due()
-
-    def _write_within(self, seconds: float) -> None:
-        self._write_due_s = time.monotonic() + seconds
-        self._set_due()
-
-    def _set_due(self) -> None:
-        self.due_s = min(self._read_due_s, self._write_due_s)
 
     def _on_broken(self) -> None:
         if self.flow.write_paused:
@@ -279,7 +250,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def expire(self, now_s: float) -> None:
         """Close a connection whose client is too slow."""
         if self._write_due_s <= now_s:
-            self._read_due_s = self._write_due_s = self.due_s = _NEVER
+            self._read_due_s = self._write_due_s = self.due_s = NEVER
             self.transport.abort()
         elif self.flow.read_paused:  # it is us who do not read
             self._read_within(self._limits.body_s)
@@ -301,7 +272,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _close(self) -> None:
         """Send what is written, then wait a moment for the client to close: a reset could overtake an answer."""
         self._closed = self._deaf = True
-        self._read_due_s = _NEVER
+        self._read_due_s = NEVER
         self._write_within(self._limits.write_s if self.transport.get_write_buffer_size() else LAST_WORD_S)
         self.flow.resume_reading()
         self.transport.write_eof()

@@ -7,13 +7,16 @@ import math
 from collections.abc import Sequence
 
 from reference_stack.schemas.api.keys import UNLIMITED
+from reference_stack.services.infrastructure.api_gateway.head import pairs_in
 from reference_stack.services.infrastructure.api_gateway.keys.lease import Clock, Lease
 from reference_stack.services.infrastructure.api_gateway.keys.slots import Slots
 from reference_stack.services.infrastructure.api_gateway.ports import in_task
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 
-Header = tuple[bytes, bytes]
-
+_REQUESTS, _TOKENS = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%ds\r\n" % (name, name, name)
+    for name in (b"requests", b"tokens")
+)
 # Others may be quicker whenever something was drawn; after so many draws in vain it is told to come back.
 _MOST_DRAWS = 20
 
@@ -113,23 +116,12 @@ class Book:
         needed = ((self.slots, 1), (self.requests, 1), (self.tokens, tokens), (self.budget, tokens))
         return [(limit, amount) for limit, amount in needed if limit is not None and not limit.has(amount, now_s)]
 
-    def headers(self, now_s: float) -> list[Header]:
+    def lines(self, now_s: float) -> bytes:
         """Return OpenAI's headers; what remains is in hand, or was left to all when this process last drew."""
-        found: list[Header] = []
         requests, tokens = self.requests, self.tokens
-        if requests is not None:
-            found += (
-                (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
-                (b"x-ratelimit-remaining-requests", b"%d" % (requests.room + requests.left)),
-                (b"x-ratelimit-reset-requests", _seconds(requests.whole_s - now_s)),
-            )
-        if tokens is not None:
-            found += (
-                (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
-                (b"x-ratelimit-remaining-tokens", b"%d" % (tokens.room + tokens.left)),
-                (b"x-ratelimit-reset-tokens", _seconds(tokens.whole_s - now_s)),
-            )
-        return found
+        return (b"" if requests is None else _lines(_REQUESTS, requests, now_s)) + (
+            b"" if tokens is None else _lines(_TOKENS, tokens, now_s)
+        )
 
     def _refusal(self, short: Lease | Slots, tokens: int, retry_s: float) -> Refusal:
         wait_s = max(math.ceil(retry_s), 1)
@@ -147,20 +139,20 @@ class Book:
             wait_s = 1
         else:
             code, words = "insufficient_quota", f"this key's budget of {short.limit} tokens does not have so many left"
-        return Refusal(status, code, words, retry_after_s=wait_s, more=self.headers(self._clock()))
+        return Refusal(status, code, words, retry_after_s=wait_s, more=pairs_in(self.lines(self._clock())))
 
 
 class Taken:
     """See ports.Grant."""
 
-    __slots__ = ("_book", "_budget", "_estimate", "_leased", "_part", "_slots", "headers")
+    __slots__ = ("_book", "_budget", "_estimate", "_leased", "_part", "_slots", "lines")
 
     def __init__(self, book: Book, estimate: int, part: int, now_s: float) -> None:
         # The key's limits may change before the request ends: what was taken goes back to where it came from.
         self._book, self._leased, self._budget, self._slots = book, book.tokens, book.budget, book.slots
         self._estimate = estimate
         self._part = part
-        self.headers = book.headers(now_s)
+        self.lines = book.lines(now_s)
 
     def settle(self, tokens: int) -> None:
         self._book.open -= 1
@@ -172,5 +164,6 @@ class Taken:
             self._budget.give(self._estimate - tokens, self._budget.part)
 
 
-def _seconds(seconds: float) -> bytes:
-    return b"%ds" % math.ceil(seconds) if 0 < seconds < math.inf else b"0s"
+def _lines(form: bytes, lease: Lease, now_s: float) -> bytes:
+    whole_s = lease.whole_s - now_s
+    return form % (lease.limit, lease.room + lease.left, math.ceil(whole_s) if 0 < whole_s < math.inf else 0)
