@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from reference_stack.options_parser import OptionsParser
+
 FOLDER = Path(".hxp/stack")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of `hxp-stack`."""
-    top = argparse.ArgumentParser(prog="hxp-stack", description="Runs the reference stack, or one service of it.")
+    top = OptionsParser(prog="hxp-stack", description="Runs the reference stack, or one service of it.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="start the stack; return when it serves"))
     _add_forecasts(commands.add_parser("plan", help="predict what the models can meet"), to_file=False)
