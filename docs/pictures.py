@@ -96,7 +96,7 @@ def _panel(axes: Axes, query: Query, series: Sequence[Series]) -> None:
             linewidth=1,
             label=label,
         )
-    axes.set_xlabel("s", loc="right", labelpad=-4, fontsize=6)
+    axes.xaxis.set_major_formatter("{x:.0f} s")
     axes.set_title(f"{query.title} ({unit})", loc="left", fontsize=7.5)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
@@ -118,7 +118,7 @@ async def dashboards(services: Services) -> None:
 
 
 async def status_page(services: Services) -> None:
-    """Take the page as a desktop in light and a phone in dark show it it, one service gone."""
+    """Take the page as a desktop in light and a phone in dark show it, one service gone."""
     command = find()
     if command is None:
         sys.exit("no Chromium: python tests/browser.py")
