@@ -3,8 +3,9 @@
 First certain, then close. Around what a stack predicts of itself (else around where short tries lean) one run is made
 far above, which fails within seconds, and one far below, which passes: from then on the bracket is certain, whatever
 its width. Short tries then show where between its ends the capacity lies, and verdicts are sought nearer to it, each
-halving the ratio. What is claimed rests on long runs alone: `passes_at` is a rate with a PASS, `fails_at` one with a
-FAIL. (In a few seconds arrivals bunch enough to look like saturation.) Supposed is that a higher rate is not easier.
+halving the ratio: above first, since a run that fails ends sooner than one that passes. What is claimed rests on long
+runs alone: `passes_at` is a rate with a PASS, `fails_at` one with a FAIL. (In a few seconds arrivals bunch enough to
+look like saturation.) Supposed is that a higher rate is not easier.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def next_trial(tried: Sequence[Tried], search: Search) -> Trial | None:
         return again
     if len(_invalid(tried)) >= MOST_INVALID_RATES and not _usable(tried):
         return None
-    steps = (_asked, _near, _beyond, _below, _halved, _closer)
+    steps = (_asked, _near, _beyond, _below, _halved, _closer_above, _closer_below)
     return next((trial for step in steps if (trial := step(tried, search))), None)
 
 
@@ -198,15 +199,6 @@ def _halved(tried: Sequence[Tried], search: Search) -> Trial | None:
         return None
     middle = math.sqrt(low * high)
     return None if middle in _lost(tried) else Trial(middle)
-
-
-def _closer(tried: Sequence[Tried], search: Search) -> Trial | None:
-    """Bring that end closer first that is farther from where short tries lean."""
-    above, below = _closer_above(tried, search), _closer_below(tried, search)
-    if above is None or below is None:
-        return above or below
-    found, (low, high) = bracket(tried), _ends(tried)
-    return above if (found.fails_at_rps or high) / high >= (low or 0.0) / (found.passes_at_rps or 1.0) else below
 
 
 def _closer_above(tried: Sequence[Tried], search: Search) -> Trial | None:
