@@ -6,7 +6,7 @@ import errno
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hxp_harness.load.exchange import Exchange
 from hxp_harness.load.reads import INSIDE, MORE, Raw, arrived_ns
@@ -62,6 +62,9 @@ class Receipts:
     offset: WallOffset
     kernel_reads: int = 0
     user_reads: int = 0
+    # Each read goes here first, and then into bytes of its size: those are kept for long, and cut from a block of the
+    # largest size they would hold on to memory between them.
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
 
 
 class Connection:
@@ -83,6 +86,7 @@ class Connection:
         self._parsed = 0  # of them
         self._receipts = receipts
         self._offset = receipts.offset
+        self._buffers = (receipts.buffer,)
         self._reply = Reply()
         self._tls = TlsLayer(address.tls, address.host) if address.tls else None
         self.socket = socket.socket(address.family, socket.SOCK_STREAM)
@@ -138,13 +142,14 @@ class Connection:
         """Read once; return the time thereafter. `empty_ns` is a time at which the socket held nothing unread."""
         before_ns = time.monotonic_ns()
         try:
-            received, control, _, _ = self.socket.recvmsg(READ_BYTES, CONTROL_BYTES)
+            count, control, _, _ = self.socket.recvmsg_into(self._buffers, CONTROL_BYTES)
         except BlockingIOError:
             return before_ns
         except OSError as error:
             self._lose(before_ns, self._why or str(error))
             return before_ns
         now_ns = time.monotonic_ns()
+        received = self._buffers[0][:count].tobytes()
         if self.patience and _LEAST_BYTES <= len(received) < READ_BYTES and not received.endswith(_EMPTY_LINE):
             self.patience -= 1
             self._raws.append((received, control, before_ns, now_ns, empty_ns, self._offset.ns, 0))
@@ -245,6 +250,9 @@ class Connection:
         stamped = sum([bool(raw[1]) for raw in self._raws])
         self._receipts.kernel_reads += stamped
         self._receipts.user_reads += len(self._raws) - stamped
+        # An idle connection holds on to nothing of what it carried.
+        self._raws, self._parsed = [], 0
+        reply.parts.clear()
 
     def close(self) -> None:
         self._reply.close()

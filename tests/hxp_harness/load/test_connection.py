@@ -37,6 +37,9 @@ def test_without_kernel_stamps_a_time_is_an_interval(serve: ServerFactory) -> No
     while not wanted.end_ns:
         wait_for_bytes(connection)
         connection.receive(sent_ns)
+    assert all(held is not wanted.raws for held in vars(connection).values()), (
+        "an idle connection holds what it carried"
+    )
     connection.close()
     assert (receipts.kernel_reads, receipts.user_reads) == (0, len(wanted.raws))
     trace = wanted.to_trace(0)
