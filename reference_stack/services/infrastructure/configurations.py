@@ -13,7 +13,7 @@ import msgspec
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
 from reference_stack.schemas.configuration.layers import Effective, Layer, lay
 from reference_stack.schemas.configuration.problem import InvalidConfiguration, Problem
-from reference_stack.services.infrastructure.configured import Keeper, show
+from reference_stack.services.infrastructure.configured import Keeper, secret_digests, show
 from reference_stack.services.infrastructure.settled import Configuration, Setting, Settled
 
 
@@ -69,8 +69,10 @@ class MemoryConfiguration:
 
     @staticmethod
     def _lay(said: dict[str, Any]) -> Settled:
-        services = _shown(lay([Layer("memory", said, in_file=False)], environ={}))
-        version = hashlib.sha256(msgspec.json.encode(services, order="sorted")).hexdigest()[:16]
+        effective = lay([Layer("memory", said, in_file=False)], environ={})
+        services = _shown(effective)
+        digest = hashlib.sha256(msgspec.json.encode([services, secret_digests(effective)], order="sorted"))
+        version = digest.hexdigest()[:16]
         return Settled(version, time.time(), services)
 
     async def settled(self) -> Settled:

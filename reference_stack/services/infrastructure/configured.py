@@ -68,12 +68,12 @@ def load(settings: ConfigurationSettings, environ: Mapping[str, str]) -> Loaded:
     if problems:
         raise InvalidConfiguration(problems)
     plain = {name: {key: row.value for key, row in show(effective, name).items()} for name in effective.services}
-    digest = hashlib.sha256(msgspec.json.encode([plain, _secrets(effective)], order="sorted")).hexdigest()
+    digest = hashlib.sha256(msgspec.json.encode([plain, secret_digests(effective)], order="sorted")).hexdigest()
     return Loaded(effective, time.time(), digest[:16])
 
 
-def _secrets(effective: Effective) -> list[str]:
-    """Digests, so that a changed secret is a changed configuration, and never the secrets."""
+def secret_digests(effective: Effective) -> list[str]:
+    """Return digests, so that a changed secret is a changed configuration, and never the secrets."""
     dumped = (settings.model_dump() for settings in effective.services.values())
     values = [value for each in dumped for _, value in _flat(each) if hasattr(value, "get_secret_value")]
     return [hashlib.sha256(value.get_secret_value().encode()).hexdigest() for value in values]

@@ -6,7 +6,9 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -23,7 +25,7 @@ from reference_stack.schemas.configuration import SETTINGS
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
 from reference_stack.services.infrastructure.configuration import create_app
 from reference_stack.services.infrastructure.configurations import MemoryConfiguration, connect
-from reference_stack.services.infrastructure.settled import Configuration, Settled, Unavailable
+from reference_stack.services.infrastructure.settled import Configuration, Unavailable
 from tests.reference_stack.infrastructure.conftest import eventually, serving
 from tests.reference_stack.test_reloading import served
 
@@ -32,22 +34,55 @@ Say = Callable[[Said], None]
 LEGS = ("mock", "embedded", "external")
 
 
+@dataclass
 class Leg:
-    """A configuration, and a way to say what services are to be set to."""
+    """A configuration, and ways to say what services are to be set to: by this host, and by its environment."""
 
-    def __init__(self, configuration: Configuration, say: Say, source: str) -> None:
-        self.configuration = configuration
-        self.say = say
-        self.source = source  # who says it, as the settings name it
+    configuration: Configuration
+    say: Say
+    source: str  # who says it, as the settings name it
+    say_environment: Say | None = None  # memory has one layer only
+    url: str = ""  # of the other service
 
     async def value(self, service: str, key: str) -> object:
         return (await self.configuration.settled()).services[service][key].value
 
 
-@asynccontextmanager
-async def leg_of(kind: str, folder: Path) -> AsyncIterator[Leg]:
-    """Open one leg; the external one is a configuration service as a process of its own, reached over HTTP alone."""
-    if kind == "mock":
+class Files:
+    """The files of an environment and a host."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environment = folder / "environment.yaml"
+        self.host = folder / "host.yaml"
+        self.write(self.environment, {})
+        self.write(self.host, {})
+
+    @staticmethod
+    def write(file: Path, said: Said) -> None:
+        draft = file.with_suffix(".part")
+        draft.write_text(json.dumps(said, indent=1))
+        draft.replace(file)
+
+    def leg(self, configuration: Configuration, url: str = "") -> Leg:
+        say, say_environment = partial(self.write, self.host), partial(self.write, self.environment)
+        return Leg(configuration, say, str(self.host), say_environment, url)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Files, str]]:
+    """A configuration service as a process of its own that reads when it is told to; its files, and its URL."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    files, own = Files(folder), folder / "service.json"
+    said = {"environment_file": str(files.environment), "host_file": str(files.host), "watch_s": 0}
+    own.write_text(json.dumps(said | {"variable_prefix": "NOBODY_"}))
+    with served("configuration", own) as (http, _, _):
+        yield files, str(http.base_url)
+
+
+@pytest.fixture(params=LEGS)
+async def leg(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Leg]:
+    """Each leg, with nothing said; the external one is reached over HTTP alone."""
+    if request.param == "mock":
         memory = MemoryConfiguration()
 
         def remember(said: Said) -> None:
@@ -55,110 +90,142 @@ async def leg_of(kind: str, folder: Path) -> AsyncIterator[Leg]:
 
         yield Leg(memory, remember, "memory")
         return
-    file = folder / "host.yaml"
-    file.write_text("{}\n")
-
-    def write(said: Said) -> None:
-        draft = folder / "draft"
-        draft.write_text(json.dumps(said, indent=1))
-        draft.replace(file)
-
-    with ExitStack() as stack:
-        settings = ConfigurationSettings(host_file=file)
-        if kind == "external":
-            own = folder / "service.json"
-            own.write_text(json.dumps({"host_file": str(file), "watch_s": 0, "variable_prefix": "NOBODY_"}))
-            http, _, _ = stack.enter_context(served("configuration", own))
-            said = {"backend": "external", "url": str(http.base_url), "timeout_s": 30}
-            settings = ConfigurationSettings.model_validate(said)
-        configuration = connect(settings, {})
-        try:
-            yield Leg(configuration, write, str(file))
-        finally:
-            await configuration.close()
+    if request.param == "embedded":
+        files = Files(tmp_path)
+        settings = ConfigurationSettings(environment_file=files.environment, host_file=files.host)
+        found = files.leg(connect(settings, {}))
+    else:
+        files, url = request.getfixturevalue("elsewhere")
+        files.write(files.environment, {})
+        files.write(files.host, {})
+        said = {"backend": "external", "url": url, "timeout_s": 30}
+        found = files.leg(connect(ConfigurationSettings.model_validate(said), {}), url)
+        assert await found.configuration.reload()
+    yield found
+    await found.configuration.close()
 
 
-@pytest.mark.parametrize("kind", LEGS)
-async def test_one_configuration_wherever_it_is(kind: str, tmp_path: Path) -> None:
-    """Defaults stand where nobody speaks; what is said is in force after a reload with its source, and not before; a
-    wrong one changes nothing and names key, nearest spelling and problem; a good one clears that; secrets are stars;
-    a refresh reads what is new, and only that.
-    """
-    async with leg_of(kind, tmp_path) as leg:
-        configuration = leg.configuration
-        first = await configuration.settled()
-        _all_services_at_their_defaults(first)
-
-        leg.say({"cache": {"connections": 5}})
-        assert await configuration.settled() == first
-        assert await configuration.reload()
-        second = await configuration.settled()
-        assert second.services["cache"]["connections"].value == 5
-        assert second.services["cache"]["connections"].source.startswith(leg.source)
-        assert second.services["cache"]["port"].source == "default"
-        assert (second.version != first.version, second.loaded_at_s >= first.loaded_at_s) == (True, True)
-        assert await configuration.reload()
-        assert (await configuration.settled()).version == second.version
-
-        leg.say({"cache": {"connections": 6, "conections": 7}, "databse": {}, "storage": {"least_free_bytes": -1}})
-        assert not await configuration.reload()
-        problems = {each.key: each for each in configuration.problems}
-        assert problems["cache.conections"].hint == "did you mean 'connections'?"
-        assert problems["databse"].hint == "did you mean 'database'?"
-        assert "greater than or equal to 0" in problems["storage.least_free_bytes"].problem
-        assert {each.source for each in configuration.problems} == {leg.source}
-        assert [each.line is not None for each in problems.values()] == [kind != "mock"] * 3
-        assert await leg.value("cache", "connections") == 5
-
-        leg.say({"database": {"password": {"env": "PATH"}}} if kind == "external" else {"cache": {"connections": 8}})
-        assert await configuration.reload()
-        assert configuration.problems == ()
-        if kind == "external":
-            assert await leg.value("database", "password") == "********** (env PATH)"
-        await configuration.refresh()
-        assert await configuration.refresh() is None
-        await _refreshes(leg)
-
-
-def _all_services_at_their_defaults(found: Settled) -> None:
+async def test_defaults_stand_where_nobody_speaks(leg: Leg) -> None:
+    """All twelve services have every setting, each said to be a default, and when it was read."""
+    found = await leg.configuration.settled()
     assert found.services.keys() == SETTINGS.keys()
     assert found.services["api_gateway"]["timeout_s"].value == 300.0
     assert found.services["mixtral"]["service"].value == "mixtral"
     assert {row.source for row in found.services["metrics"].values()} == {"default"}
-    assert abs(found.loaded_at_s - time.time()) < 120
+    assert abs(found.loaded_at_s - time.time()) < 600
 
 
-async def _refreshes(leg: Leg) -> None:
-    """What is new is read by who looks; of an external one, when that one has read it."""
+async def test_what_is_said_is_in_force_after_a_reload(leg: Leg) -> None:
+    """Not before; with its source, beside defaults; and a reload of the same is the same version."""
+    first = await leg.configuration.settled()
+    leg.say({"cache": {"connections": 5}})
+    assert await leg.configuration.settled() == first
+    assert await leg.configuration.reload()
+    second = await leg.configuration.settled()
+    assert second.services["cache"]["connections"].value == 5
+    assert second.services["cache"]["connections"].source.startswith(leg.source)
+    assert second.services["cache"]["port"].source == "default"
+    assert (second.version != first.version, second.loaded_at_s >= first.loaded_at_s) == (True, True)
+    assert await leg.configuration.reload()
+    assert (await leg.configuration.settled()).version == second.version
+
+
+async def test_a_host_wins_over_its_environment(leg: Leg) -> None:
+    """Key by key: what the host says hides what the environment says of it, and of nothing else; each is named."""
+    if leg.say_environment is None:
+        leg.say({"cache": {"connections": 5}})  # memory is one layer over the defaults
+    else:
+        leg.say_environment({"cache": {"connections": 5}, "database": {"command_s": 9}})
+    assert await leg.configuration.reload()
+    before = (await leg.configuration.settled()).services
+    leg.say({"cache": {"connections": 6}, "database": {"acquire_s": 3}})
+    assert await leg.configuration.reload()
+    found = (await leg.configuration.settled()).services
+    assert (before["cache"]["connections"].value, found["cache"]["connections"].value) == (5, 6)
+    assert found["cache"]["connections"].source.startswith(leg.source)
+    assert found["database"]["acquire_s"].value == 3
+    assert (found["database"]["command_s"].value == 9) == (leg.say_environment is not None)
+    assert found["database"]["command_s"].source.startswith("default") == (leg.say_environment is None)
+
+
+WRONG = {"cache": {"connections": 6, "conections": 7}, "databse": {}, "storage": {"least_free_bytes": -1}}
+
+
+async def test_a_wrong_one_changes_nothing_and_names_everything(leg: Leg) -> None:
+    """What was good stays; every problem is told at once, with file, line, key and the nearest right spelling."""
+    leg.say({"cache": {"connections": 5}})
+    assert await leg.configuration.reload()
+    good = await leg.configuration.settled()
+    leg.say(WRONG)
+    assert not await leg.configuration.reload()
+    problems = {each.key: each for each in leg.configuration.problems}
+    assert problems["cache.conections"].hint == "did you mean 'connections'?"
+    assert problems["databse"].hint == "did you mean 'database'?"
+    assert "greater than or equal to 0" in problems["storage.least_free_bytes"].problem
+    assert {each.source for each in leg.configuration.problems} == {leg.source}
+    assert [each.line is not None for each in problems.values()] == [leg.source != "memory"] * 3
+    assert await leg.configuration.settled() == good
+
+
+async def test_a_good_one_clears_what_was_wrong(leg: Leg) -> None:
+    """Once it is good again no problem is left, and it is in force."""
+    leg.say(WRONG)
+    assert not await leg.configuration.reload()
+    leg.say({"cache": {"connections": 8}})
+    assert await leg.configuration.reload()
+    assert leg.configuration.problems == ()
+    assert await leg.value("cache", "connections") == 8
+
+
+async def test_a_secret_shows_where_it_is_from_and_never_what_it_is(leg: Leg, tmp_path: Path) -> None:
+    """A secret is stars and its file; another in the same file is another version; one that is not there is told."""
+    kept = tmp_path / "secret"
+    versions = []
+    for secret in ("hunter2-is-secret", "hunter3-is-secret"):
+        kept.write_text(secret)
+        leg.say({"database": {"password": {"file": str(kept)}}})
+        assert await leg.configuration.reload()
+        found = await leg.configuration.settled()
+        assert found.services["database"]["password"].value == f"********** (file {kept})"
+        assert secret not in repr(found)
+        versions.append(found.version)
+    assert versions[0] != versions[1]
+    leg.say({"database": {"password": {"file": str(tmp_path / "nothing")}}})
+    assert not await leg.configuration.reload()
+    assert [each.key for each in leg.configuration.problems] == ["database.password"]
+
+
+async def test_a_refresh_reads_what_is_new_and_only_that(leg: Leg) -> None:
+    """What is new is read by who looks; of another service, when that one has read it."""
+    await leg.configuration.refresh()
+    assert await leg.configuration.refresh() is None
     for said, good in (({"cache": {"connections": 9}}, True), ({"cache": {"connections": 0}}, False)):
         leg.say(said)
-        if leg.configuration.__class__.__name__ == "RemoteConfiguration":
-            async with httpx.AsyncClient(trust_env=False, timeout=30) as other:  # told by somebody else
-                await other.post(f"{leg.configuration._url}/reload")  # type: ignore[attr-defined]  # where it is
+        if leg.url:
+            async with httpx.AsyncClient(trust_env=False, timeout=60) as other:
+                await other.post(f"{leg.url}/reload")
         assert await leg.configuration.refresh() is good
         assert await leg.configuration.refresh() is None
         assert await leg.value("cache", "connections") == 9
 
 
-@pytest.mark.parametrize("kind", LEGS)
-async def test_the_service_shows_it(kind: str, tmp_path: Path) -> None:
+async def test_the_service_shows_it(leg: Leg) -> None:
     """Over HTTP, whichever it is: ready, one service's settings, a reload that is refused with 409 and degrades."""
-    async with leg_of(kind, tmp_path) as leg:
-        app = create_app(ConfigurationSettings(watch_s=0), {}, configuration=leg.configuration)
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://t") as http:
-            assert (await http.get("/health")).json()["status"] == "ready"
-            leg.say({"cache": {"connections": 5}})
-            assert (await http.post("/reload")).status_code == 200
-            shown = (await http.get("/configuration/cache")).json()["settings"]["connections"]
-            assert (shown["value"], shown["source"].startswith(leg.source)) == (5, True)
-            leg.say({"cache": {"connections": -5}})
-            reply = await http.post("/reload")
-            assert (reply.status_code, reply.json()["problems"][0]["key"]) == (409, "cache.connections")
-            health = await http.get("/health")
-            assert (health.status_code, health.json()["status"]) == (200, "degraded")
-            assert (await http.get("/configuration/cache")).json()["settings"]["connections"]["value"] == 5
-            assert "hxp_configuration_current 0.0" in (await http.get("/metrics")).text
+    app = create_app(ConfigurationSettings(watch_s=0), {}, configuration=leg.configuration)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://t") as http:
+        assert (await http.get("/health")).json()["status"] == "ready"
+        leg.say({"cache": {"connections": 5}})
+        assert (await http.post("/reload")).status_code == 200
+        shown = (await http.get("/configuration/cache")).json()["settings"]["connections"]
+        assert (shown["value"], shown["source"].startswith(leg.source)) == (5, True)
+        leg.say({"cache": {"connections": -5}})
+        reply = await http.post("/reload")
+        assert (reply.status_code, reply.json()["problems"][0]["key"]) == (409, "cache.connections")
+        health = await http.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert (await http.get("/configuration/cache")).json()["settings"]["connections"]["value"] == 5
+        assert "hxp_configuration_current 0.0" in (await http.get("/metrics")).text
 
 
 def test_who_is_away_holds_what_it_said_last(tmp_path: Path) -> None:
