@@ -37,9 +37,9 @@ class Loads:
     """
 
     closed: int = 5
-    parts: Sequence[tuple[float, int]] = ((0.9, 3), (0.1, 2), (1.2, 2), (0.3, 2), (0.6, 2))
+    parts: Sequence[tuple[float, int]] = ((0.9, 3), (0.1, 1), (1.2, 2), (0.3, 2), (0.6, 2))
     requests: int = 600
-    window_s: float = 8.0
+    window_s: float = 6.0
     warm_up_s: float = 3.0
     engine: str = "vllm"
 
