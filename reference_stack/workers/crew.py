@@ -40,6 +40,18 @@ class Child:
         """For how long it has served."""
         return 0.0 if self.ready_s is None else time.monotonic() - self.ready_s
 
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.born_s
+
+    def state(self, generation: int) -> str:
+        """Return in a word where it is in its life, when workers of `generation` serve."""
+        if self.leaving_s is not None:
+            return "ending"
+        if not self.ready:
+            return "starting"
+        return "stuck" if self.stuck else "serving" if self.generation == generation else "ready"
+
     def tell(self, number: int) -> None:
         """Send it a signal; one that has just ended is left alone."""
         try:

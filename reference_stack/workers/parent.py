@@ -113,7 +113,7 @@ class Parent:
     def status(self) -> dict[str, object]:
         """Return what a person wants to know of the workers."""
         rows = [
-            {"pid": each.pid, "state": _state(each, self._crew.generation), "age_s": round(_age_s(each), 1)}
+            {"pid": each.pid, "state": each.state(self._crew.generation), "age_s": round(each.age_s, 1)}
             for each in self._crew.children.values()
         ]
         return {"pid": os.getpid(), "generation": self._crew.generation, "workers": rows}
@@ -182,7 +182,7 @@ class Parent:
             return  # it ended; its pidfd tells
         self._ever_ready = True
         child.ready_s = time.monotonic()
-        log.info("worker %d serves after %.2f s", child.pid, _age_s(child))
+        log.info("worker %d serves after %.2f s", child.pid, child.age_s)
         roll = self._roll
         if (
             roll is not None
@@ -276,7 +276,7 @@ class Parent:
         if leaves_s is not None and now_s > leaves_s + process.drain_s + _MARGIN_S:
             log.error("worker %d has not ended in its time and is killed", child.pid)
             child.dismiss(signal.SIGKILL)
-        elif not child.ready and _age_s(child) > process.ready_s:
+        elif not child.ready and child.age_s > process.ready_s:
             log.error("worker %d does not serve after %g s and is killed", child.pid, process.ready_s)
             child.tell(signal.SIGKILL)
         late_s = now_s - child.slab.beat_s if child.slab.beat_s else 0.0
@@ -293,15 +293,3 @@ class Parent:
     def _tell_all(self, number: int) -> None:
         for child in self._crew.children.values():
             child.tell(number)
-
-
-def _age_s(child: Child) -> float:
-    return time.monotonic() - child.born_s
-
-
-def _state(child: Child, generation: int) -> str:
-    if child.leaving_s is not None:
-        return "ending"
-    if not child.ready:
-        return "starting"
-    return "stuck" if child.stuck else "serving" if child.generation == generation else "ready"
