@@ -91,11 +91,12 @@ class Site:
         eventually(served)
 
     def usage(self) -> list[UsageRow]:
-        """The usage log, but for what was accepted and came to nothing: it is no part of a bill."""
+        """The usage log; what came to nothing is no part of a bill, unless its client knows that it was accepted."""
+        accepted = {row.request_id for row in self.client if row.accepted}
         return [
             UsageRow(row.client_request_id, row.output_tokens, _BILLED.get(row.outcome, Billed.INTERRUPTED))
             for row in self.gateway.usage.rows
-            if row.outcome != "failed"
+            if row.outcome != "failed" or row.client_request_id in accepted
         ]
 
 
@@ -150,7 +151,8 @@ def test_three_ledgers_agree_whatever_breaks(site: Site, fault: str) -> None:
 
 
 def settled(site: Site) -> bool:
-    """Whether usage log and server have written down every request of which the client saw an answer."""
+    """Whether the usage log has each request that its client knows was accepted, and the server each it served."""
     written = {row.client_request_id for row in site.gateway.usage.rows}
     emitted = {row.request_id for row in site.server.ledger()}
-    return {row.request_id for row in site.client if row.accepted} <= written & emitted
+    accepted = {row.request_id for row in site.client if row.accepted}
+    return accepted <= written and {row.request_id for row in site.client if row.received_tokens} <= emitted
