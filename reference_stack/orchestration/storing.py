@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from reference_stack.errors import SettingsError
+from reference_stack.errors import SettingsError, nearest
 from reference_stack.services.ai_models.checkpoint import mismatches
 from reference_stack.services.ai_models.model_spec import ModelSpec, load_spec, model_names
 from reference_stack.services.infrastructure.artefacts import MANIFEST, files_of, flaws_of, format_flaws
@@ -132,8 +132,12 @@ def _verify(asked: Asked) -> int:
             found = flaws_of(models[name], _Told(name))
             spec = spec_of(name)
             wrong = [] if spec is None else list(mismatches(models[name], spec))
+        elif name in runs:
+            found, wrong = store.flaws(runs[name], _Told(name)), []
         else:
-            found, wrong = store.flaws(runs.get(name) or store.run(name), _Told(name)), []
+            known = [*models, *runs]
+            hint = nearest(name, known) if known else "hxp-stack storage import or put brings one in"
+            raise SettingsError(f"no model {name!r} in {asked.models}, and no run in {asked.runs}", hint=hint)
         lines = [f"{name}: {flaw.file} {flaw.problem}" for flaw in found] + [f"{name}: {text}" for text in wrong]
         bad += bool(lines)
         print("\n".join(lines) or f"{name}: whole")

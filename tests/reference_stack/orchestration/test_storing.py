@@ -59,6 +59,7 @@ def test_a_model_is_imported_listed_and_verified(storage: Ask, model: Path, tmp_
     assert (code, told.split()[:2], told.strip()[-4:]) == (0, ["model", "phi-3-mini"], "safe")
     assert json.loads(storage("list", "--json")[1])["models"][0]["manifest"] is True
     assert storage("verify") == (0, "phi-3-mini: whole\n")
+    assert "did you mean 'phi-3-mini'?" in storage("verify", "phi3-mini")[1]
 
     (tmp_path / "models" / "phi-3-mini" / "config.json").write_text('{"vocab_size": 1}')
     code, told = storage("verify", "phi-3-mini")
@@ -99,7 +100,7 @@ def test_a_run_is_put_exported_and_cleared(storage: Ask, tmp_path: Path) -> None
     [
         (("import",), "import takes a model's folder"),
         (("export", "x"), "where to is not said"),
-        (("verify", "x"), "no run 'x'"),
+        (("verify", "x"), "no model 'x' in "),
         (("put", "/no/such/folder"), "no run.json"),
     ],
 )
