@@ -51,8 +51,10 @@ class Passage:
                 self.tally.texts += 1
                 passed.append(event)
                 continue
-            kind = self.tally.read(event)
-            if kind is _CONTENT:
+            tally = self.tally
+            texts, finished = tally.texts, tally.finished
+            kind = tally.read(event)
+            if kind is _CONTENT and tally.texts > texts and tally.finished == finished:
                 self._lesson = event
             if kind is _DONE:
                 self.state = _FINISHED if self.tally.finished else _FAILED

@@ -10,11 +10,11 @@ from reference_stack.services.infrastructure.api_gateway.asked import EMBEDDINGS
 from reference_stack.services.infrastructure.api_gateway.call import Call
 from reference_stack.services.infrastructure.api_gateway.client import Client
 from reference_stack.services.infrastructure.api_gateway.events import read_answer
+from reference_stack.services.infrastructure.api_gateway.kept import count_kept
 from reference_stack.services.infrastructure.api_gateway.mistake import log_mistake, our_mistake
 from reference_stack.services.infrastructure.api_gateway.passage import Passage, State
 from reference_stack.services.infrastructure.api_gateway.ports import Ended, Lease
 from reference_stack.services.infrastructure.api_gateway.refusal import (
-    JSON,
     Refusal,
     bad_upstream,
     stopping,
@@ -22,8 +22,8 @@ from reference_stack.services.infrastructure.api_gateway.refusal import (
     upstream_timeout,
 )
 from reference_stack.services.infrastructure.api_gateway.said import LONGEST_WORDS_BYTES, header, refusal_from
-from reference_stack.services.infrastructure.api_gateway.shortcut import Shortcut
 from reference_stack.services.infrastructure.api_gateway.story import Errand, Story
+from reference_stack.services.infrastructure.api_gateway.stream import WHOLE, Stream
 from reference_stack.services.infrastructure.api_gateway.wire.drive import drive
 from reference_stack.services.infrastructure.api_gateway.wire.exchange import Exchange, Headers
 from reference_stack.services.infrastructure.api_gateway.wire.pool import Pool
@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 
 # By names of their own: looking a member up in its enum costs some 0.2 us (CPython 3.11), at each event of each stream.
 _OK, _FINISHED, _FAILED = Ended.OK, State.FINISHED, State.FAILED
-_JSON: Headers = ((b"content-type", JSON),)
-_EVENT_STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 
 
 def _nothing() -> None:
@@ -44,8 +42,8 @@ class Relay:
     """One request after its body was read. `start` begins it; the client calls `gone` when it leaves."""
 
     __slots__ = (
-        "_asked", "_begun", "_call", "_client", "_ear", "_errand", "_exchange", "_headers", "_lease", "_over",
-        "_parts", "_passage", "_paused", "_pool", "_shortcut", "_size", "_status", "_story", "_task", "due_s",
+        "_asked", "_call", "_client", "_ear", "_errand", "_exchange", "_headers", "_lease", "_over",
+        "_parts", "_paused", "_pool", "_size", "_status", "_story", "_stream", "_task", "due_s",
     )  # fmt: skip
 
     def __init__(self, story: Story, pool: Pool, call: Call, asked: Asked, client: Client) -> None:
@@ -58,9 +56,8 @@ class Relay:
         self._errand: Errand | None = None
         self._lease: Lease | None = None
         self._exchange: Exchange | None = None
-        self._begun = self._over = self._paused = False
-        self._shortcut: Shortcut | None = None
-        self._passage: Passage | None = None
+        self._over = self._paused = False
+        self._stream: Stream | None = None
         self._status = self._size = 0
         self._parts: list[bytes] = []
         self.due_s = time.monotonic() + story.timeout_s
@@ -158,6 +155,10 @@ class Relay:
         if self._paused:
             lease.held()
             self._exchange.pause()
+        if self._asked.stream:  # made while the model is at work, and not when its client waits for the first event
+            assert self._errand is not None  # noqa: S101 - it was accepted
+            passage = Passage(strip_usage=self._asked.strip_usage, most_held_bytes=self._story.limits.answer_bytes)
+            self._stream = Stream(passage, self._call, self._client, self._story.journal, keeps=self._errand.cached)
 
     # What the model's server says.
 
@@ -165,17 +166,15 @@ class Relay:
         self._status = status
         self._headers = headers
         self._ear.heard = True
-        if status == 200 and self._asked.stream:
-            if not header(headers, b"content-type").startswith(b"text/event-stream"):
-                self._fail(Ended.AFTER, bad_upstream())
-                return
-            held_bytes = self._story.limits.answer_bytes
-            self._passage = Passage(strip_usage=self._asked.strip_usage, most_held_bytes=held_bytes)
+        if status != 200:
+            self._stream = None
+        elif self._stream is not None and not header(headers, b"content-type").startswith(b"text/event-stream"):
+            self._fail(Ended.AFTER, bad_upstream())
 
     def part(self, data: bytes) -> None:
         self._ear.heard = True
-        if self._passage is not None:
-            self._pass_on(self._passage, self._passage.feed(data))
+        if self._stream is not None:
+            self._passed(self._stream, self._stream.part(data))
             return
         self._size += len(data)
         self._parts.append(data)
@@ -186,8 +185,8 @@ class Relay:
             self._fail(Ended.AFTER, bad_upstream("the model's answer is larger than the gateway takes"))
 
     def end(self) -> None:
-        if self._passage is not None:
-            self._pass_on(self._passage, self._passage.end())
+        if self._stream is not None:
+            self._passed(self._stream, self._stream.end())
         elif self._status != 200:
             self._refused()
         else:
@@ -207,59 +206,28 @@ class Relay:
             self._fail(Ended.AFTER, bad_upstream())
             return
         self._complete(_OK, body)
-        self._client.whole(_JSON, body)
+        self._client.whole(WHOLE, body)
 
     def _answer_kept(self, answer: bytes) -> None:
-        """Send what the cache had; its tokens are those of the answer."""
-        if self._asked.stream:
-            passage, told = Passage(strip_usage=False, most_held_bytes=len(answer)), self._call.usage
-            passage.feed(answer)
-            self._count(passage)
-            self._call.usage = told or self._call.usage
-            headers = _EVENT_STREAM
-        else:
-            self._call.usage = read_answer(answer, vectors=self._call.route == EMBEDDINGS)
-            headers = _JSON
+        headers = count_kept(self._call, self._asked, answer)
         self._complete(Ended.CANCELLED, None)
         self._client.whole(headers, answer)
 
-    def _pass_on(self, passage: Passage, data: bytes) -> None:
-        self._count(passage)
-        finished = passage.state is _FINISHED
-        if data or finished:
-            self._story.journal.progress(self._call)
-            if self._errand is not None and self._errand.cached:
-                self._parts.append(data)
-            if not self._begun:
-                self._begun = True
-                self._client.begin(_EVENT_STREAM)
-            if finished:
-                self._complete(_OK, b"".join(self._parts))
-                self._client.last(data)
-                return
-            self._client.part(data)
-            passage.learn()
-            self._shorten(passage)
-        if passage.state is _FAILED:
+    def _passed(self, stream: Stream, last: bytes) -> None:
+        """See how a stream stands after what was passed on of it; `last` is what was not."""
+        state = stream.state
+        if state is _FINISHED:
+            self._complete(_OK, stream.kept)
+            self._client.last(last)
+        elif state is _FAILED:
             self._fail(Ended.AFTER, bad_upstream("the model's server broke off its answer"))
+        elif self._exchange is not None and (takes := stream.shortcut(self._ear)) is not None:
+            self._exchange.shorten(takes)
 
-    def _shorten(self, passage: Passage) -> None:
-        """Let the events that come go the short way, where they need not be kept and the client takes them framed."""
-        if self._exchange is None or self._lease is None or not passage.settled:
-            return
-        if self._shortcut is None:
-            write = self._client.takes_chunks
-            if write is None or self._errand is None or self._errand.cached:
-                return
-            mark = self._story.journal.marker(self._call)
-            self._shortcut = Shortcut(passage.likeness, passage.tally, self._lease.ear, mark, write)
-        else:
-            self._shortcut.renew()
-        self._exchange.shorten(self._shortcut.takes)
-
-    def _count(self, passage: Passage) -> None:
-        self._call.usage = passage.tally.usage
-        self._call.texts = passage.tally.texts
+    @property
+    def _begun(self) -> bool:
+        """Whether the client was sent some of a stream."""
+        return self._stream is not None and self._stream.begun
 
     def _complete(self, how: Ended, answer: bytes | None) -> None:
         """All that is left is to send the last of the answer."""
@@ -286,7 +254,7 @@ class Relay:
             errand.ended(how, self._status, refusal.retry_after_s or 0.0)
             if not final and not self._begun and errand.again(how, self._status):
                 self._status = self._size = 0
-                self._passage, self._parts = None, []
+                self._stream, self._parts = None, []
                 self._ask()
                 return
         if self._begun:
@@ -312,7 +280,7 @@ class Relay:
         self._story.watch.discard(self)
         self._call.give_up = _nothing  # or the call and this would keep each other until the collector comes
         self._drop()
-        if self._passage is not None:
-            self._count(self._passage)  # what went the short way too
+        if self._stream is not None:
+            self._stream.count()  # what went the short way too
         if self._errand is not None:
             self._errand.finish()
