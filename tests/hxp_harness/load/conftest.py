@@ -248,8 +248,12 @@ def send(
     plan: LoadPlan | None = None,
     tls: ssl.SSLContext | None = None,
     receipts: Receipts | None = None,
+    t0_ns: int | None = None,
 ) -> list[Trace]:
-    """Send `schedule` to a port of this machine; return the traces in the order of the schedule."""
+    """Send `schedule` to a port of this machine; return the traces in the order of the schedule.
+
+    Times in them count from `t0_ns` on the monotonic clock, by default from when all is ready.
+    """
     plan = plan or plan_for(f"http://127.0.0.1:{port}/v1")
     renderer = Renderer(plan, "secret", "test")
     traces: list[Trace] = []
@@ -262,6 +266,6 @@ def send(
         on_idle=lambda: None,
         follow=partial(follow, renderer),
     )
-    client.run(time.monotonic_ns())
+    client.run(time.monotonic_ns() if t0_ns is None else t0_ns)
     client.close()
     return sorted(traces, key=lambda trace: trace.index)
