@@ -35,6 +35,7 @@ Floats = NDArray[np.float64]
 
 PARTS = 64
 LEAST_PARTS = 8
+IN_FLIGHT_A_PART = 2  # so many times the requests in flight, at least
 LIKENESS = 1.28  # standard errors of a lag-1 correlation above which parts are joined: 10 of 100 by accident
 NOTHING_ESTIMATED = 1_000_000  # degrees of freedom of a sample that is all alike
 UNDERRATED = 0.2  # chance that the upper bound of the variance is too low
@@ -42,6 +43,7 @@ UNASSURED = 0.1  # the same of the one that is planned with
 LOWER = (0.5, 0.75, 0.9, 0.95)  # shares of requests at which a wandering level shows
 EVENTS = 30.0  # independent excesses over the quantile that say enough of how excesses cluster
 LEAST_KNOWN = 1.5  # degrees of freedom to plan with
+PLANNED_PARTS = PARTS // 2  # what a longer run is planned with: its neighbours may have to be joined once
 
 
 def cuts_of(replicates: int, requests: int, in_flight: float, *, whole: bool) -> int:
@@ -52,8 +54,13 @@ def cuts_of(replicates: int, requests: int, in_flight: float, *, whole: bool) ->
     """
     if whole:
         return max(PARTS // replicates, 1)
-    most = int(replicates * requests / (2 * max(in_flight, 1.0)))
+    most = int(replicates * requests / (IN_FLIGHT_A_PART * max(in_flight, 1.0)))
     return max(min(PARTS, max(most, 2 * LEAST_PARTS)) // replicates, 1)
+
+
+def long_enough(requests: int, in_flight: float) -> bool:
+    """Whether so many requests can be cut into parts that are long against those in flight, and joined once."""
+    return requests >= 2 * LEAST_PARTS * IN_FLIGHT_A_PART * in_flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ class Effective:
         """Return what a run so many times as long is surely worth."""
         n = round(self.n * factor)
         effect = self.ahead.design_effect(n) if self.ahead else self.design_effect
-        return Effective(n, effect, max(self.freedom, PARTS - 1))
+        return Effective(n, effect, max(self.freedom, PLANNED_PARTS - 1))
 
 
 def effective(counts: Floats, sizes: Floats, *, below: int = 0, rarity: float = 1.0) -> Effective:
@@ -142,7 +149,7 @@ def _ahead(scaled: float, likeness: float, parts: int, excesses: float) -> float
     effect = max(scaled / (parts - 1) * widened / (1 - min(widened / parts, 0.5)), 1.0)
     known = min(max(excesses / effect, LEAST_KNOWN), parts - 1)
     surely = known / chi2_point(UNASSURED, known)
-    return effect * surely * (PARTS - 1) / chi2_point(UNDERRATED, PARTS - 1)
+    return effect * surely * (PLANNED_PARTS - 1) / chi2_point(UNDERRATED, PLANNED_PARTS - 1)
 
 
 def _joined(values: Floats) -> Floats:
@@ -163,5 +170,5 @@ def thresholds(pooled: Sample, q: float) -> tuple[list[float], list[float]]:
 def counts_over(parts: Sequence[Sample], cuts: Sequence[float]) -> tuple[Floats, Floats]:
     """Return how many values of each part lie over each cut, and how many values the parts have."""
     some = [part for part in parts if part.n]
-    over = [[int((part.hi > cut).sum()) + part.infinite * np.isfinite(cut) for part in some] for cut in cuts]
-    return np.array(over, np.float64).reshape(len(cuts), len(some)), np.array([part.n for part in some], np.float64)
+    over = [[int(np.count_nonzero(part.hi > cut)) + part.infinite * np.isfinite(cut) for cut in cuts] for part in some]
+    return np.array(over, np.float64).reshape(len(some), len(cuts)).T, np.array([part.n for part in some], np.float64)

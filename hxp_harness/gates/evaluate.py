@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hxp_harness.gates.effective import NOTHING_ESTIMATED, Effective, counts_over, effective, thresholds
+from hxp_harness.gates.effective import NOTHING_ESTIMATED, Effective, counts_over, effective, long_enough, thresholds
 from hxp_harness.gates.facts import Asked
 from hxp_harness.gates.gate import Gate, demands_of
 from hxp_harness.gates.interval import ALPHA, Interval, plain_interval, positive_interval
@@ -91,13 +91,14 @@ def read_parts(
     observed: Sequence[Observed],
     *,
     alpha: float = ALPHA,
+    room: float = 1.0,
     in_flight: float = 1.0,
     whole: bool = False,
 ) -> Reading:
     """Read a gate on a percentile or a ratio off its values, cut into parts in order of time.
 
-    Values of a ratio are 1 for a bad request. `in_flight` requests were open at once; `whole` says that the run was not
-    cut short: how long it is was decided before it.
+    Values of a ratio are 1 for a bad request. A PASS leaves a time only the part `room` of its limit. `in_flight`
+    requests were open at once; `whole` says that the run was not cut short: how long it is was decided before it.
     """
     pooled = joined(parts)
     values, n = tuple((one.lo, one.hi) for one in observed), sum(one.n for one in observed)
@@ -105,12 +106,15 @@ def read_parts(
         nothing = Interval(0.0, math.inf, 1.0, 1.0)
         return Reading(gate, values, math.inf if values else math.nan, nothing, n, gate.limit, gate.limit, alpha)
     if gate.quantile is None:
-        return _ratio_reading(gate, parts, pooled, values, alpha)
+        ratio = _ratio_reading(gate, parts, pooled, values, alpha)
+        return ratio if whole or long_enough(n, in_flight) else replace(ratio, interval=_unsaid(ratio.interval))
     worth = worth_of(parts, pooled, gate.quantile)
-    return read_percentile(gate, pooled, worth, observed, alpha=alpha, in_flight=in_flight, whole=whole)
+    return read_percentile(gate, pooled, worth, observed, alpha=alpha, room=room, in_flight=in_flight, whole=whole)
 
 
-def read_replicates(gate: Gate, observed: Sequence[Observed], asked: Asked, alpha: float = ALPHA) -> Reading:
+def read_replicates(
+    gate: Gate, observed: Sequence[Observed], asked: Asked, *, alpha: float = ALPHA, room: float = 1.0
+) -> Reading:
     """Read a gate on a mean or a rate off its value in each replicate."""
     lo, hi = [one.lo for one in observed], [one.hi for one in observed]
     limit, time = gate.limit, gate.row.dimension == "time"
@@ -119,7 +123,7 @@ def read_replicates(gate: Gate, observed: Sequence[Observed], asked: Asked, alph
     interval = (positive_interval if time else plain_interval)(lo, hi, limit, alpha)
     values, estimate = tuple(zip(lo, hi, strict=True)), _middle(hi, log=interval.log)
     n = sum(one.n for one in observed)
-    return Reading(gate, values, estimate, interval, n, limit, limit * (GUARD if time else 1.0), alpha)
+    return Reading(gate, values, estimate, interval, n, limit, limit * (GUARD * room if time else 1.0), alpha)
 
 
 def met(reading: Reading) -> bool:
@@ -159,14 +163,16 @@ def read_percentile(
     alpha: float,
     in_flight: float,
     whole: bool,
+    room: float = 1.0,
 ) -> Reading:
     """Read a gate on a percentile off all values together, which are worth so many independent ones."""
     q = gate.quantile or 0.5
     estimate = percentile(pooled.hi, q, pooled.infinite)
-    pass_limit = gate.limit * (GUARD if gate.row.dimension == "time" else 1.0)
-    latency = gate.upper and gate.row.dimension == "time"
-    least_n = least_values(q, in_flight) if latency else 0
-    far = gate.upper and _far(pooled, gate.limit, pass_limit, long=pooled.n >= least_n > 0)
+    time = gate.row.dimension == "time"
+    guard = GUARD if time else 1.0
+    least_n = least_values(q, in_flight) if gate.upper and time else 0
+    far = gate.upper and _far(pooled, gate.limit, gate.limit * guard, long=pooled.n >= least_n > 0)
+    pass_limit = gate.limit * guard * (room if time and not far else 1.0)  # what is far off has room enough
     all_over = gate.upper and float(pooled.lo.min(initial=math.inf)) > gate.limit
     clustered = worth
     if far or all_over:  # how values cluster that lie far below the limit, or all beyond it, says nothing of the limit
@@ -178,7 +184,7 @@ def read_percentile(
         worth=worth,
         least=0.0 if far else least_worth(q),
         least_n=0 if whole else least_n,  # what stops early must be long enough to have met a stall
-        spare=share_beyond(pooled, _roomy(estimate, gate) * pass_limit / gate.limit, upper=gate.upper, surely=False),
+        spare=share_beyond(pooled, _roomy(estimate, gate) * guard, upper=gate.upper, surely=False),
     )
     values, n = tuple((one.lo, one.hi) for one in observed), sum(one.n for one in observed)
     interval = percentile_interval(pooled, q, gate.limit, worth, alpha)
@@ -189,7 +195,14 @@ def read_percentile(
             low=ends.low if far else max(ends.low, min(interval.low, gate.limit)),
             high=min(ends.high, NEAR * float(pooled.hi.max())) if far else ends.high,
         )
+    if not (whole or long_enough(2 * n if all_over else n, in_flight)):  # where all are over none need be joined
+        interval = _unsaid(interval)
     return Reading(gate, values, estimate, interval, n, gate.limit, pass_limit, alpha, shares)
+
+
+def _unsaid(interval: Interval) -> Interval:
+    """Return the interval of a look that comes too soon to tell a failure from what clusters."""
+    return replace(interval, p_over=1.0, p_under=1.0)
 
 
 def _far(pooled: Sample, limit: float, pass_limit: float, *, long: bool) -> bool:

@@ -1,9 +1,11 @@
 """When a run is looked at, and what chance of error each look may spend.
 
-A run is looked at when an eighth of it is measured (only for what has failed), when half is, and at its end. The chance
-of a wrong bound is shared out between the looks beforehand (alpha spending, Lan and DeMets 1983) and simply added up
-(Bonferroni), which holds however they depend on each other. What is clear is decided early; what is close loses
-little: the end has most of it.
+The chance of a wrong bound is shared out between the looks beforehand (alpha spending, Lan and DeMets 1983) and simply
+added up (Bonferroni), which holds however they depend on each other. What is clear is decided early; what is close
+loses little: the end has most of it.
+
+A part of a run does not show a drift that the whole would: up to LEAST_CHANGE may hide in it. Going on, it raises the
+average over the run, and a PASS that comes early leaves room for that.
 """
 
 from __future__ import annotations
@@ -11,29 +13,52 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-EARLY_FAILS = 0.2  # of the chance of a false FAIL
-HALF_PASSES, HALF_FAILS = 0.25, 0.25
+from hxp_harness.gates.interval import ALPHA
+from hxp_harness.gates.stationary import LEAST_CHANGE
+
+# After which part of a run, and the shares of the chance of a false PASS and of a false FAIL that it spends.
+BEFORE_THE_END = ((1 / 16, 0.0, 0.1), (1 / 8, 0.0, 0.15), (1 / 4, 0.1, 0.15), (1 / 2, 0.2, 0.2))
+LEAST_TO_PASS = 2  # replicates
+LEAST_TO_FAIL = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What may be said after `done` complete replicates: `passes` and `fails` are the shares of the chance of error."""
+    """What may be said after `done` complete replicates: `passes` and `fails` are the shares of the chance of error.
+
+    A PASS needs latency within the part `room` of what is enough at the end of the run.
+    """
 
     done: int
     passes: float
     fails: float
+    room: float = 1.0
+
+    @property
+    def alpha(self) -> float:
+        """The chance of error of the bounds; at a look for failures alone, theirs."""
+        return ALPHA * (self.passes or self.fails)
 
 
 def looks(planned: int) -> tuple[Look, ...]:
-    """Return the looks at a run of so many replicates, in order; the last is its end."""
-    early, half = math.ceil(planned / 8), math.ceil(planned / 2)
-    before = []
-    if 4 * early <= planned:
-        before.append(Look(early, 0.0, EARLY_FAILS))
-    if 2 <= half < planned:
-        before.append(Look(half, HALF_PASSES, HALF_FAILS))
-    passes, fails = (1.0 - math.fsum(getattr(look, side) for look in before) for side in ("passes", "fails"))
-    return (*before, Look(planned, passes, fails))
+    """Return the looks at a run of so many replicates, in order; the last is its end.
+
+    A look comes when its part is complete. Those that would come at once are one, with the shares of both.
+    """
+    shares: dict[int, tuple[float, float]] = {}
+    for part, passes, fails in BEFORE_THE_END:
+        done = math.ceil(part * planned)
+        if done < planned and (done > 1 or planned >= 4):
+            before = shares.get(done, (0.0, 0.0))
+            shares[done] = (before[0] + (passes if done >= LEAST_TO_PASS else 0.0), before[1] + fails)
+    spent = [math.fsum(one[side] for one in shares.values()) for side in (0, 1)]
+    before_the_end = (Look(done, *one, room_at(done / planned)) for done, one in shares.items())
+    return (*before_the_end, Look(planned, 1.0 - spent[0], 1.0 - spent[1]))
+
+
+def room_at(part: float) -> float:
+    """Return by what a drift that does not show in so large a part of a run divides what is left of a limit."""
+    return 1.0 / (1.0 + LEAST_CHANGE * (1.0 / part - 1.0) / 2)
 
 
 def look_at(done: int, planned: int) -> Look | None:

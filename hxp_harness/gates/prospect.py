@@ -16,8 +16,8 @@ from hxp_harness.metrics.definitions import Kind
 
 LEAST_REPLICATES = 8  # with fewer, half a run is hardly worth a look
 MOST_REPLICATES = 10_000
-LEAST_EXCESSES = 20.0
-PILOT_GROWTH = 4
+LEAST_EXCESSES = 40.0
+PILOT_GROWTH = 4  # no run is planned that is so many times as long as what it is planned from
 
 
 def detectable(reading: Reading) -> float | None:
@@ -57,28 +57,37 @@ def more_replicates(reading: Reading, planned: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long a run to make next. Not `sure`: this one saw too little, the next is to plan from again."""
+    """How long a run to make next.
+
+    Not `sure`: the next is to plan from again, since it takes longer yet, or since this one has not `seen` how slow
+    requests come together.
+    """
 
     replicates: int
     sure: bool = True
+    seen: bool = True
 
 
 def plan(reading: Reading) -> Plan | None:
     """Return how many replicates pass a service that lies HEADROOM within its limit, in 80 of 100 runs.
 
     Supposes that its slow requests come together as they were seen to, and says nothing of where the service lies. A
-    run that saw fewer than LEAST_EXCESSES independent excesses does not tell how they come together: in stages, as
-    Stein's (1945), the next one is longer. None: not even MOST_REPLICATES, or nothing was seen.
+    run that saw fewer than LEAST_EXCESSES independent excesses does not tell how they come together, and none tells
+    what a run many times as long will meet: in stages, as Stein's (1945), the next one is longer. None: not even
+    MOST_REPLICATES, or nothing was seen.
     """
     have = len(reading.values)
     if have < 2 or not math.isfinite(reading.estimate):
         return None
     ahead = reading.shares.worth.ahead if reading.shares else None
     if ahead is not None and ahead.excesses < LEAST_EXCESSES:
-        return Plan(PILOT_GROWTH * have, sure=False)
+        return Plan(PILOT_GROWTH * have, sure=False, seen=False)
     wanted = range(LEAST_REPLICATES, MOST_REPLICATES + 1)
     found = bisect.bisect_left(wanted, True, key=lambda total: _shows_headroom(reading, total))
-    return Plan(wanted[found]) if found < len(wanted) else None
+    if found == len(wanted):
+        return None
+    longest = PILOT_GROWTH * max(have, LEAST_REPLICATES) if reading.shares else MOST_REPLICATES
+    return Plan(min(wanted[found], longest), sure=wanted[found] <= longest)
 
 
 def _shows_headroom(reading: Reading, total: int) -> bool:

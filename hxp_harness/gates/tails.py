@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from scipy import special
@@ -37,6 +38,7 @@ def share_below(count: float, total: float, alpha: float) -> float:
     return 0.0 if count <= 0 else float(special.betaincinv(count, total - count + 1, alpha))
 
 
+@functools.lru_cache(256)  # the same for every limit on one sample
 def most_seen(share: float, total: float, alpha: float) -> float:
     """Return the largest part of `total` that may be seen while `share_above` stays within `share`; below 0: none."""
     if share_above(0.0, total, alpha) > share:
@@ -44,6 +46,7 @@ def most_seen(share: float, total: float, alpha: float) -> float:
     return _bisect(lambda part: share_above(part * total, total, alpha) <= share, 0.0, share)
 
 
+@functools.lru_cache(256)
 def least_seen(share: float, total: float, alpha: float) -> float:
     """Return the smallest part of `total` that must be seen for `share_below` to reach `share`; above 1: none."""
     if share_below(total, total, alpha) < share:

@@ -46,9 +46,10 @@ def judge(table: TraceTable, gates: Sequence[Gate], facts: RunFacts) -> Verdict:
     """
     replicates = complete_replicates(table, facts)
     look = look_at(len(replicates), facts.asked.replicates)
-    alpha = alpha_of(look or looks(facts.asked.replicates)[-1])
     course = course_of(table, replicates)
-    readings = read_gates(table, gates, replicates, facts.asked, alpha, course.settled)
+    readings = read_gates(
+        table, gates, replicates, facts.asked, look or looks(facts.asked.replicates)[-1], course.settled
+    )
     early, stopped_by = _looked_early(table, gates, facts.asked)
     overloaded = saturation(table, facts)
     results = _results(readings, early, look, facts)
@@ -63,23 +64,15 @@ def certain(table: TraceTable, gates: Sequence[Gate], facts: RunFacts, look: Loo
     course = course_of(table, replicates)
     if course.change is not None or not course.ever:
         return False
-    readings = read_gates(table, gates, replicates, facts.asked, alpha_of(look), course.settled)
+    readings = read_gates(table, gates, replicates, facts.asked, look, course.settled)
     deciding = [reading for reading in readings if reading.gate.decides]
     return any(_fallen(deciding, look)) or (look.passes > 0 and all(map(met, deciding)))
 
 
-def alpha_of(look: Look) -> float:
-    """Return the chance of error of the bounds at a look; at one for failures alone, theirs."""
-    return ALPHA * (look.passes or look.fails)
-
-
 def read_gates(
-    table: TraceTable, gates: Sequence[Gate], replicates: Sequence[int], asked: Asked, alpha: float, settled: int
+    table: TraceTable, gates: Sequence[Gate], replicates: Sequence[int], asked: Asked, look: Look, settled: int
 ) -> list[Reading]:
-    """Read every gate off the complete replicates, from the index `settled` on.
-
-    `alpha` is the chance of each bound to be wrong.
-    """
+    """Read every gate off the complete replicates, from the index `settled` on, as carefully as the look asks for."""
     in_flight = mean_in_flight(table)
     whole = len(replicates) >= asked.replicates
     cuts = cuts_of(max(len(replicates), 1), asked.requests, in_flight, whole=whole)
@@ -97,9 +90,9 @@ def read_gates(
                 edges = [size * place // cuts for place in range(cuts + 1)]
                 values += [_values(gate, gates, replicate.rows(*edge)) for edge in itertools.pairwise(edges)]
     return [
-        read_parts(gate, values, seen, alpha=alpha, in_flight=in_flight, whole=whole)
+        read_parts(gate, values, seen, alpha=look.alpha, room=look.room, in_flight=in_flight, whole=whole)
         if gate.counts_requests
-        else read_replicates(gate, seen, asked, alpha)
+        else read_replicates(gate, seen, asked, alpha=look.alpha, room=look.room)
         for gate, values, seen in zip(gates, parts, observed, strict=True)
     ]
 
@@ -171,7 +164,7 @@ def _result(reading: Reading, outcome: Outcome, early: Mapping[Gate, int], facts
     planned, minutes_each = facts.asked.replicates, facts.asked.requests / facts.asked.rate_rps / 60
     ahead = plan(reading) if outcome is Outcome.INCONCLUSIVE else None
     more = more_replicates(reading, planned) if outcome is Outcome.INCONCLUSIVE else None
-    if ahead is not None and not ahead.sure and ahead.replicates > planned:
+    if ahead is not None and not ahead.seen and ahead.replicates > planned:
         more = ahead.replicates - planned
     return GateResult(
         gate=str(gate),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hxp_harness.gates.evaluate import GUARD, Reading, met, worth_enough
+from hxp_harness.gates.evaluate import Reading, met, worth_enough
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.gates.prospect import Plan
 from hxp_harness.gates.shares import HEADROOM
@@ -97,13 +97,16 @@ def _minutes(minutes: float) -> str:
 
 def _clears(reading: Reading) -> str:
     if reading.gate.row.dimension == "time":
-        return f"at least {1 - GUARD:.0%} below the limit of {quantity(reading.gate.limit, reading)}"
+        guard = 1 - reading.pass_limit / reading.limit
+        return f"at least {guard:.0%} below the limit of {quantity(reading.limit, reading)}"
     return f"within the limit of {quantity(reading.limit, reading)}"
 
 
 def _planned(plan: Plan | None) -> str:
     if plan is None:
         return ""
+    if not plan.sure:
+        return f" To show {HEADROOM:.0%} of headroom would take more than {plan.replicates} replicates."
     runs = f" {plan.replicates} replicates in all pass a service that lies {HEADROOM:.0%} within its limit"
     return f"{runs}, in 8 of 10 runs."
 
@@ -122,7 +125,7 @@ def _against(reading: Reading) -> str:
 
 def _advice(reading: Reading, outlook: Outlook) -> str:
     plan = outlook.plan
-    if plan is not None and not plan.sure:
+    if plan is not None and not plan.seen:
         number = f"{plan.replicates} replicates (about {_minutes(plan.replicates * outlook.minutes_each)})"
         return f" The run met too few slow stretches to plan from: {number} are the next step."
     if outlook.more is not None:

@@ -7,6 +7,7 @@ The first that decides ends it, so that what all of them together do wrong is co
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.outcome import Outcome
+from hxp_harness.gates.prospect import Plan
 from hxp_harness.selfcheck.servers import Server
 from hxp_harness.selfcheck.table import rate
 from hxp_harness.selfcheck.trial import Ended, Trial
@@ -84,29 +86,42 @@ class Planned:
         return f"| {' | '.join(cells)} |"
 
 
-def follow(server: Server, limit_s: float, random: np.random.Generator, lengths: Lengths) -> Followed:
-    """Do as the planner says, from the first run on."""
-    gate, count, final = gate_of(server, limit_s), lengths.start, False
-    while True:
-        trial = Trial(server.draw(random, 1, count * lengths.requests)[0], count, server.in_flight)
-        outcome = trial.ours([gate])[0].outcome
-        if final or (outcome is not Outcome.INCONCLUSIVE and count > lengths.start):
-            return Followed(count, outcome, trial)
-        plan = trial.plan(gate)
-        if plan is None or plan.replicates > lengths.most:
-            return Followed(count, Outcome.INCONCLUSIVE, trial)
-        count, final = plan.replicates, plan.sure
+def follow(server: Server, limits_s: Sequence[float], random: np.random.Generator, lengths: Lengths) -> list[Followed]:
+    """Do as the planner says under each limit alone, from the first run on.
+
+    Limits under which runs of the same length are asked for share the run: it takes longer to draw than to judge.
+    """
+    found: dict[float, Followed] = {}
+    asked = {Plan(lengths.start, sure=False): list(limits_s)}
+    while asked:
+        now, under = asked.popitem()
+        trial = Trial(server.draw(random, 1, now.replicates * lengths.requests)[0], now.replicates, server.in_flight)
+        for gate, ended in zip(
+            gates := [gate_of(server, limit_s) for limit_s in under], trial.ours(gates), strict=True
+        ):
+            ahead = None if _ends(now, ended, lengths) else trial.plan(gate)
+            if ahead is None or ahead.replicates > lengths.most:
+                found[gate.limit] = Followed(now.replicates, ended.outcome, trial)
+            else:
+                asked.setdefault(ahead, []).append(gate.limit)
+    return [found[limit_s] for limit_s in limits_s]
+
+
+def _ends(now: Plan, ended: Ended, lengths: Lengths) -> bool:
+    """Whether nothing longer follows; after the first run something always does, for the sake of the trial."""
+    return now.sure or (ended.outcome is not Outcome.INCONCLUSIVE and now.replicates > lengths.start)
 
 
 def try_planned(server: Server, true_s: float, runs: int, seed: list[int], lengths: Lengths) -> Planned:
     """Return the counts over so many sequences."""
     random, found = np.random.default_rng(seed), Planned(server.name)
+    limits_s = [true_s / ratio for ratio in (HEADROOM_RATIO, LIMIT_RATIO)]
+    clear = [gate_of(server, true_s / ratio) for ratio in (CLEAR_PASS, CLEAR_FAIL)]
     for _ in range(runs):
-        followed = follow(server, true_s / HEADROOM_RATIO, random, lengths)
-        found.asked.append(followed.replicates)
-        found.at_headroom.append(followed.outcome)
-        for outcome, ratio in ((Outcome.PASS, CLEAR_PASS), (Outcome.FAIL, CLEAR_FAIL)):
-            ended: Ended = followed.last.ours([gate_of(server, true_s / ratio)])[0]
+        at_headroom, at_limit = follow(server, limits_s, random, lengths)
+        found.asked.append(at_headroom.replicates)
+        found.at_headroom.append(at_headroom.outcome)
+        found.at_limit.append(at_limit.outcome)
+        for outcome, ended in zip((Outcome.PASS, Outcome.FAIL), at_headroom.last.ours(clear), strict=True):
             found.clear[outcome].append(ended.used)
-        found.at_limit.append(follow(server, true_s / LIMIT_RATIO, random, lengths).outcome)
     return found

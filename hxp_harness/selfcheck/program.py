@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,8 @@ import numpy as np
 
 from hxp_harness.errors import ExitCode, UsageError
 from hxp_harness.selfcheck.planned import TITLE, Lengths, Planned, gate_of, try_planned
-from hxp_harness.selfcheck.servers import SERVERS, Server, truth
+from hxp_harness.selfcheck.servers import SERVERS, Draw, Server, truths
+from hxp_harness.selfcheck.short import REPLICATES, SHORT_RATIOS, short_lines, try_short
 from hxp_harness.selfcheck.table import Cell, broken, lines
 from hxp_harness.selfcheck.trial import Trial
 
@@ -42,13 +44,21 @@ POWER = Size(runs=25, power_runs=25, truth=5_000_000)
 FULL = Size(runs=1000, power_runs=50, truth=10_000_000)
 
 
+class _Kind(enum.IntEnum):
+    """What is tried; the number seeds it."""
+
+    RUNS = 2
+    PLANNED = 3
+    SHORT = 4
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One piece of work: `number` says which server, `batch` which of its runs, `planned` of which kind."""
+    """One piece of work: `number` says which server, `batch` which of its runs, and of which kind."""
 
     number: int
     batch: int
-    planned: bool
+    kind: _Kind
 
 
 class _Tester:
@@ -57,24 +67,38 @@ class _Tester:
     def __init__(self, servers: Sequence[Server], size: Size, seed: int) -> None:
         self._servers, self._size, self._seed = servers, size, seed
 
-    def truth(self, number: int) -> float:
-        size = self._size
-        return truth(self._servers[number], self._seed, size.replicates * size.requests, size.truth)
+    def groups(self) -> list[list[int]]:
+        """Return the numbers of servers that differ in their quantile alone: one truth is drawn for all of them."""
+        found: dict[Draw, list[int]] = {}
+        for number, server in enumerate(self._servers):
+            found.setdefault(server.truth_of or server.draw, []).append(number)
+        return list(found.values())
+
+    def truths(self, numbers: Sequence[int]) -> dict[int, float]:
+        size, first = self._size, self._servers[numbers[0]]
+        quantiles = [self._servers[number].quantile for number in numbers]
+        total = size.truth * max(self._servers[number].truth_times for number in numbers)
+        found = truths(first.truth_of or first.draw, quantiles, self._seed, size.replicates * size.requests, total)
+        return dict(zip(numbers, found, strict=True))
 
     def jobs(self) -> list[_Job]:
-        found = []
-        for number, server in enumerate(self._servers):
-            found += [_Job(number, batch, planned=False) for batch in range(-(-self._size.runs // BATCH))]
-            if server.stationary:  # the long ones first, or one core waits for them at the end
-                planned = range(-(-self._size.power_runs // PLANNED_BATCH))
-                found = [*(_Job(number, batch, planned=True) for batch in planned), *found]
-        return found
+        """Return all pieces, the long ones first, or one core waits for them at the end."""
+        stationary = [number for number, server in enumerate(self._servers) if server.stationary]
+        planned = range(-(-self._size.power_runs // PLANNED_BATCH))
+        runs = range(-(-self._size.runs // BATCH))
+        return [
+            *(_Job(number, batch, _Kind.PLANNED) for number in stationary for batch in planned),
+            *(_Job(number, batch, _Kind.RUNS) for number in range(len(self._servers)) for batch in runs),
+            *(_Job(number, batch, _Kind.SHORT) for number in stationary for batch in runs),
+        ]
 
     def do(self, job: _Job, true_s: float) -> list[Cell] | Planned:
         server, size = self._servers[job.number], self._size
-        seed = [self._seed, 3 if job.planned else 2, job.number, job.batch]
-        if job.planned:
+        seed = [self._seed, job.kind, job.number, job.batch]
+        if job.kind is _Kind.PLANNED:
             return try_planned(server, true_s, PLANNED_BATCH, seed, Lengths(size.replicates, size.requests))
+        if job.kind is _Kind.SHORT:
+            return try_short(server, true_s, BATCH, seed)
         gates = [gate_of(server, true_s / ratio) for ratio in RATIOS]
         cells = [Cell(server.name, ratio, size.replicates) for ratio in RATIOS]
         for latency_s in server.draw(np.random.default_rng(seed), BATCH, size.replicates * size.requests):
@@ -102,23 +126,30 @@ def selfcheck(
         put_between_marks(page, None)
     tester, begun_s = _Tester(servers, size, seed), time.monotonic()
     cells = [[Cell(server.name, ratio, size.replicates) for ratio in RATIOS] for server in servers]
+    short = {
+        number: [Cell(f"{server.name}, short", ratio, REPLICATES) for ratio in SHORT_RATIOS]
+        for number, server in enumerate(servers)
+        if server.stationary
+    }
     planned = [Planned(server.name) for server in servers]
     count = os.cpu_count() or 1 if processes is None else processes
     # forked, so that servers made of a recording need not be sent
     with _pool(count, tester) as pool:
         say(f"the truth of {len(servers)} servers")
-        true_s = list(pool.map(_truth, range(len(servers))))
+        true_s = {number: one for found in pool.map(_truths, tester.groups()) for number, one in found.items()}
         jobs = {pool.submit(_do, job, true_s[job.number]): job for job in tester.jobs()}
         for future, job in _told(jobs, servers, say, begun_s):
             found = future.result()
             if isinstance(found, Planned):
                 planned[job.number] += found
             else:
-                for cell, more in zip(cells[job.number], found, strict=True):
+                into = short if job.kind is _Kind.SHORT else cells
+                for cell, more in zip(into[job.number], found, strict=True):
                     cell.merge(more)
     every = [cell for row in cells for cell in row]
     power = ["", TITLE, *(one.line() for one in planned if one.asked)] if size.power_runs else []
-    wrong = broken(every)
+    power += ["", *short_lines(short.values())]
+    wrong = broken([*every, *(cell for row in short.values() for cell in row)])
     verdict = ["", *(wrong or ["No rate of false PASS or false FAIL is significantly over 1 %."])]
     text = "\n".join([*lines(every), *power, *verdict])
     print(text)
@@ -177,8 +208,8 @@ def _take(tester: _Tester) -> None:
     _tester[:] = [tester]
 
 
-def _truth(number: int) -> float:
-    return _tester[0].truth(number)
+def _truths(numbers: Sequence[int]) -> dict[int, float]:
+    return _tester[0].truths(numbers)
 
 
 def _do(job: _Job, true_s: float) -> list[Cell] | Planned:

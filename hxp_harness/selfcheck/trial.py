@@ -23,7 +23,6 @@ from hxp_harness.gates.outcome import Outcome
 from hxp_harness.gates.prospect import Plan, plan
 from hxp_harness.gates.stationary import change, settled_after
 from hxp_harness.gates.tails import share_above, share_below
-from hxp_harness.gates.verdict import alpha_of
 from hxp_harness.metrics.definitions import Sample
 
 Floats = NDArray[np.float64]
@@ -43,6 +42,7 @@ class Trial:
     def __init__(self, latency_s: Floats, replicates: int, in_flight: float = 30.0) -> None:
         """Take also how many requests are `in_flight` together."""
         self._latency_s, self._replicates, self._in_flight = latency_s, replicates, in_flight
+        self._levels: dict[tuple[float, int], list[float]] = {}
 
     def ours(self, gates: Sequence[Gate]) -> list[Ended]:
         """Return the verdict under each gate alone; all are on the same percentile."""
@@ -61,8 +61,7 @@ class Trial:
         requests = len(self._latency_s) // self._replicates
         parts = self._replicates * parts_of(self._replicates, requests)
         allowed, wealth = 1.0 - (gate.quantile or 0.0), 1.0
-        over = [float((part > gate.limit).mean()) for part in np.array_split(self._latency_s, parts)]
-        for number, bad in enumerate(over, 1):
+        for number, bad in enumerate(shares_over(self._latency_s, gate.limit, parts), 1):
             wealth *= growth(bad, allowed, MOST_GROWTH ** (PARTS / parts))
             if wealth >= 1 / ALPHA_EARLY:
                 return Ended(Outcome.FAIL, number / parts)
@@ -74,24 +73,34 @@ class Trial:
         cut = settled_after(seen)
         if cut == len(seen) or change(seen[cut:]) is not None:
             return [Ended(Outcome.INVALID) if look.done == self._replicates else None] * len(gates)
-        readings = self._readings(gates, seen[cut:], look.done, alpha_of(look))
+        readings = self._readings(gates, seen[cut:], look)
         return [_decided(reading, used, look) for reading in readings]
 
-    def _readings(self, gates: Sequence[Gate], seen: Floats, done: int, alpha: float) -> list[Reading]:
+    def _readings(self, gates: Sequence[Gate], seen: Floats, look: Look) -> list[Reading]:
+        done = look.done
         whole = done >= self._replicates
         cuts = cuts_of(done, len(self._latency_s) // self._replicates, self._in_flight, whole=whole)
         parts = [Sample(part, part) for part in np.array_split(seen, done * cuts)]
         pooled, values = Sample(seen, seen), [Observed(0.0, 0.0, len(seen) // done)] * done
         worth: Effective = worth_of(parts, pooled, gates[0].quantile or 0.0)
         return [
-            read_percentile(gate, pooled, worth, values, alpha=alpha, in_flight=self._in_flight, whole=whole)
+            read_percentile(
+                gate,
+                pooled,
+                worth,
+                values,
+                alpha=look.alpha,
+                room=look.room,
+                in_flight=self._in_flight,
+                whole=whole,
+            )
             for gate in gates
         ]
 
     def plan(self, gate: Gate) -> Plan | None:
         """Return what the planner asks for after this run."""
         cut = settled_after(self._latency_s)
-        (reading,) = self._readings([gate], self._latency_s[cut:], self._replicates, ALPHA)
+        (reading,) = self._readings([gate], self._latency_s[cut:], Look(self._replicates, 1.0, 1.0))
         return plan(reading)
 
     def rivals(self, gate: Gate) -> list[tuple[str, Outcome]]:
@@ -100,8 +109,8 @@ class Trial:
 
     def k6(self, gate: Gate) -> Outcome:
         """Return the verdict of a threshold as k6 has it: the percentile of all requests against the limit."""
-        met_it = float(np.quantile(self._latency_s, gate.quantile or 0.0)) <= gate.limit
-        return Outcome.PASS if met_it else Outcome.FAIL
+        (level,) = self._quantiles(gate, 1)
+        return Outcome.PASS if level <= gate.limit else Outcome.FAIL
 
     def loadgen(self, gate: Gate) -> Outcome:
         """Return MLPerf LoadGen's: early stopping, a binomial bound at 99 % that takes requests for independent."""
@@ -113,11 +122,26 @@ class Trial:
 
     def t_test(self, gate: Gate) -> Outcome:
         """Return a plain t-test's on the percentile of each replicate, one-sided at 1 % either way."""
-        levels = np.quantile(self._latency_s.reshape(self._replicates, -1), gate.quantile or 0.0, axis=1).tolist()
+        levels = self._quantiles(gate, self._replicates)
         bounds = plain_interval(levels, levels, gate.limit, ALPHA)
         if bounds.high <= gate.limit:
             return Outcome.PASS
         return Outcome.FAIL if bounds.low > gate.limit else Outcome.INCONCLUSIVE
+
+    def _quantiles(self, gate: Gate, pieces: int) -> list[float]:
+        """Return the gate's quantile of each of so many equal pieces, interpolated; its limit does not matter."""
+        q = gate.quantile or 0.0
+        if (q, pieces) not in self._levels:
+            self._levels[q, pieces] = np.quantile(self._latency_s.reshape(pieces, -1), q, axis=1).tolist()
+        return self._levels[q, pieces]
+
+
+def shares_over(latency_s: Floats, limit_s: float, parts: int) -> list[float]:
+    """Return the share of values over the limit in each of so many parts, as even as can be, in order of time."""
+    size, larger = divmod(len(latency_s), parts)
+    sizes = np.full(parts, size) + (np.arange(parts) < larger)
+    starts = np.cumsum(sizes) - sizes
+    return list((np.add.reduceat(latency_s > limit_s, starts, dtype=np.int64) / sizes).tolist())
 
 
 def _decided(reading: Reading, used: float, look: Look) -> Ended | None:

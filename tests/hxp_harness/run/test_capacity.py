@@ -52,7 +52,7 @@ def test_the_capacity_of_a_known_server_lies_in_the_bracket(tmp_path: Path) -> N
     assert again.code == 0, again.err
     assert "Supposed is" in run_program(tmp_path, "explain", str(out)).out
     measured = len(TraceTable.read(out / deciding["folder"] / "traces.parquet").measured)
-    assert 600 <= measured <= 1200  # a run may be decided at half
+    assert 300 <= measured <= 1200  # a run may be decided at a quarter
 
 
 def test_stopping_keeps_what_is_there(tmp_path: Path) -> None:

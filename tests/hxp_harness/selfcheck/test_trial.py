@@ -19,7 +19,7 @@ from hxp_harness.selfcheck.planned import Lengths, follow, try_planned
 from hxp_harness.selfcheck.program import MARKS, RATIOS, Size, selfcheck
 from hxp_harness.selfcheck.servers import SERVERS, Floats, Server
 from hxp_harness.selfcheck.table import Cell, broken, lines, rate
-from hxp_harness.selfcheck.trial import Ended, Trial
+from hxp_harness.selfcheck.trial import Ended, Trial, shares_over
 from tests.hxp_harness.gates.conftest import REQUESTS, Run, run
 
 __all__ = ["run"]  # the fixture
@@ -48,10 +48,10 @@ def test_it_judges_as_the_verdict_does(run: Callable[..., Run], ratio: float) ->
 
 
 def test_what_is_clear_ends_early() -> None:
-    """A clear PASS takes half of the run and a clear FAIL a fifth."""
+    """A clear PASS takes a quarter of the run and a clear FAIL a fifth."""
     passed, failed = Trial(latencies(1), 8).ours([gate(TRUE / 0.75), gate(TRUE / 1.5)])
 
-    assert passed == Ended(Outcome.PASS, 0.5)
+    assert passed == Ended(Outcome.PASS, 0.25)
     assert failed.outcome is Outcome.FAIL
     assert failed.used <= 0.2
 
@@ -69,7 +69,7 @@ def test_a_drift_is_invalid() -> None:
     """A run that drifts has no one value to judge."""
     drifting = servers.drifting(np.random.default_rng(1), 1, 16_000)[0]
 
-    assert Trial(drifting, 8).ours([gate(TRUE * 3)])[0].outcome is Outcome.INVALID
+    assert Trial(drifting, 8).ours([gate(TRUE * 1.25)])[0].outcome is Outcome.INVALID
 
 
 def test_rivals_decide_by_their_own_rules() -> None:
@@ -104,7 +104,25 @@ def test_a_run_that_saw_too_little_is_no_pilot() -> None:
     """From three or four long queues nobody can tell how long queues are: a longer run comes first."""
     queued = servers.queue(np.random.default_rng(1), 1, 16_000)[0]
 
-    assert Trial(queued, 8).plan(gate(float(np.quantile(queued, 0.9)))) == Plan(32, sure=False)
+    assert Trial(queued, 8).plan(gate(float(np.quantile(queued, 0.9)))) == Plan(32, sure=False, seen=False)
+
+
+def test_no_run_is_planned_from_one_a_fifth_as_long() -> None:
+    """What a run many times as long would meet is not known from this one: the next is four times as long at most."""
+    wandering = servers.autoregressive(np.random.default_rng(2), 1, 64_000)[0]
+    short, long = Trial(wandering[:8_000], 4).plan(gate(TRUE)), Trial(wandering, 32).plan(gate(TRUE))
+
+    assert short is not None
+    assert short.replicates <= 32
+    assert long is not None
+    assert long.sure
+
+
+def test_shares_are_those_of_the_parts() -> None:
+    """Parts are as even as can be, as the judge cuts them."""
+    latency_s = latencies(3, 1003)
+
+    assert shares_over(latency_s, TRUE, 10) == [float((part > TRUE).mean()) for part in np.array_split(latency_s, 10)]
 
 
 def test_what_the_planner_asks_for_suffices() -> None:
@@ -119,7 +137,7 @@ def test_what_the_planner_asks_for_suffices() -> None:
 
 def test_what_needs_days_is_not_tried() -> None:
     """A plan beyond what is tried out ends as not decided."""
-    found = follow(SERVERS[3], 10.0, np.random.default_rng(1), Lengths(8, 2000, most=16))
+    (found,) = follow(SERVERS[3], [19.5], np.random.default_rng(1), Lengths(8, 2000, most=16))
 
     assert (found.replicates, found.outcome) == (8, Outcome.INCONCLUSIVE)
 
@@ -163,7 +181,7 @@ def test_the_program_prints_its_table(capsys: pytest.CaptureFixture[str], tmp_pa
     out = capsys.readouterr().out
     assert code == ExitCode.PASS
     assert said[0] == "the truth of 2 servers"
-    assert said[-1].startswith("4 of 4 parts")
+    assert said[-1].startswith("6 of 6 parts")
     assert out.count("| independent |") == len(RATIOS) + 1
     assert out.endswith("No rate of false PASS or false FAIL is significantly over 1 %.\n")
     assert page.read_text(encoding="utf-8") == f"before {MARKS[0]}\n\n{out}\n{MARKS[1]} after"
