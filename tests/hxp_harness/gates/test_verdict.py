@@ -199,7 +199,7 @@ def test_few_requests_do_not_prove_few_errors(run: MakeRun) -> None:
 
     assert found.outcome is Outcome.INCONCLUSIVE
     errors = found.gates[1]
-    assert errors.more_replicates == math.ceil(4891 / 600) - 8
+    assert errors.more_replicates == math.ceil(4959 / 600) - 8
     assert errors.detectable == pytest.approx(1.03, abs=0.01)
 
 
