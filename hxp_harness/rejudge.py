@@ -83,7 +83,7 @@ def lines(verdict: Verdict) -> str:
 
 
 def _value(value: float | None, gate: GateResult) -> str:
-    return "unknown" if value is None else format_quantity(value, _DIMENSION_OF[gate.unit])
+    return "unknown" if value is None or math.isnan(value) else format_quantity(value, _DIMENSION_OF[gate.unit])
 
 
 def _gates_in(file: Path) -> list[str]:

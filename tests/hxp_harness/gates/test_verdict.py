@@ -16,7 +16,7 @@ from hxp_harness.gates.verdict import judge
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.profile import Contract, Replicates
 from hxp_harness.trace import ErrorKind, Trace
-from tests.hxp_harness.gates.conftest import Run
+from tests.hxp_harness.gates.conftest import RATE_RPS, Run, one_request
 
 EIGHT = (1.0, 1.002, 0.998, 1.001, 0.999, 1.0, 1.003, 0.997)  # seconds: the p95 of each replicate
 
@@ -319,6 +319,14 @@ def test_saturation_fails(run: MakeRun) -> None:
 
     assert found.outcome is Outcome.FAIL
     assert "does not keep up with 50 requests a second" in found.reasons[0]
+
+
+def test_an_overload_that_began_in_the_warm_up_is_one(run: MakeRun) -> None:
+    """A server that was full before the first measured request, at half the rate it is offered, does not keep up."""
+    facts = run(1.0).facts
+    made = [one_request(i, -1 if i < 300 else 0, i / RATE_RPS, 1.0 + i / RATE_RPS) for i in range(600)]
+
+    assert "requests in flight grew from" in saturation(TraceTable.from_traces(made), facts)
 
 
 def test_a_start_is_no_saturation(run: MakeRun) -> None:
