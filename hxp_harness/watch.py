@@ -122,4 +122,5 @@ class Watch:
 
     def _say(self, why: str) -> None:
         done = self._early.parts / self._parts
-        self._display.say(f"certain after {done:.0%} of the run: {why}; stopping")
+        when = f"after {done:.0%}" if done else f"within the first {1 / self._parts:.1%}"
+        self._display.say(f"certain {when} of the run: {why}; stopping")

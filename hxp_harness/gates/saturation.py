@@ -61,12 +61,18 @@ def saturation(table: TraceTable, facts: RunFacts) -> str:
 
 
 def _slower(measured: TraceTable) -> str:
-    """Return how the median TTFT of the first and of the last tenth of answers differ, as evidence."""
+    """Return how much the median TTFT of the last tenth of answers is above that of the first, as evidence.
+
+    Nothing where it is not: only answers that came are counted, and in a pile the slow ones have not come yet.
+    """
     ttft_s = (measured.first_hi_s - measured.intended_s)[measured.ok]
     tenth = len(ttft_s) // BLOCKS
     if tenth == 0:
         return ""
-    first, last = (format_quantity(float(np.median(part)), "time") for part in (ttft_s[:tenth], ttft_s[-tenth:]))
+    first_s, last_s = float(np.median(ttft_s[:tenth])), float(np.median(ttft_s[-tenth:]))
+    if last_s <= first_s:
+        return ""
+    first, last = format_quantity(first_s, "time"), format_quantity(last_s, "time")
     return f", and the median TTFT went from {first} to {last}"
 
 

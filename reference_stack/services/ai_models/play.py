@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from reference_stack.schemas.configuration.script import Script
 from reference_stack.services.ai_models.api_error import ApiError
 from reference_stack.services.ai_models.asgi import Send
+from reference_stack.services.ai_models.http_metrics import Watched
 from reference_stack.services.ai_models.wire import DONE
 
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing throws away what is unsent and resets
@@ -69,7 +70,8 @@ class Play:
 
 def _break(send: Send, *, reset: bool) -> None:
     # ASGI has no word for this: uvicorn's `send` is a method of the object that has the connection.
-    transport = send.__self__.transport  # type: ignore[attr-defined]  # see above
+    inner = send.send if isinstance(send, Watched) else send
+    transport = inner.__self__.transport  # type: ignore[attr-defined]  # see above
     if reset:
         # A second descriptor of the same socket: the first belongs to the loop, which may be uvloop's.
         with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as same:

@@ -329,6 +329,20 @@ def test_an_overload_that_began_in_the_warm_up_is_one(run: MakeRun) -> None:
     assert "requests in flight grew from" in saturation(TraceTable.from_traces(made), facts)
 
 
+def test_a_first_token_that_came_sooner_is_no_evidence_of_a_pile(run: MakeRun) -> None:
+    """In a pile the slow answers have not come yet; that those which came were quicker at the end is not told."""
+
+    def quicker(trace: Trace) -> Trace:
+        times = (trace.intended_s + 1 - trace.index / 1000, *trace.token_hi_s[1:])
+        return replace(trace, token_lo_s=times, token_hi_s=times)
+
+    made = [one_request(i, 0, i / RATE_RPS, 4.0 + 2 * i / RATE_RPS) for i in range(300)]
+    told = [saturation(TraceTable.from_traces(traces), run(1.0).facts) for traces in (made, map(quicker, made))]
+
+    assert ["requests in flight grew from" in each for each in told] == [True, True]
+    assert ["the median TTFT went from" in each for each in told] == [True, False]
+
+
 def test_a_start_is_no_saturation(run: MakeRun) -> None:
     """Requests in flight that grow to their steady number and stay there are no queue."""
     slow = run(*[4.0] * 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +37,8 @@ def test_the_script_and_the_window_say_the_same(limit: int, told: list[tuple[int
             back = tuple((each.part, amount) for each in drawn[-which:] if which)
             ask = Ask(least, want, most, owed, back)
             ours = window.draw(limit, ask, now_ms)
-            assert await cache.draw("a", limit, WINDOW_S, ask) == ours
+            theirs = await cache.draw("a", limit, WINDOW_S, ask)
+            assert replace(theirs, born=ours.born) == ours  # ours loses no data, so it has no date to tell
             drawn.append(ours)
 
     asyncio.run(story())

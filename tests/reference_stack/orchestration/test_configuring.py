@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -160,8 +161,11 @@ def test_changes_are_told_as_they_happen(tmp_path: Path) -> None:
         changed, second = watching.stdout.readline(), watching.stdout.readline()
         file.write_text("cache: {indx: 2}\n")
         refused, why = watching.stdout.readline(), watching.stderr.readline()
-        watching.send_signal(2)
-        code = watching.wait(10)
+        watching.send_signal(signal.SIGINT)
+        try:
+            code = watching.wait(60)
+        finally:
+            watching.kill()
 
     assert changed == "~ cache.index: 1 -> 2\n"
     assert second.startswith("version ")
