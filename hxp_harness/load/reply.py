@@ -6,7 +6,7 @@ together, which costs a fraction of feeding each read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import httptools
 
@@ -14,7 +14,8 @@ from hxp_harness.load.reads import CRLF_BYTES, Place, Raw, places
 
 LIMIT_BYTES = 64 * 1024 * 1024
 _LAST_CHUNK_BYTES = len(b"0\r\n\r\n")
-_EMPTY_LINE = b"\r\n\r\n"
+_LINE_END = b"\r\n"
+_EMPTY_LINE = 2 * _LINE_END
 
 
 class BadReply(Exception):
@@ -68,15 +69,17 @@ class Reply:
         if self._received_bytes > LIMIT_BYTES:
             raise BadReply(f"the response is larger than {LIMIT_BYTES} bytes")
         if bounds is not None:
-            self.bounds = self._followed(bounds, self.parts[known:])
+            self.bounds = self._followed(bounds, self.parts[known:], received)
 
-    def _followed(self, bounds: dict[int, int], parts: Iterable[bytes]) -> dict[int, int] | None:
+    def _followed(self, bounds: dict[int, int], parts: Sequence[bytes], received: bytes) -> dict[int, int] | None:
         """Return `bounds` with the ends of the chunks `parts`, which must account for every byte that was received.
 
         A chunk has its size in hexadecimal, a line end, its bytes and a line end; anything more (an extension, leading
-        zeros, trailers) and any chunk that is not here whole makes another number of bytes.
+        zeros, trailers) makes a larger number of bytes. A chunk that is not here whole may make a smaller one.
         """
         if not self._chunked:
+            return None
+        if parts and not self.done and not received.endswith(parts[-1] + _LINE_END):
             return None
         position, end = next(reversed(bounds)), self._body_bytes
         for part in parts:

@@ -21,6 +21,7 @@ from reference_stack.pace import Pace
 from reference_stack.schemas.configuration import SETTINGS, settings_class
 from reference_stack.schemas.configuration.base import read_at_start
 from reference_stack.services.integration.swap import Swap
+from tests.reference_stack import written
 from tests.reference_stack.infrastructure.conftest import eventually, serving
 
 
@@ -54,10 +55,7 @@ def _answers(http: httpx.Client) -> bool:
 
 
 def put(file: Path, settings: object) -> None:
-    """Write settings in one step, as an editor does."""
-    draft = file.with_suffix(".draft")
-    draft.write_text(json.dumps(settings, indent=1))
-    draft.replace(file)
+    written.put(file, json.dumps(settings, indent=1))
 
 
 def hooked() -> tuple[FastAPI, list[str]]:
@@ -84,8 +82,11 @@ def test_monitoring_takes_all_that_may_change(tmp_path: Path) -> None:
         said = {"services": away, "interval_s": 3600, "alert_interval_s": 3600, "webhook": f"{hook}/hook"}
         put(file, said)
         with served("monitoring", file) as (http, process, log):
-            names = [row["name"] for row in http.get("/status").json()["services"] if row["state"] == "down"]
-            assert names == ["cache"]
+
+            def down() -> list[str]:
+                return [row["name"] for row in http.get("/status").json()["services"] if row["state"] == "down"]
+
+            eventually(lambda: down() == ["cache"])
             more = {**away, "elsewhere": f"{later}/none"}
             new = {
                 "interval_s": 0.05,

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hxp_harness.load.reads import Raw, reads_of
@@ -29,6 +29,7 @@ def raws_of(pieces: Sequence[bytes]) -> list[Raw]:
 
 
 @settings(deadline=None)  # a busy machine is no failure
+@example(FRAMED[2], {1, 2, 85, 213}, {0, 1, 2})  # what a half chunk lacks is what a leading zero adds
 @given(st.sampled_from(FRAMED), st.sets(st.integers(1, 600), max_size=12), st.sets(st.integers(0, 12)))
 def test_a_response_may_be_cut_anywhere(text: bytes, cuts: set[int], kept: set[int]) -> None:
     """Reads fed each by itself or some together: the same body, and the same place in it for each of them."""

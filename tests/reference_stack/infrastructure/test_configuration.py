@@ -24,6 +24,7 @@ from reference_stack.schemas.configuration.layers import (
 from reference_stack.schemas.configuration.problem import InvalidConfiguration
 from reference_stack.services.infrastructure.configuration import create_app
 from tests.reference_stack.infrastructure.conftest import eventually, serving
+from tests.reference_stack.written import put
 
 
 @contextmanager
@@ -209,17 +210,17 @@ def test_the_last_layer_wins(values: list[int]) -> None:
 def test_files_are_watched(tmp_path: Path) -> None:
     """A file that changes is read again by itself; a bad one is refused and the last good one stays."""
     file = tmp_path / "host.yaml"
-    file.write_text("cache: {connections: 5}\n")
+    put(file, "cache: {connections: 5}\n")
     with configured(host_file=str(file), watch_s=0.02) as http:
-        file.write_text("cache: {connections: 6}\n")
+        put(file, "cache: {connections: 6}\n")
         eventually(lambda: shown(http, "cache")["connections"]["value"] == 6)
-        file.write_text("cache: {connections: none}\n")
+        put(file, "cache: {connections: none}\n")
         eventually(lambda: http.get("/health").json()["status"] == "degraded")
         assert shown(http, "cache")["connections"]["value"] == 6
         assert "hxp_configuration_current 0.0" in http.get("/metrics").text
         file.unlink()
         eventually(lambda: "cannot be read" in http.get("/health").text)
-        file.write_text("cache: {connections: 7}\n")
+        put(file, "cache: {connections: 7}\n")
         eventually(lambda: shown(http, "cache")["connections"]["value"] == 7)
         assert http.get("/health").json()["status"] == "ready"
 

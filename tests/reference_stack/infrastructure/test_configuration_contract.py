@@ -28,6 +28,7 @@ from reference_stack.services.infrastructure.configurations import MemoryConfigu
 from reference_stack.services.infrastructure.settled import Configuration, Unavailable
 from tests.reference_stack.infrastructure.conftest import eventually, serving
 from tests.reference_stack.test_reloading import served
+from tests.reference_stack.written import put
 
 Said = Mapping[str, Mapping[str, object]]
 Say = Callable[[Said], None]
@@ -59,9 +60,7 @@ class Files:
 
     @staticmethod
     def write(file: Path, said: Said) -> None:
-        draft = file.with_suffix(".part")
-        draft.write_text(json.dumps(said, indent=1))
-        draft.replace(file)
+        put(file, json.dumps(said, indent=1))
 
     def leg(self, configuration: Configuration, url: str = "") -> Leg:
         say, say_environment = partial(self.write, self.host), partial(self.write, self.environment)
@@ -248,7 +247,7 @@ def test_who_is_away_holds_what_it_said_last(tmp_path: Path) -> None:
         assert state() == "unready"
         assert http.get("/configuration").headers["retry-after"] == "1"
         for connections in (5, 6):
-            file.write_text(f"cache: {{connections: {connections}}}\n")
+            put(file, f"cache: {{connections: {connections}}}\n")
             with at_port(reservation.port, create_app(ConfigurationSettings(host_file=file), {})):
                 eventually(lambda: state() == "ready")
                 shown = http.get("/configuration/cache").json()["settings"]["connections"]

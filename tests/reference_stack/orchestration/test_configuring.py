@@ -16,6 +16,7 @@ from reference_stack.errors import SettingsError
 from reference_stack.orchestration.configuring import Asked, run
 from reference_stack.schemas.configuration import SETTINGS
 from reference_stack.schemas.configuration.environments import find_environment
+from tests.reference_stack.written import put
 
 _ROOT = Path(__file__).parents[3]
 
@@ -157,9 +158,9 @@ def test_changes_are_told_as_they_happen(tmp_path: Path) -> None:
         assert watching.stdout is not None
         assert watching.stderr is not None
         first = watching.stdout.readline()
-        file.write_text("cache: {index: 2}\n")
+        put(file, "cache: {index: 2}\n")
         changed, second = watching.stdout.readline(), watching.stdout.readline()
-        file.write_text("cache: {indx: 2}\n")
+        put(file, "cache: {indx: 2}\n")
         refused, why = watching.stdout.readline(), watching.stderr.readline()
         watching.send_signal(signal.SIGINT)
         try:
