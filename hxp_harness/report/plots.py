@@ -14,6 +14,7 @@ from hxp_harness.metrics.table import Floats, TraceTable
 from hxp_harness.report.figure import AMBER, BLUE, INK, PURPLE, RED, RULE, SKY, above, plain_axes, svg
 from hxp_harness.report.record import GateResult, Record
 from hxp_harness.telemetry.series import ServerSeries
+from hxp_harness.trace import ErrorKind
 
 MOST_POINTS = 20_000  # beyond it points cover each other, and only the file grows
 MOST_MARKS = 400
@@ -39,7 +40,9 @@ def latency_over_time(record: Record, table: TraceTable, series: ServerSeries | 
             axes.axhline(gate.limit * 1e3, color=RED, linewidth=1.6, label=f"limit {gate.limit * 1e3:.4g} ms")
             _replicate_levels(axes, gate, table)
         _scale(axes, e2e_ms[fine], None if gate is None else gate.limit * 1e3)
-        _failures(axes, table.intended_s[~fine])
+        stopped = table.error == ErrorKind.UNFINISHED.value
+        _marks(axes, table.intended_s[~fine & ~stopped], "failed", RED)
+        _marks(axes, table.intended_s[stopped], "open when the run was stopped", SKY)
         _boundaries(axes, table)
         _course(axes, table)
         (below[0] if below else axes).set_xlabel("intended send, s since the start")
@@ -157,7 +160,7 @@ def _scale(axes: Axes, values_ms: Floats, limit_ms: float | None) -> None:
         axes.set_ylim(0, highest * 1.12)
 
 
-def _failures(axes: Axes, at_s: Floats) -> None:
+def _marks(axes: Axes, at_s: Floats, label: str, colour: str) -> None:
     if len(at_s) == 0:
         return
     step = math.ceil(len(at_s) / MOST_MARKS)
@@ -167,10 +170,10 @@ def _failures(axes: Axes, at_s: Floats) -> None:
         heights,
         marker="x",
         s=22,
-        color=RED,
+        color=colour,
         linewidths=1.2,
         transform=axes.get_xaxis_transform(),
-        label=f"failed ({len(at_s)})",
+        label=f"{label} ({len(at_s)})",
     )
 
 

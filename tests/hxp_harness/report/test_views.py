@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 
 from hxp_harness.errors import UsageError
+from hxp_harness.metrics.table import TraceTable
 from hxp_harness.report.html import fact, flat
+from hxp_harness.report.plots import latency_over_time
 from hxp_harness.report.record import CheckResult, read_record, write_record
 from hxp_harness.report.views import write_views
 
@@ -161,6 +165,19 @@ def test_a_target_that_only_fails_has_a_report(make_run: MakeRun) -> None:
     assert "Latency over time" in text
     assert "failed (" in text
     assert "Distribution under" not in text
+
+
+def test_what_an_early_end_cut_off_has_not_failed(make_run: MakeRun) -> None:
+    """Requests that were open when the run was stopped are shown as that, beside those that failed."""
+    run = make_run(failing=0.0)
+    table = TraceTable.read(run / "traces.parquet")
+    kinds = ["cut", *["unfinished"] * 3]
+    error = np.concatenate([table.error[: -len(kinds)], np.array(kinds, dtype=table.error.dtype)])
+
+    picture = latency_over_time(read_record(run), replace(table, error=error))
+
+    assert "failed (1)" in picture
+    assert "open when the run was stopped (3)" in picture
 
 
 def test_a_far_outlier_makes_the_axis_logarithmic(make_run: MakeRun) -> None:
