@@ -199,7 +199,7 @@ def test_what_was_not_measured_meets_no_goal() -> None:
 
 def test_noise_stops_a_process_and_lets_it_go() -> None:
     """While stops last the process is seen stopped; afterwards it runs, and a hog is gone."""
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:  # lives until it is ended
         try:
             seen, deadline_s = set[str](), time.monotonic() + 30
             with noise.made(noise.Noise("x", stop_s=0.3), lambda: [process.pid], min(os.sched_getaffinity(0)), 1):

@@ -28,7 +28,7 @@ def test_a_subject_that_does_not_start_is_said_with_its_log(tmp_path: Path) -> N
 def test_a_subject_is_ended(tmp_path: Path) -> None:
     """What a subject started is gone when it is."""
     port = free_port()
-    child = "import time; time.sleep(60)"
+    child = "import time; time.sleep(60)"  # lives until it is ended
     serve = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}]).pid, flush=True)"
     serve += (
         f"; import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"

@@ -221,7 +221,7 @@ def test_dies_with_its_parent(tmp_path: Path) -> None:
         "import subprocess, sys, time\n"
         "argv = [sys.executable, '-m', 'hxp_harness.certify.golden', '--log', sys.argv[1]]\n"
         "subprocess.Popen(argv, stdin=subprocess.DEVNULL)\n"
-        "time.sleep(60)\n"
+        "time.sleep(60)\n"  # lives until it is killed
     )
     argv = [sys.executable, "-c", code, str(tmp_path / "log")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as parent:

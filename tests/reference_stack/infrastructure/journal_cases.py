@@ -40,6 +40,20 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def one_call(directory: Path, rows: Rows) -> None:
+    """Write one call into a journal that stops at once, and ships to `rows` as it does."""
+
+    async def story() -> None:
+        journal = DiskJournal(JournalSettings(directory=directory), rows, Measures(()), most_open=8)
+        journal.start()
+        call = accepted_call()
+        journal.accept(call)
+        journal.final(ended(call))
+        await journal.close()
+
+    asyncio.run(story())
+
+
 def run_until(directory: Path, done: Callable[[Rows], bool], rows: Rows | None = None) -> Rows:
     """Run a journal on `directory` until `done`."""
     found = rows or Rows()

@@ -35,16 +35,23 @@ def serving(app: ASGIApp) -> Iterator[str]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen(4096)
-        config = uvicorn_config(app)
-        config.timeout_graceful_shutdown = 2
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-        thread.start()
-        try:
-            eventually(lambda: server.started or not thread.is_alive())
-            assert server.started, "the application did not start"
+        with serving_on(sock, app):
             yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(DEADLINE_S)
-            assert not thread.is_alive()
+
+
+@contextmanager
+def serving_on(sock: socket.socket, app: ASGIApp) -> Iterator[None]:
+    """Serve `app` on a socket that listens."""
+    config = uvicorn_config(app)
+    config.timeout_graceful_shutdown = 2
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    try:
+        eventually(lambda: server.started or not thread.is_alive())
+        assert server.started, "the application did not start"
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
-from starlette.types import ASGIApp
 
-from reference_stack.draining import uvicorn_config
 from reference_stack.orchestration import ports
 from reference_stack.schemas.configuration import SETTINGS
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
@@ -27,6 +22,7 @@ from reference_stack.services.infrastructure.configuration import create_app
 from reference_stack.services.infrastructure.configurations import MemoryConfiguration, connect
 from reference_stack.services.infrastructure.settled import Configuration, Unavailable
 from tests.reference_stack.infrastructure.conftest import eventually, serving
+from tests.reference_stack.infrastructure.serving import serving_on
 from tests.reference_stack.test_reloading import served
 from tests.reference_stack.written import put
 
@@ -248,7 +244,10 @@ def test_who_is_away_holds_what_it_said_last(tmp_path: Path) -> None:
         assert http.get("/configuration").headers["retry-after"] == "1"
         for connections in (5, 6):
             put(file, f"cache: {{connections: {connections}}}\n")
-            with at_port(reservation.port, create_app(ConfigurationSettings(host_file=file), {})):
+            with (
+                ports.listen(reservation.port) as sock,
+                serving_on(sock, create_app(ConfigurationSettings(host_file=file), {})),
+            ):
                 eventually(lambda: state() == "ready")
                 shown = http.get("/configuration/cache").json()["settings"]["connections"]
                 assert shown["value"] == connections
@@ -257,22 +256,6 @@ def test_who_is_away_holds_what_it_said_last(tmp_path: Path) -> None:
             shown = http.get("/configuration/cache").json()["settings"]["connections"]
             assert shown["value"] == connections
     reservation.close()
-
-
-@contextmanager
-def at_port(port: int, app: ASGIApp) -> Iterator[None]:
-    """Serve on a port that is reserved."""
-    with ports.listen(port) as sock:
-        config = uvicorn_config(app)
-        config.timeout_graceful_shutdown = 1
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-        thread.start()
-        try:
-            yield
-        finally:
-            server.should_exit = True
-            thread.join(20)
 
 
 def test_external_needs_an_address() -> None:

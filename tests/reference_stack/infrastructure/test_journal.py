@@ -27,7 +27,7 @@ from tests.reference_stack.infrastructure.conftest import (
     chat,
     eventually,
 )
-from tests.reference_stack.infrastructure.journal_cases import accepted_call, ended, left, run_until
+from tests.reference_stack.infrastructure.journal_cases import accepted_call, ended, left, one_call, run_until
 from tests.reference_stack.infrastructure.test_gateway_usage import ROW, metric
 
 
@@ -166,16 +166,7 @@ def test_rows_that_cannot_be_parked_wait(tmp_path: Path) -> None:
     """With no way to park it, a refused row stays in the journal."""
     (tmp_path / "parked").mkdir()
     rows = Rows(bad={""})
-
-    async def story() -> None:
-        journal = DiskJournal(JournalSettings(directory=tmp_path), rows, Measures(()), most_open=8)
-        journal.start()
-        call = accepted_call()
-        journal.accept(call)
-        journal.final(ended(call))
-        await journal.close()
-
-    asyncio.run(story())
+    one_call(tmp_path, rows)
     assert len(left(tmp_path)) == 1
 
     (tmp_path / "parked").rmdir()

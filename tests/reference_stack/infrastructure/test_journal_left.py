@@ -19,7 +19,7 @@ from reference_stack.services.infrastructure.api_gateway.measures import Measure
 from tests.reference_stack.infrastructure.conftest import (
     Rows,
 )
-from tests.reference_stack.infrastructure.journal_cases import accepted_call, ended, left, run_until
+from tests.reference_stack.infrastructure.journal_cases import accepted_call, ended, left, one_call, run_until
 
 
 @dataclass
@@ -121,16 +121,7 @@ def test_a_damaged_line_is_told_and_costs_no_other(tmp_path: Path, caplog: pytes
 def test_rows_left_at_the_end_are_stored_by_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A stop while the database is out loses nothing."""
     rows = Rows(out=True)
-
-    async def story() -> None:
-        journal = DiskJournal(JournalSettings(directory=tmp_path), rows, Measures(()), most_open=8)
-        journal.start()
-        call = accepted_call()
-        journal.accept(call)
-        journal.final(ended(call))
-        await journal.close()
-
-    asyncio.run(story())
+    one_call(tmp_path, rows)
     assert f"usage rows stay in {tmp_path}" in caplog.text
     rows.out = False
     run_until(tmp_path, lambda rows: len(rows.rows) == 1, rows)

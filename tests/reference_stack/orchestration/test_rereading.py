@@ -122,7 +122,10 @@ def test_a_supervisor_that_does_not_answer_is_said(
 
     monkeypatch.setattr(rereading, "_ANSWER_S", 0.1)
     room.mkdir()
-    deaf = "import signal, time; signal.signal(signal.SIGUSR1, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGUSR1, signal.SIG_IGN); print(1, flush=True); "
+        "time.sleep(60)"  # lives until it is ended
+    )
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as supervisor:
         assert supervisor.stdout is not None
         supervisor.stdout.readline()

@@ -89,7 +89,8 @@ async def test_a_unit_that_never_serves_runs_into_its_deadline(room: Path) -> No
         seen.append(1)
         return "still thinking"
 
-    unit = Unit("slow", Program((sys.executable, "-c", "import time; time.sleep(99)")), probe, ready_s=0.3)
+    forever = "import time; time.sleep(99)"  # lives until it is ended
+    unit = Unit("slow", Program((sys.executable, "-c", forever)), probe, ready_s=0.3)
     supervisor = Supervisor([unit], room)
     with pytest.raises(NotReady, match=r"not ready after 0\.3 s: still thinking"):
         await supervisor.start()
@@ -193,8 +194,8 @@ async def test_who_ignores_the_polite_signal_is_killed_with_family(until: Until,
     script = """
         import signal, subprocess, sys, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"]).pid, flush=True)
-        time.sleep(99)
+        print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"]).pid, flush=True)  # until killed
+        time.sleep(99)  # until it is killed
     """
     log = room / "stubborn.log"
 
