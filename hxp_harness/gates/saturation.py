@@ -49,7 +49,8 @@ def saturation(table: TraceTable, facts: RunFacts) -> str:
     start_s, end_s = float(due_s.min()), float(due_s.max())
     if end_s <= start_s:
         return ""
-    # Without the warm-up, as the watch of a run counts: in an overload that has filled the server before the start
+    # Without the warm-up, as the watch of a run counts: the requests that an overload left open by then would hide
+    # that their number grows.
     levels = in_flight(table.where(measured), start_s, end_s, BLOCKS)
     if not piles_up(levels, int(measured.sum())):
         return ""
