@@ -16,6 +16,7 @@ from hxp_harness.errors import UsageError, nearest
 from hxp_harness.faults.background import Background
 from hxp_harness.faults.behaviours import BEHAVIOURS, Act, Ask, whole
 from hxp_harness.faults.ledger import BackendRow, proof_of
+from hxp_harness.faults.listener import Listener
 
 HEADER = "x-hxp-fault"  # a request's own behaviour
 _MARK = re.compile(rb"hxp-id:([\w-]+) hxp-nonce:([\w-]+)")
@@ -46,16 +47,15 @@ class Backend:
         self._numbers = itertools.count()
         self._attempts: Counter[str] = Counter()
         self._rows: list[BackendRow] = []
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._serve)
 
     def __enter__(self) -> Self:
         self._background.__enter__()
-        self.port = self._background.run(self._open())
+        self.port = self._background.run(self._listener.open(limit=64 << 20))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._background.call(self._server.close)
+        self._background.run(self._listener.close())
         self._background.__exit__()
 
     @property
@@ -75,10 +75,6 @@ class Backend:
         """Return one row for each attempt that has ended."""
         return self._background.call(lambda: list(self._rows))
 
-    async def _open(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=64 << 20, backlog=1024)
-        return int(self._server.sockets[0].getsockname()[1])
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = _Wire(reader, writer)
         try:
@@ -86,8 +82,6 @@ class Backend:
                 pass
         except (OSError, asyncio.IncompleteReadError):
             pass  # the client went: the ledger has it
-        finally:
-            writer.close()
 
     async def _answer(self, wire: _Wire) -> bool:
         """Answer one request; return whether the connection is good for another."""

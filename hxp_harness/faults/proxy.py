@@ -12,6 +12,7 @@ from typing import Self
 
 from hxp_harness.errors import NotReady
 from hxp_harness.faults.background import Background
+from hxp_harness.faults.listener import Listener, closed
 from hxp_harness.faults.pump import Pump
 from hxp_harness.faults.toxic import Stream, Toxic, make_toxic
 
@@ -36,7 +37,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._background.call(self._site.close)
+        self._background.run(self._site.close())
         self._background.__exit__()
 
     @property
@@ -78,7 +79,7 @@ class _Site:
         self._upstream = upstream
         self._draw = draw
         self._toxics: list[Toxic] = []
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._serve)
         self._port = 0
         self._held: socket.socket | None = None  # keeps the port ours while nobody listens
 
@@ -86,20 +87,17 @@ class _Site:
         """Listen; return the port."""
         sock = self._bind() if self._held is None else self._held
         self._held = None
-        self._server = await asyncio.start_server(self._serve, sock=sock, backlog=1024)
-        self._port = sock.getsockname()[1]
+        self._port = await self._listener.open(sock)
         return self._port
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop listening and drop every connection."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
         if self._held is not None:
             self._held.close()
             self._held = None
         for link in list(self.links):
             link.reset()
+        await self._listener.close()
 
     def active(self, kind: str, stream: Stream) -> Toxic | None:
         """Return the toxic that was added last."""
@@ -109,7 +107,7 @@ class _Site:
         """Put `toxic` to work."""
         self._toxics.append(toxic)
         if toxic.kind == "down":
-            self.close()
+            await self.close()
             self._held = self._bind()
         for link in list(self.links):
             link.end_by(toxic)
@@ -179,8 +177,7 @@ class _Link:
                 task.cancel()
             for timer in self._timers.values():
                 timer.cancel()
-            for writer in self._writers:
-                writer.close()
+            await asyncio.gather(*map(closed, self._writers))
 
     def end_by(self, toxic: Toxic) -> None:
         """Start the clock of a toxic that ends connections."""

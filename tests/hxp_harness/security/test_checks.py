@@ -16,6 +16,7 @@ import pytest
 
 from hxp_harness.errors import NotReady
 from hxp_harness.faults.background import Background
+from hxp_harness.faults.listener import Listener
 from hxp_harness.security import authentication, bad_input
 from hxp_harness.security.case import CANARY, Case, Expected, request_of, sound_body
 from hxp_harness.security.checks import (
@@ -73,8 +74,6 @@ class Server:
             await writer.drain()
         except OSError:
             pass
-        finally:
-            writer.close()
 
     async def read(self, reader: asyncio.StreamReader) -> Said:
         headers: list[tuple[str, str]] = []
@@ -129,15 +128,11 @@ def sound(_: Said) -> bytes | None:
 @contextmanager
 def serving(broken: Break = sound) -> Iterator[tuple[Target, Server]]:
     server = Server(broken)
-
-    async def listen() -> asyncio.Server:
-        return await asyncio.start_server(server.serve, "127.0.0.1", 0, limit=1 << 20)
-
+    listener = Listener(server.serve)
     with Background() as background:
-        listener = background.run(listen())
-        port = listener.sockets[0].getsockname()[1]
+        port = background.run(listener.open(limit=1 << 20))
         yield replace(TARGET, base_url=f"http://127.0.0.1:{port}/v1"), server
-        background.call(listener.close)
+        background.run(listener.close())
 
 
 def test_tables_are_as_large_as_promised() -> None:

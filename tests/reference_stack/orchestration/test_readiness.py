@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from hxp_harness.faults.listener import Listener
 from reference_stack.orchestration import ports, readiness
 from reference_stack.orchestration.readiness import Probe
 
@@ -16,7 +17,6 @@ from reference_stack.orchestration.readiness import Probe
 @asynccontextmanager
 async def answering(answer: bytes | None) -> AsyncIterator[int]:
     """A server that reads once and sends `answer` (None: nothing, and keeps the connection)."""
-    talks: set[asyncio.Task[None]] = set()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -25,16 +25,10 @@ async def answering(answer: bytes | None) -> AsyncIterator[int]:
                 await reader.read(-1)
             else:
                 writer.write(answer)
-            writer.close()
-            await writer.wait_closed()
 
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        talks.add(asyncio.create_task(talk(reader, writer)))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-        await asyncio.gather(*talks)
+    listener = Listener(talk)
+    yield await listener.open()
+    await listener.close()
 
 
 def _error(message: bytes) -> bytes:
