@@ -39,8 +39,6 @@ _COLLECT_AT = (1000, 10, 20)
 _TURNS_A_COPY = 20
 _LAST_LINES_S = 1.0
 _COMMAND_S = 120.0
-# Requests free what they took without the collector, which finds next to nothing and leaves the caches to itself.
-_COLLECT_EVERY = 10_000
 
 
 class WorkerSettings(Protocol):
@@ -125,9 +123,6 @@ def _serve(service: Service, settings: WorkerSettings, post: Post) -> None:
         page_of(post.board, mirror), lambda: post.board.stopping, lines.put, collectors, _command_to(process.control)
     )
     app = service.create(settings, place)
-    gc.collect()
-    gc.freeze()  # what the application is made of lives as long as this process
-    gc.set_threshold(_COLLECT_EVERY)
 
     def ready() -> None:
         _spare_the_collector()
