@@ -131,8 +131,10 @@ def serving(broken: Break = sound) -> Iterator[tuple[Target, Server]]:
     listener = Listener(server.serve)
     with Background() as background:
         port = background.run(listener.open(limit=1 << 20))
-        yield replace(TARGET, base_url=f"http://127.0.0.1:{port}/v1"), server
-        background.run(listener.close())
+        try:
+            yield replace(TARGET, base_url=f"http://127.0.0.1:{port}/v1"), server
+        finally:
+            background.run(listener.close())
 
 
 def test_tables_are_as_large_as_promised() -> None:

@@ -27,8 +27,10 @@ async def answering(answer: bytes | None) -> AsyncIterator[int]:
                 writer.write(answer)
 
     listener = Listener(talk)
-    yield await listener.open()
-    await listener.close()
+    try:
+        yield await listener.open()
+    finally:
+        await listener.close()
 
 
 def _error(message: bytes) -> bytes:
