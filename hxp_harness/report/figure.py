@@ -44,6 +44,8 @@ _STYLE: dict[Any, object] = {
     "legend.fontsize": 10.0,
     "legend.borderaxespad": 0.2,
 }
+_COLUMNS = 5
+_LEGEND_SHARE = 0.85  # of the picture's width; the rest is for the axis and its name
 Painter = Callable[[Figure], None]
 
 
@@ -87,10 +89,17 @@ def plain_axes(figure: Figure, rows: int = 1, columns: int = 1, **shape: object)
 
 
 def above(axes: Axes) -> None:
-    """Put the legend above the picture, where it hides no point; nothing where nothing is named."""
+    """Put the legend above the picture, where it hides no point; nothing where nothing is named.
+
+    It takes as many rows as it needs: a row wider than the picture would take the width from the axes.
+    """
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        legend = axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, columnspacing=1.4)
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "columnspacing": 1.4}
+        for columns in range(min(_COLUMNS, len(labels)), 0, -1):
+            legend = axes.legend(handles, labels, ncols=columns, **place)
+            if legend.get_window_extent().width <= _LEGEND_SHARE * axes.figure.bbox.width:
+                break
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):  # a point as small and pale as in the picture could not be seen
                 handle.set(sizes=[30.0], alpha=1.0)
