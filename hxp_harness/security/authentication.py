@@ -6,12 +6,14 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from urllib.parse import quote
 
-from hxp_harness.security.case import Case, Expected, request_of, sound_bytes
+from hxp_harness.security.case import Case, Expected, request_of, sound_body, sound_bytes
 from hxp_harness.target import Target
 
 _ACCEPTED, _REFUSED, _TOLERATED = Expected.ACCEPTED, Expected.REFUSED, Expected.TOLERATED
+_OUT = (Expected.REFUSED, Expected.BROKEN_OFF)
 _MIN_ECHO_CHARACTERS = 8  # shorter values may stand in an answer by chance
 Value = Callable[[str], str]
 
@@ -109,29 +111,91 @@ LINES: tuple[tuple[str, Expected, Lines], ...] = (
 )
 
 
+# What a host may pretend: where routes are told from a URL that the Host header is part of, `Host: x/health?` turns any
+# request into one of a path that needs no key (the confusion of CVE-2026-48710).
+HOSTS = (
+    "x/health?",
+    "x/health/live",
+    "x/metrics#",
+    "x/v1/models?",
+    "health@x",
+    "x\\health",
+    "/health",
+    "http://x/health",
+)
+# Other doors to the models: whoever is refused at one must be refused at all.
+ROUTES: tuple[tuple[str, dict[str, object]], ...] = (
+    ("GET models", {}),
+    ("POST completions", {"prompt": "hello", "max_tokens": 1}),
+    ("POST embeddings", {"input": "hello"}),
+    ("POST chat/completions", {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1, "stream": True}),
+)
+_EDGE = 24  # so many characters at either end of a key are tried one by one
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One way to say who one is: header lines and a query; `word` is what no answer may repeat."""
+
+    name: str
+    expected: Expected
+    lines: tuple[bytes, ...] = ()
+    word: str = ""
+    query: str = ""
+    host: bytes = b""
+
+
 def cases(target: Target) -> Iterator[Case]:
-    """Yield every variant for the target's key (not empty); those that happen to be the right key are left out."""
-    right = f"Bearer {target.api_key}"
+    """Yield every variant for the target's key (not empty); those that happen to be the right key are left out.
+
+    At chat completions all of them, at the other routes those that must be refused.
+    """
+    said = [*_values(target.api_key), *_lines(target.api_key)]
+    yield from (_case(each, "POST chat/completions", sound_bytes(target), "") for each in said)
+    edits = [_Said(name, Expected.REFUSED, *_bearer(word)) for name, word in _edits(target.api_key)]
+    yield from (_case(each, "POST chat/completions", sound_bytes(target), "") for each in edits)
+    for route, fields in ROUTES:
+        body = b"" if route.startswith("GET") else json.dumps({"model": sound_body(target)["model"], **fields}).encode()
+        where = f"{route}{', streamed' if 'stream' in fields else ''}: "
+        yield from (_case(each, route, body, where) for each in said if each.expected in _OUT)
+
+
+def _values(key: str) -> Iterator[_Said]:
     for name, expected, value in VALUES:
-        said = value(target.api_key)
-        if said == right and expected is not Expected.ACCEPTED:
+        said = value(key)
+        if said == f"Bearer {key}" and expected is not Expected.ACCEPTED:
             continue
-        yield _case(name, expected, (b"authorization: " + said.encode(),), said)
+        yield _Said(name, expected, (b"authorization: " + said.encode(),), said.removeprefix("Bearer ").strip())
+
+
+def _lines(key: str) -> Iterator[_Said]:
     for name, expected, lines in LINES:
-        yield _case(name, expected, lines(target.api_key.encode()), "")
+        yield _Said(name, expected, lines(key.encode()))
     for name in ("api_key", "key", "access_token"):
-        query = f"?{name}={quote(target.api_key)}"
-        yield _case(f"query parameter {name}", Expected.REFUSED, (), "", query=query)
+        yield _Said(f"query parameter {name}", Expected.REFUSED, query=f"?{name}={quote(key)}")
+    for host in HOSTS:
+        yield _Said(f"host {host}", Expected.BROKEN_OFF, host=host.encode())
 
 
-def _case(name: str, expected: Expected, lines: tuple[bytes, ...], said: str, *, query: str = "") -> Case:
-    word = said.removeprefix("Bearer ").strip()
-    secrets = (word,) if len(word) >= _MIN_ECHO_CHARACTERS else ()
+def _edits(key: str) -> Iterator[tuple[str, str]]:
+    """Yield the key with one character changed, left out or doubled, for each of its first and last characters."""
+    places = sorted({*range(len(key))[:_EDGE], *range(len(key))[-_EDGE:]})
+    for at in places:
+        yield f"character {at} changed", key[:at] + _other(key[at]) + key[at + 1 :]
+        yield f"character {at} left out", key[:at] + key[at + 1 :]
+        yield f"character {at} doubled", key[: at + 1] + key[at:]
+
+
+def _bearer(word: str) -> tuple[tuple[bytes, ...], str]:
+    return (b"authorization: Bearer " + word.encode(),), word
+
+
+def _case(said: _Said, route: str, body: bytes, where: str) -> Case:
     return Case(
-        f"authentication: {name}",
-        expected,
-        lambda target: request_of(target, lines, sound_bytes(target), query=query),
-        secrets,
+        f"authentication: {where}{said.name}",
+        said.expected,
+        lambda target: request_of(target, said.lines, body, route=route, query=said.query, host=said.host),
+        (said.word,) if len(said.word) >= _MIN_ECHO_CHARACTERS else (),
     )
 
 

@@ -1,14 +1,16 @@
-"""Bodies and framings that no server should take, or fall over."""
+"""Bodies that no server should take, or fall over."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 
+from hxp_harness.security import framing
 from hxp_harness.security.case import CANARY, Case, Expected, key_header, request_of, sound_body, sound_bytes
+from hxp_harness.security.kinds import wrong_kinds
 from hxp_harness.target import Target
 
-_REFUSED, _TOLERATED, _BROKEN_OFF = Expected.REFUSED, Expected.TOLERATED, Expected.BROKEN_OFF
+_REFUSED, _TOLERATED = Expected.REFUSED, Expected.TOLERATED
 _DEEP = 50_000
 
 # the whole body as it is
@@ -128,87 +130,24 @@ FIELDS: tuple[tuple[str, Expected, str, str], ...] = (
     ("very deep unknown field", _TOLERATED, "deep", "[" * _DEEP + "]" * _DEEP),
 )
 
-Raw = Callable[[Target], bytes]
 
-
-def _framed(*lines: bytes, body: bytes | None = None, start: bytes = b"", host: bool = True) -> Raw:
-    """Return a request with `lines` in place of a sound framing."""
-
-    def build(target: Target) -> bytes:
-        path = target.base_url.split("://", 1)[1].partition("/")[2].encode()
-        first = start or b"POST /%b/chat/completions HTTP/1.1" % path
-        name = (f"host: {target.host}".encode(),) if host else ()
-        head = (first, *name, *key_header(target), b"content-type: application/json", *lines)
-        return b"\r\n".join(head) + b"\r\n\r\n" + (sound_bytes(target) if body is None else body)
-
-    return build
-
-
-def _as_is(request: bytes) -> Raw:
-    return lambda _: request
-
-
-def _posted(body: bytes) -> Raw:
+def _posted(body: bytes) -> Callable[[Target], bytes]:
     """Return a sound request with another body."""
     return lambda target: request_of(target, key_header(target), body)
-
-
-def _sized(*lines: bytes) -> Raw:
-    """Return a sound request with `lines` more."""
-    return lambda target: request_of(target, (*key_header(target), *lines), sound_bytes(target))
-
-
-FRAMINGS: tuple[tuple[str, Expected, Raw], ...] = (
-    ("length and chunks", _BROKEN_OFF, _framed(b"content-length: 4", b"transfer-encoding: chunked", body=b"0\r\n\r\n")),
-    ("two lengths", _BROKEN_OFF, _framed(b"content-length: 2", b"content-length: 3", body=b"{}x")),
-    ("list of lengths", _BROKEN_OFF, _framed(b"content-length: 2, 3", body=b"{}x")),
-    ("negative length", _BROKEN_OFF, _framed(b"content-length: -1", body=b"{}")),
-    ("length with a sign", _BROKEN_OFF, _framed(b"content-length: +2", body=b"{}")),
-    ("length as a word", _BROKEN_OFF, _framed(b"content-length: two", body=b"{}")),
-    ("length of 40 digits", _BROKEN_OFF, _framed(b"content-length: " + b"9" * 40, body=b"{}")),
-    ("chunk size as a word", _BROKEN_OFF, _framed(b"transfer-encoding: chunked", body=b"zz\r\n{}\r\n0\r\n\r\n")),
-    ("negative chunk size", _BROKEN_OFF, _framed(b"transfer-encoding: chunked", body=b"-2\r\n{}\r\n0\r\n\r\n")),
-    ("huge chunk size", _BROKEN_OFF, _framed(b"transfer-encoding: chunked", body=b"f" * 20 + b"\r\n{}\r\n")),
-    ("unknown transfer", _BROKEN_OFF, _framed(b"transfer-encoding: nonsense", body=b"")),
-    ("no version", _BROKEN_OFF, _as_is(b"POST /v1/chat/completions\r\n\r\n")),
-    ("version 9.9", _BROKEN_OFF, _framed(b"content-length: 0", start=b"POST / HTTP/9.9", body=b"")),
-    ("not HTTP", _BROKEN_OFF, _as_is(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64 + b"\r\n\r\n")),
-    ("space in a header's name", _BROKEN_OFF, _sized(b"x y: z")),
-    ("space before the colon", _BROKEN_OFF, _sized(b"x-y : z")),
-    ("header without colon", _BROKEN_OFF, _sized(b"nonsense")),
-    ("null byte in a header", _BROKEN_OFF, _sized(b"x-y: a\0b")),
-    ("folded header", _BROKEN_OFF, _sized(b"x-y: a", b" b")),
-    ("header of 128 KiB", _BROKEN_OFF, _sized(b"x-y: " + b"a" * 131072)),
-    (
-        "path of 128 KiB",
-        _BROKEN_OFF,
-        _framed(b"content-length: 0", start=b"GET /" + b"a" * 131072 + b" HTTP/1.1", body=b""),
-    ),
-    ("unknown method", _BROKEN_OFF, _framed(b"content-length: 0", start=b"BREW /v1/models HTTP/1.1", body=b"")),
-    ("100 more headers", _TOLERATED, _sized(*(b"x-%d: a" % number for number in range(100)))),
-    ("expectation", _TOLERATED, _sized(b"expect: nonsense")),
-    ("upgrade", _TOLERATED, _sized(b"upgrade: h2c", b"http2-settings: AAMAAABkAAQAAP__")),
-    ("encoded as gzip, and is not", _TOLERATED, _sized(b"content-encoding: gzip")),
-)
-# RFC 9112 wants 400; servers with httptools let them pass
-HOSTS: tuple[tuple[str, Expected, Raw], ...] = (
-    ("no host", _TOLERATED, lambda target: _framed(b"connection: close", *_length(target), host=False)(target)),
-    ("two hosts", _TOLERATED, _sized(b"host: another.test")),
-)
 
 
 def cases(target: Target) -> Iterator[Case]:
     """Yield every body, field and framing for `target`."""
     for name, expected, body in BODIES:
         yield Case(f"body: {name}", expected, _posted(body))
-    for name, expected, field, text in FIELDS:
+    for name, expected, field, text in (*FIELDS, *wrong_kinds()):
         body = _with_field(target, field, text)
         yield Case(f"field: {name}", expected, _posted(body))
     doubled = sound_bytes(target)[:-1] + f', "model": "{CANARY}"}}'.encode()
     yield Case("body: the model twice", _TOLERATED, _posted(doubled))
     many = json.dumps(sound_body(target) | {f"f{number}": number for number in range(10_000)}).encode()
     yield Case("body: 10,000 unknown fields", _TOLERATED, _posted(many))
-    for name, expected, build in (*FRAMINGS, *HOSTS):
+    for name, expected, build in (*framing.FRAMINGS, *framing.HOSTS):
         yield Case(f"framing: {name}", expected, build)
 
 
@@ -216,7 +155,3 @@ def _with_field(target: Target, field: str, text: str) -> bytes:
     """Return the sound body with one field whose JSON text is `text`."""
     fields = {name: json.dumps(value) for name, value in sound_body(target).items()} | {field: text}
     return ("{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in fields.items()) + "}").encode()
-
-
-def _length(target: Target) -> tuple[bytes, ...]:
-    return (b"content-length: %d" % len(sound_bytes(target)),)

@@ -31,12 +31,21 @@ class Case:
     secrets: tuple[str, ...] = (CANARY,)  # what the answer must not say
 
 
-def request_of(target: Target, headers: tuple[bytes, ...], body: bytes, *, query: str = "") -> bytes:
-    """Return a POST of `body` to chat/completions with `headers` lines as they are; the rest is sound."""
+def request_of(
+    target: Target,
+    headers: tuple[bytes, ...],
+    body: bytes,
+    *,
+    route: str = "POST chat/completions",
+    query: str = "",
+    host: bytes = b"",
+) -> bytes:
+    """Return a request of `route` below the base URL with `headers` lines as they are; the rest is sound."""
+    method, _, name = route.partition(" ")
     path = target.base_url.split("://", 1)[1].partition("/")[2]
     lines = (
-        f"POST /{path}/chat/completions{query} HTTP/1.1".encode(),
-        f"host: {target.host}:{target.port}".encode(),
+        f"{method} /{path}/{name}{query} HTTP/1.1".encode(),
+        b"host: " + (host or f"{target.host}:{target.port}".encode()),
         b"content-type: application/json",
         b"content-length: %d" % len(body),
         b"connection: close",

@@ -8,14 +8,15 @@ import socket
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hxp_harness.errors import NotReady
-from hxp_harness.security import authentication, bad_input
+from hxp_harness.security import authentication, bad_input, elsewhere
 from hxp_harness.security.case import Case, Expected, key_header, request_of, sound_bytes
 from hxp_harness.target import Target
 
 MAX_ERROR_BYTES = 8192
+_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,20 @@ def check_authentication(target: Target, *, timeout_s: float = 10.0) -> Report:
 def check_bad_input(target: Target, *, timeout_s: float = 10.0) -> Report:
     """Send every bad body and framing; raise NotReady when not even a sound request is accepted."""
     return run(target, bad_input.cases(target), timeout_s=timeout_s)
+
+
+def check_addresses(target: Target, *, timeout_s: float = 10.0) -> Report:
+    """Name another server wherever an address may stand, and listen there; raise NotReady as `run` does.
+
+    Whether the request is taken is left to the server; that it goes there, or has no right answer, is a finding.
+    """
+    if target.host not in _HERE:
+        return Report(0, not_proven="the target is on another host, which cannot reach the listener on 127.0.0.1")
+    with elsewhere.canary() as listening:
+        cases = elsewhere.cases(target, listening)
+        report = run(target, cases, timeout_s=timeout_s)
+    went = tuple(Finding(*each) for each in elsewhere.contacts(cases, listening))
+    return replace(report, findings=(*report.findings, *went))
 
 
 def run(target: Target, cases: Iterable[Case], *, timeout_s: float = 10.0) -> Report:

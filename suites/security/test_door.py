@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from hxp_harness.probe import Probe
-from hxp_harness.security.checks import check_authentication, check_bad_input
+from hxp_harness.security.checks import check_addresses, check_authentication, check_bad_input
 from hxp_harness.target import Target
 
 Ask = Callable[[Target], Probe]
@@ -28,7 +28,7 @@ def test_only_the_key_gets_in(door: Target, pytestconfig: pytest.Config) -> None
     if report.not_proven and pytestconfig.getoption("--target"):  # our own door has a key
         pytest.skip(report.not_proven)  # says what the target lacks
 
-    assert report.cases >= 40
+    assert report.cases >= 400
     assert report.findings == ()
 
 
@@ -36,7 +36,17 @@ def test_bad_input_is_refused_in_one_shape(door: Target) -> None:
     """Every bad body and framing gets an OpenAI-shaped 4xx of at most 8 KiB that echoes no value, never a 5xx."""
     report = check_bad_input(door)
 
-    assert report.cases >= 60
+    assert report.cases >= 500
+    assert report.findings == ()
+
+
+def test_no_address_is_gone_to(door: Target) -> None:
+    """Wherever a request names another server (contents, fields, headers, side routes), the door does not ask it."""
+    report = check_addresses(door)
+    if report.not_proven:
+        pytest.skip(report.not_proven)
+
+    assert report.cases >= 40
     assert report.findings == ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import httptools
+import httpx
 import pytest
 
 from hxp_harness.errors import NotReady
@@ -22,6 +24,7 @@ from hxp_harness.security.case import CANARY, Case, Expected, request_of, sound_
 from hxp_harness.security.checks import (
     Answer,
     Finding,
+    check_addresses,
     check_authentication,
     check_bad_input,
     exchange,
@@ -42,6 +45,7 @@ class Said:
     status: int
     authorization: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Break = Callable[[Said], "bytes | None"]  # an answer instead of the sound one; None leaves it
@@ -78,9 +82,13 @@ class Server:
     async def read(self, reader: asyncio.StreamReader) -> Said:
         headers: list[tuple[str, str]] = []
         body = bytearray()
+        paths: list[bytes] = []
         done: list[bool] = []
 
         class Parsed:
+            def on_url(self, url: bytes) -> None:
+                paths.append(url.partition(b"?")[0])
+
             def on_header(self, name: bytes, value: bytes) -> None:
                 headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
@@ -102,9 +110,10 @@ class Server:
             if not received or (size > 65536 and not headers):
                 return Said(431, "", b"")
         keys = [value for name, value in headers if name == "authorization"]
-        long = any(len(value) > 32768 for _, value in headers)
-        status = 431 if long else self.status(keys, bytes(body))
-        return Said(status, keys[0] if len(keys) == 1 else "", bytes(body))
+        long = sum(len(name) + len(value) for name, value in headers) > 32768
+        known = paths == [b"/v1/chat/completions"]
+        status = 431 if long else self.status(keys, bytes(body)) if known else 404
+        return Said(status, keys[0] if len(keys) == 1 else "", bytes(body), tuple(headers))
 
     def status(self, keys: list[str], body: bytes) -> int:
         if len(keys) != 1 or not hmac.compare_digest(keys[0].encode(), f"Bearer {KEY}".encode()):
@@ -138,11 +147,15 @@ def serving(broken: Break = sound) -> Iterator[tuple[Target, Server]]:
 
 
 def test_tables_are_as_large_as_promised() -> None:
-    """At least 40 variants of authentication and 60 bad inputs, each with a name of its own."""
-    for table, least in ((authentication.cases(TARGET), 40), (bad_input.cases(TARGET), 60)):
-        names = Counter(case.name for case in table)
-        assert len(names) >= least
-        assert names.most_common(1)[0][1] == 1
+    """500 variants of authentication for a key of 40, 300 bodies and 60 framings, each with a name of its own."""
+    target = replace(TARGET, api_key="hxp-" + "aB3_" * 9)
+    names = Counter(case.name for case in (*authentication.cases(target), *bad_input.cases(target)))
+    kinds = Counter(name.partition(":")[0] for name in names)
+
+    assert names.most_common(1)[0][1] == 1
+    assert kinds["authentication"] >= 500
+    assert kinds["body"] + kinds["field"] >= 300
+    assert kinds["framing"] >= 60
 
 
 def test_a_sound_server_has_no_findings() -> None:
@@ -237,6 +250,44 @@ def test_every_mutant_is_caught(broken: Break, case: str, problem: str) -> None:
     assert CANARY not in repr(report)
 
 
+def _goes(said: Said) -> bytes | None:
+    """Ask whatever the body names."""
+    for url in dict.fromkeys(re.findall(rb"http://127\.0\.0\.1:\d+/\d+", said.body)):
+        httpx.get(url.decode(), trust_env=False)
+    return None
+
+
+def _follows(said: Said) -> bytes | None:
+    """Ask the host that a proxy is said to have been asked for."""
+    for name, value in said.headers:
+        if name == "x-forwarded-host":
+            httpx.get(f"http://{value}/", trust_env=False)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("broken", "finding"),
+    [
+        (_goes, Finding("address: content image", "the server asked another one for '/0'")),
+        (_goes, Finding("address: field lora_path", "the server asked another one for '/24'")),
+        (_follows, Finding("address", "the server asked another one for '/'")),
+    ],
+)
+def test_a_server_that_goes_elsewhere_is_caught(broken: Break, finding: Finding) -> None:
+    """A server that asks what a body or a header names is told by the place that named it, where that is known."""
+    with serving(broken) as (target, _):
+        assert finding in check_addresses(target).findings
+
+
+def test_a_server_that_stays_at_home_is_told_so_where_it_can_be_heard() -> None:
+    """A server that asks nobody has no finding; one on another host cannot reach the listener: not proven."""
+    with serving() as (target, _):
+        assert check_addresses(target).ok
+    report = check_addresses(replace(TARGET, base_url="http://another.test:80/v1"))
+    assert (report.cases, report.ok) == (0, False)
+    assert "another host" in report.not_proven
+
+
 def test_a_server_that_dies_of_it_is_caught() -> None:
     """A server that no longer serves afterwards is a finding, even if each answer was right."""
     died: list[bool] = []
@@ -312,5 +363,5 @@ def test_other_key_shapes_make_sound_tables() -> None:
         target = replace(TARGET, api_key=key)
         right = f"\r\nauthorization: Bearer {key}\r\n".encode()
         refused: list[Any] = [case for case in authentication.cases(target) if case.expected is Expected.REFUSED]
-        assert len(refused) >= 40
+        assert len(refused) >= 300
         assert not [case.name for case in refused if right in case.build(target) + b"\r\n"]
