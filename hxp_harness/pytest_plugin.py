@@ -29,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--weights", choices=("real", "dummy", "tiny"), default="real", help="of vllm; default: real")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the mark of tests that are about a risk of the OWASP lists."""
+    config.addinivalue_line("markers", 'owasp(*risks): what it promises is about these, as in "API1:2023"')
+
+
 @pytest.fixture(scope="session")
 def start_stack(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory

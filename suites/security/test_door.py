@@ -22,6 +22,7 @@ SIDE_PATHS = (
 )  # fmt: skip
 
 
+@pytest.mark.owasp("API2:2023")
 def test_only_the_key_gets_in(door: Target, pytestconfig: pytest.Config) -> None:
     """Of every variant of authentication only the right key is let in; nothing answers 5xx or echoes a secret."""
     report = check_authentication(door)
@@ -32,6 +33,7 @@ def test_only_the_key_gets_in(door: Target, pytestconfig: pytest.Config) -> None
     assert report.findings == ()
 
 
+@pytest.mark.owasp("API8:2023")
 def test_bad_input_is_refused_in_one_shape(door: Target) -> None:
     """Every bad body and framing gets an OpenAI-shaped 4xx of at most 8 KiB that echoes no value, never a 5xx."""
     report = check_bad_input(door)
@@ -40,6 +42,7 @@ def test_bad_input_is_refused_in_one_shape(door: Target) -> None:
     assert report.findings == ()
 
 
+@pytest.mark.owasp("API7:2023")
 def test_no_address_is_gone_to(door: Target) -> None:
     """Wherever a request names another server (contents, fields, headers, side routes), the door does not ask it."""
     report = check_addresses(door)
@@ -50,6 +53,7 @@ def test_no_address_is_gone_to(door: Target) -> None:
     assert report.findings == ()
 
 
+@pytest.mark.owasp("API9:2023")
 @pytest.mark.parametrize("path", SIDE_PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_nothing_else_is_relayed(door: Target, path: str, method: str) -> None:
@@ -63,6 +67,7 @@ def test_nothing_else_is_relayed(door: Target, path: str, method: str) -> None:
         assert len(answer.content) <= 8192
 
 
+@pytest.mark.owasp("API1:2023")
 def test_a_wrong_key_sees_no_models(door: Target, probe: Ask) -> None:
     """The list of models is as closed as the models themselves."""
     stranger = replace(door, api_key="sk-" + "x" * 40)
@@ -71,6 +76,7 @@ def test_a_wrong_key_sees_no_models(door: Target, probe: Ask) -> None:
     assert probe(stranger).complete("hello").status == 401
 
 
+@pytest.mark.owasp("LLM01:2025")
 def test_special_tokens_stay_text(door: Target, probe: Ask) -> None:
     """Control tokens and roles in a prompt (OWASP LLM01:2025) are text: the answer is whole and the door stays up."""
     hostile = (
@@ -83,6 +89,7 @@ def test_special_tokens_stay_text(door: Target, probe: Ask) -> None:
         assert reply.ok, reply.error
 
 
+@pytest.mark.owasp("LLM02:2025", "API8:2023")
 def test_errors_and_metrics_hold_no_secret(door: Target, probe: Ask) -> None:
     """Neither an error nor the metrics page repeats a key or a prompt."""
     canary = "canary-4f1d2c9b"

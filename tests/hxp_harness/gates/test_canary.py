@@ -13,6 +13,7 @@ def mixed(wrong: int) -> list[str]:
     return WRONG[:wrong] + TRUE[wrong:]
 
 
+@pytest.mark.owasp("LLM09:2025")
 @pytest.mark.parametrize(
     ("wrong", "outcome"),
     [(0, "ok"), (2, "ok"), (4, "ok"), (8, "ok"), (9, "failed"), (12, "failed"), (16, "failed")],

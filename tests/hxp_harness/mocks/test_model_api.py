@@ -120,7 +120,7 @@ def test_a_prompt_over_the_limit_is_refused(api: ModelApi) -> None:
 def test_key_guards_v1_alone() -> None:
     """With a key, /v1 answers 401 in vLLM's words and health stays open."""
     with respx.mock(assert_all_called=False) as router:
-        install(router, f"{ROOT}/v1", api_key="right")
+        install(router, f"{ROOT}/v1", api_key="right")  # pragma: allowlist secret
         assert WEB.get(f"{ROOT}/health").status_code == 200
         for headers in ({}, {"authorization": "Bearer wrong"}):
             answer = WEB.get(f"{ROOT}/v1/models", headers=headers)

@@ -41,6 +41,7 @@ def test_every_row_of_a_table_has_as_many_cells(make_run: MakeRun) -> None:
         assert len({line.replace("\\|", "").count("|") for line in table}) == 1
 
 
+@pytest.mark.owasp("LLM05:2025")
 def test_foreign_text_stays_text(make_run: MakeRun) -> None:
     """A server's words bring no tag, no mention and no escape into the summary."""
     record = read_record(make_run()).model_copy(update={"verdict": "INVALID", "reasons": (HOSTILE, HOSTILE)})

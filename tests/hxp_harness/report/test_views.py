@@ -98,6 +98,7 @@ def test_the_page_has_every_picture_and_asks_the_network_for_nothing(make_run: M
     assert "@import" not in text
 
 
+@pytest.mark.owasp("LLM05:2025")
 def test_what_a_server_says_cannot_break_out(make_run: MakeRun) -> None:
     """Reasons, sentences, names and facts full of markup are shown as text, and no script or image comes of them."""
     run = make_run(failing=0.02, title=HOSTILE)

@@ -28,6 +28,7 @@ def checks(done: Done) -> dict[str, str]:
     return {check["name"]: check["outcome"] for check in done.record["checks"]}
 
 
+@pytest.mark.owasp("LLM09:2025")
 def test_other_answers_under_load_are_invalid(tmp_path: Path) -> None:
     """A server that says nonsense as soon as two requests are open is as fast as ever, and INVALID."""
     done = run_long(tmp_path, garble_from=2)

@@ -265,6 +265,7 @@ def _follows(said: Said) -> bytes | None:
     return None
 
 
+@pytest.mark.owasp("API7:2023")
 @pytest.mark.parametrize(
     ("broken", "finding"),
     [

@@ -137,6 +137,7 @@ def test_only_v1_asks_for_the_key(start: Any, tmp_path: Path) -> None:
         ({"service": "mixtral", "device": "l40s"}, "smaller precision"),
         ({"service": "phi3", "max_model_len": 5000}, "4096 positions"),
         ({"service": "phi3", "kv_tokens": 100}, "max_model_len to at most 96"),
+        # pragma: allowlist nextline secret
         ({"service": "phi3", "api_key_env": "HXP_NO_SUCH_VARIABLE"}, "HXP_NO_SUCH_VARIABLE holds no key"),
         ({"service": "phi3", "api_key_file": "/no/such/file"}, "cannot read the key in /no/such/file"),
     ],

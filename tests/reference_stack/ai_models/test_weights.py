@@ -9,7 +9,7 @@ from reference_stack.services.ai_models import weights
 from reference_stack.services.ai_models.weights import weights_facts
 from reference_stack.services.infrastructure.artefacts import MANIFEST, write_manifest
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
 
 
 @pytest.fixture

@@ -69,6 +69,7 @@ def test_later_layers_win_and_are_named(tmp_path: Path) -> None:
     assert found["limits.body_depth"]["source"] == "default"
 
 
+@pytest.mark.owasp("LLM02:2025")
 def test_secrets_are_never_shown() -> None:
     """A secret shows as stars, and its source is still told."""
     assignment = "api_gateway.upstreams={mixtral: {base_url: 'http://127.0.0.1:1/v1', api_key: s3cret}}"

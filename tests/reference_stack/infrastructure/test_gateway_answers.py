@@ -43,6 +43,7 @@ def test_the_model_gets_the_clients_own_bytes(gateway: Gateway) -> None:
     assert gateway.backend.asked[0].path == "/v1/chat/completions"
 
 
+@pytest.mark.owasp("API7:2023")
 def test_only_the_gateways_own_headers_reach_the_model(backend: Backend, make_gateway: MakeGateway) -> None:
     """The client's key and other headers stay at the gateway; the upstream's key is the one it shows."""
     gateway = make_gateway(upstreams={"mixtral": {"base_url": backend.url, "api_key": "upstream-key"}}, key_rows=ALICE)
@@ -90,6 +91,7 @@ def test_text_completions_have_their_own_route(gateway: Gateway) -> None:
     assert gateway.backend.asked[0].path == "/v1/completions"
 
 
+@pytest.mark.owasp("API1:2023")
 @pytest.mark.parametrize(("key", "names"), [(KEY, ["mixtral", "phi3"]), (PHI3_KEY, ["phi3"])])
 def test_models_lists_what_the_key_may_use(gateway: Gateway, key: str, names: list[str]) -> None:
     """A key sees its own models and no others."""
@@ -120,6 +122,7 @@ def test_another_request_id_is_replaced(gateway: Gateway, given: str) -> None:
     assert len(found) == 32
 
 
+@pytest.mark.owasp("API9:2023")
 def test_nothing_else_is_relayed(gateway: Gateway) -> None:
     """A model server's other routes, and the gateway's own documents, are not there."""
     for path in (
@@ -139,6 +142,7 @@ def test_nothing_else_is_relayed(gateway: Gateway) -> None:
     assert gateway.backend.asked == []
 
 
+@pytest.mark.owasp("API9:2023")
 def test_the_documents_open_when_configured(make_gateway: MakeGateway) -> None:
     """`open_docs` serves the gateway's own description."""
     gateway = make_gateway(open_docs=True)

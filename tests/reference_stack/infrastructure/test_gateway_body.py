@@ -76,6 +76,7 @@ def test_json_may_name_its_charset(gateway: Gateway) -> None:
     assert gateway.post(chat(), **{"content-type": "Application/JSON; charset=utf-8"}).status_code == 200
 
 
+@pytest.mark.owasp("API4:2023")
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_over_the_limit_is_a_413(make_gateway: MakeGateway, chunked: bool) -> None:
     """A large body is refused whether it says its length or not, and the client gets to read so."""
@@ -91,6 +92,7 @@ def test_a_body_over_the_limit_is_a_413(make_gateway: MakeGateway, chunked: bool
     assert gateway.post(chat()).status_code == 200
 
 
+@pytest.mark.owasp("API4:2023")
 def test_large_headers_are_a_431(make_gateway: MakeGateway) -> None:
     """Headers have a limit of their own."""
     gateway = make_gateway(limits={"header_bytes": 2000})
@@ -98,6 +100,7 @@ def test_large_headers_are_a_431(make_gateway: MakeGateway) -> None:
     assert gateway.post(chat(), **{"x-large": "x" * 2000}).status_code == 431
 
 
+@pytest.mark.owasp("API8:2023")
 def test_one_host_header_is_needed(gateway: Gateway) -> None:
     """None or two of them are refused, since a proxy could route by the other one."""
     for hosts in ([], [b"host: a", b"host: b"]):
@@ -168,6 +171,7 @@ def test_no_name_stands_twice(drawn: tuple[str, bool]) -> None:
         assert parse_object(text.encode(), LIMITS) == json.loads(text)
 
 
+@pytest.mark.owasp("API8:2023")
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_parser(body: bytes) -> None:
     """Whatever the bytes, they are an object or a 400."""

@@ -64,6 +64,7 @@ def test_a_silent_connection_is_closed(make_gateway: MakeGateway, hot_path: bool
     assert 0.1 < time.monotonic() - began_s < 2.0
 
 
+@pytest.mark.owasp("API4:2023")
 @BOTH
 def test_a_slow_head_is_told_so(make_gateway: MakeGateway, hot_path: bool) -> None:
     """A head that comes byte by byte is a 408 by the deadline, however steadily it comes; it is counted."""
@@ -107,6 +108,7 @@ def test_a_body_that_nobody_reads_is_cut_off(make_gateway: MakeGateway, hot_path
         assert rest_of(sock).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.owasp("API4:2023")
 @BOTH
 def test_a_client_that_takes_nothing_is_cut_off(make_gateway: MakeGateway, hot_path: bool) -> None:
     """A stream that nobody reads ends `write_s` after the buffers are full, and its model is let go."""
@@ -161,6 +163,7 @@ def idle_connections(gateway: Gateway, count: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.owasp("API4:2023")
 @BOTH
 def test_too_many_connections(make_gateway: MakeGateway, hot_path: bool) -> None:
     """Beyond `connections` a request is a 503 with Retry-After, never a reset; room returns when others leave."""

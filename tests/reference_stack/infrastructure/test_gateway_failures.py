@@ -192,6 +192,7 @@ TORN = {
 }
 
 
+@pytest.mark.owasp("API10:2023")
 @pytest.mark.parametrize("name", TORN)
 def test_a_stream_that_breaks_ends_in_an_error_and_without_done(gateway: Gateway, name: str) -> None:
     """What came is passed on; then the client hears that it is not the whole, and no [DONE]."""

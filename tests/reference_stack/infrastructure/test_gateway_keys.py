@@ -66,6 +66,7 @@ def test_the_scheme_is_read_in_any_case(gateway: Gateway) -> None:
     assert gateway.http.get("/v1/models", headers={"authorization": f"bEaReR {KEY}"}).status_code == 200
 
 
+@pytest.mark.owasp("API1:2023")
 @pytest.mark.parametrize("model", ["mixtral", "no-such-model"])
 def test_a_model_that_is_not_the_keys_does_not_exist(gateway: Gateway, model: str) -> None:
     """A model of others and a model that is none get the same answer, which does not repeat the name."""
@@ -119,6 +120,7 @@ def test_a_key_of_the_repository_comes_in(make_gateway: MakeGateway) -> None:
     assert gateway.http.get("/v1/models", headers={"authorization": "Bearer dave"}).status_code == 401
 
 
+@pytest.mark.owasp("API2:2023")
 def test_with_the_repository_out_nobody_new_comes_in(make_gateway: MakeGateway) -> None:
     """A key that cannot be checked is a 503, never a 200; keys of the settings need no repository."""
     gateway = make_gateway(keys=Repository(out=True), key_rows=ALICE)
@@ -150,6 +152,7 @@ def admitted(ring: KeyRing, key: str) -> int:
     return 200
 
 
+@pytest.mark.owasp("API2:2023")
 def test_a_revoked_key_does_not_outlive_its_time() -> None:
     """A revoked key is out after `fresh_s`; while the repository is out, after `stale_s`."""
     clock, repository = Clock(), Repository([key_of("carol")])
@@ -194,6 +197,7 @@ def test_guesses_are_asked_for_once_and_forgotten_in_the_end() -> None:
     assert (admitted(ring, "guess"), repository.asked) == (200, 10_052)
 
 
+@pytest.mark.owasp("API2:2023", "API10:2023")
 def test_a_repository_that_answers_another_key_lets_nobody_in() -> None:
     """What comes back is compared again: a store that mixes keys up does not open the door."""
 
@@ -204,6 +208,7 @@ def test_a_repository_that_answers_another_key_lets_nobody_in() -> None:
     assert admitted(KeyRing((), PEPPER.encode(), Mixed()), "mallory") == 401
 
 
+@pytest.mark.owasp("API2:2023")
 @given(st.binary(max_size=600))
 def test_no_bytes_but_the_key_come_in(header: bytes) -> None:
     """Whatever bytes the header holds, they are the key or a 401."""

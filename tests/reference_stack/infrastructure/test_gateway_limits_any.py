@@ -36,6 +36,7 @@ class Use:
         return self.actual if now_s >= self.settled_s else self.estimate
 
 
+@pytest.mark.owasp("API4:2023", "LLM10:2025")
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 40), st.integers(0, 900), st.integers(0, 6), st.lists(STEPS, max_size=60), st.lists(st.booleans())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal
 from tests.reference_stack.infrastructure.limits_cases import Shared, granted, limited, take
 
@@ -56,6 +58,7 @@ async def test_places_that_may_be_anothers_are_not_used(shared: Shared) -> None:
     assert await granted(one, key, 5) == 1
 
 
+@pytest.mark.owasp("API6:2023")
 async def test_a_budget_is_spent_to_its_end_and_given_back(shared: Shared) -> None:
     """A budget is exact over processes; what a process has in hand when it ends is there for the others."""
     key = limited(budget_tokens=10_000)

@@ -132,6 +132,7 @@ def test_more_minimum_than_maximum_is_refused() -> None:
         read(chat(min_tokens=5, max_tokens=4))
 
 
+@pytest.mark.owasp("API3:2023")
 @pytest.mark.parametrize("name", ["prompt_embeds", "chat_template", "guided_regex", "structured_outputs", "priority"])
 def test_what_is_not_known_is_refused(gateway: Gateway, name: str) -> None:
     """A parameter that is not on the list reaches no model, whatever the model would do with it."""
@@ -197,6 +198,7 @@ def test_the_simplest_messages_are_judged_as_all_others(role: object, content: o
     assert RULES["messages"]([message]) == RULES["messages"]([{**message, "name": None}])
 
 
+@pytest.mark.owasp("API3:2023")
 @given(st.sampled_from(sorted(RULES)), ANYTHING)
 def test_no_value_breaks_a_rule(name: str, value: object) -> None:
     """Every rule answers every value, in under 8 KiB and without repeating it."""

@@ -84,6 +84,7 @@ def _leave(gateway: Gateway, seed: int) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+@pytest.mark.owasp("LLM10:2025")
 @pytest.mark.parametrize("hot_path", [True, False], ids=["hot", "fastapi"])
 def test_aborts_leave_nothing(make_gateway: MakeGateway, hot_path: bool) -> None:
     """However clients leave, no place, connection or object of theirs stays; what the model saw is in the usage log."""

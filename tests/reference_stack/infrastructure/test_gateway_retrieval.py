@@ -18,6 +18,7 @@ from tests.reference_stack.infrastructure.retrieval_cases import EMPTY, SEARCH, 
 
 def test_the_official_client_searches(library: Library) -> None:
     """OpenAI's own client calls the route as it is and reads the answer, filters and several queries included."""
+    # pragma: allowlist nextline secret
     with openai.OpenAI(api_key="key-of-alice", base_url=f"{library.gateway.url}/v1", max_retries=0) as client:
         page = client.vector_stores.search(STORE, query="when does the canteen open", max_num_results=1)
         both = client.vector_stores.search(
@@ -59,6 +60,7 @@ FILTERS = st.one_of(
 )
 
 
+@pytest.mark.owasp("LLM08:2025", "API1:2023")
 def test_no_key_meets_another_tenants_documents(library: Library) -> None:
     """Whatever is asked, in whatever words and headers, each key finds its tenant's documents and no other's."""
     for key, word in (("key-of-alice", "rouge"), ("key-of-bob", "bleu")):

@@ -12,6 +12,7 @@ from tests.reference_stack.infrastructure.conftest import KEY, PEPPER, PHI3_KEY,
 SALTS = Salts(PEPPER.encode(), frozenset({"mixtral"}))
 
 
+@pytest.mark.owasp("LLM02:2025")
 def test_a_salt_is_a_tenants_and_tells_nothing() -> None:
     """All keys of a tenant have one salt, other tenants and other peppers another, and it is no word of theirs."""
     red, blue = replace(key_of("a"), tenant="red"), replace(key_of("b"), tenant="blue")

@@ -120,6 +120,7 @@ def test_labels_stay_bounded(make_gateway: MakeGateway) -> None:
     assert metric(gateway, 'hxp_gateway_requests_total{model="",route="other",status="404"}') == 20
 
 
+@pytest.mark.owasp("LLM02:2025", "LLM07:2025")
 def test_one_line_a_request_and_no_secret_in_it(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     """The log says who asked what of which model and what it cost; prompt, answer and key stay out of it."""
     caplog.set_level("INFO")

@@ -191,6 +191,7 @@ BAD = {
 }
 
 
+@pytest.mark.owasp("API10:2023")
 @pytest.mark.parametrize("name", BAD)
 def test_an_answer_in_no_lawful_form(gateway: Gateway, name: str) -> None:
     """What can be read two ways, or has no end, is a 502 at once; its connection serves nobody after it."""
@@ -204,6 +205,7 @@ def test_an_answer_in_no_lawful_form(gateway: Gateway, name: str) -> None:
     assert len(ports) == len(set(ports)) >= 2
 
 
+@pytest.mark.owasp("API10:2023", "LLM02:2025")
 @pytest.mark.parametrize("extra", [WHOLE, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", b"garbage"])
 def test_bytes_behind_an_answer_reach_nobody(gateway: Gateway, extra: bytes) -> None:
     """What a server sends beyond the end of an answer is no part of it, nor of the next one."""

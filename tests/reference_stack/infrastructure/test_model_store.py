@@ -48,6 +48,7 @@ def test_an_imported_model_is_whole(source: Path, tmp_path: Path) -> None:
         import_model(source, tmp_path / "models", "phi")
 
 
+@pytest.mark.owasp("LLM04:2025")
 def test_a_model_that_differs_from_its_manifest_is_refused(source: Path, tmp_path: Path) -> None:
     """A manifest that came along is believed over the files."""
     write_manifest(source)
@@ -61,6 +62,7 @@ def test_a_model_that_differs_from_its_manifest_is_refused(source: Path, tmp_pat
     assert flaws_of(import_model(source, tmp_path / "models", "phi")) == []
 
 
+@pytest.mark.owasp("LLM03:2025")
 def test_what_can_run_code_is_not_brought_in(source: Path, tmp_path: Path) -> None:
     """A pickle is refused before a byte is copied."""
     (source / "pytorch_model.bin").write_bytes(b"x")

@@ -78,6 +78,7 @@ def test_a_whole_model_is_listed_and_verified(model: Path) -> None:
         assert 'hxp_storage_free_bytes{folder="models"}' in http.get("/metrics").text
 
 
+@pytest.mark.owasp("LLM03:2025", "LLM04:2025")
 def test_every_difference_from_the_manifest_is_named(model: Path) -> None:
     """A changed, a missing and an added file are three flaws."""
     (model / "config.json").write_text("{ }")
@@ -167,6 +168,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.owasp("LLM03:2025")
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_safetensors_file_is_refused(model: Path, name: str) -> None:
     """A header that does not fit its file is a flaw, found without loading a tensor."""

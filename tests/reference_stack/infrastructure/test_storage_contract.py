@@ -29,7 +29,7 @@ from tests.reference_stack.infrastructure.conftest import eventually, serving
 from tests.reference_stack.infrastructure.s3 import s3_server
 from tests.reference_stack.infrastructure.test_run_store import make_run
 
-KEYS = {"key": "tests", "secret": "tests"}
+KEYS = {"key": "tests", "secret": "tests"}  # pragma: allowlist secret
 PREFIX = "nightly"
 
 

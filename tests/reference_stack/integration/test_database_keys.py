@@ -115,6 +115,7 @@ async def test_keys_come_in_pages(database: Database) -> None:
     assert [stored.key.id for stored in await database.keys.page("", 9, "red")] == ["B", "a", "c"]
 
 
+@pytest.mark.owasp("API6:2023", "LLM10:2025")
 async def test_a_budget_is_never_exceeded(database: Database) -> None:
     """Fifty draws at once take no more than the budget together, and come to its end; what is given back is there."""
     draws = await asyncio.gather(*(database.spend.draw("k1", 1000, 0, 7, 7, 100) for _ in range(50)))

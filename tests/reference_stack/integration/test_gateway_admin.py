@@ -181,6 +181,7 @@ def test_what_is_wrong_is_named(admin: httpx.Client) -> None:
         assert "secret-echo" not in reply.text
 
 
+@pytest.mark.owasp("API5:2023")
 def test_the_admin_api_is_closed(said: dict[str, object], url: str, admin: httpx.Client) -> None:
     """Without its token nobody administers, a client neither; where none is configured there is no such route."""
     secret = admin.post("/keys", json={}).json()["secret"]
@@ -200,6 +201,7 @@ def test_the_admin_api_is_closed(said: dict[str, object], url: str, admin: httpx
             assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
 
 
+@pytest.mark.owasp("API8:2023")
 @pytest.mark.parametrize("wrong", [{"token": "short"}, {"token": TOKEN, "networks": ["nowhere"]}, {}])
 def test_a_weak_door_is_refused(said: dict[str, object], wrong: dict[str, object]) -> None:
     """A short token, a network that is none, no token: the gateway does not start."""

@@ -84,6 +84,7 @@ def test_a_kept_answer_is_the_same_and_said_to_be(gateway: Gateway, stream: bool
     assert rows[-1].outcome == "complete"
 
 
+@pytest.mark.owasp("LLM02:2025", "API1:2023")
 def test_nobody_meets_anothers_answers(gateway: Gateway) -> None:
     """Another tenant, another key without one, another route, another parameter: each is a miss of its own."""
     asked = fresh()

@@ -50,6 +50,7 @@ def all_refused(gateway: Served, secret: str) -> bool:
         return all(http.get("/v1/models").status_code == 401 for _ in range(8 * WORKERS))
 
 
+@pytest.mark.owasp("API2:2023", "API4:2023")
 async def test_workers_share_limits_and_obey_within_a_second(
     postgres: DatabaseSettings,
     valkey_server: CacheSettings,

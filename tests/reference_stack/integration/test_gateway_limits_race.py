@@ -68,6 +68,7 @@ def most_at_once(spans: list[tuple[float, float]]) -> int:
     return most
 
 
+@pytest.mark.owasp("API4:2023", "LLM10:2025")
 def test_four_processes_have_the_limit_between_them(valkey_server: CacheSettings) -> None:
     """Racing for 2,000 requests a minute, 32 clients in four processes get no more, and at least 95 % of them."""
     with racers(valkey_server, 120, 0.0, requests_per_minute=2000) as found:

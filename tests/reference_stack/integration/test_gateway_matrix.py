@@ -165,6 +165,7 @@ def models(http: httpx.Client, secret: str) -> int:
     return http.get("/v1/models", headers={"authorization": f"Bearer {secret}"}).status_code
 
 
+@pytest.mark.owasp("API9:2023")
 def test_the_table_is_whole(door: Door) -> None:
     """Each route of OpenAPI has a row, and each row is a route, so that a new one cannot come without."""
     paths = door.http.get("/openapi.json").json()["paths"]
@@ -172,6 +173,7 @@ def test_the_table_is_whole(door: Door) -> None:
     assert {(method.upper(), path) for path, methods in paths.items() for method in methods} == set(TABLE)
 
 
+@pytest.mark.owasp("API1:2023", "API2:2023", "API5:2023")
 @pytest.mark.parametrize(("method", "route"), list(TABLE), ids=str)
 def test_each_caller_gets_what_the_table_says(door: Door, method: str, route: str) -> None:
     """Of all callers exactly those that may get in, and every refusal is OpenAI's shape and tells nothing."""
@@ -197,6 +199,7 @@ def refused(answer: httpx.Response) -> str:
     return str(error["code"])
 
 
+@pytest.mark.owasp("API5:2023", "API9:2023")
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 def test_no_other_method_does_anything(door: Door, method: str) -> None:
     """A method that a route does not have is 405 or 401 for every caller, and reaches no model and no parent."""
@@ -209,6 +212,7 @@ def test_no_other_method_does_anything(door: Door, method: str) -> None:
     assert len(door.asked) == before
 
 
+@pytest.mark.owasp("API8:2023")
 @pytest.mark.parametrize(("method", "route", "kind"), WRONG, ids=str)
 def test_bad_input_is_refused_on_every_route(door: Door, method: str, route: str, kind: str) -> None:
     """Whoever may come in and sends what is no request gets a 4xx that names what is wrong, never a 5xx."""
@@ -223,6 +227,7 @@ def test_bad_input_is_refused_on_every_route(door: Door, method: str, route: str
     assert refused(answer) != "internal_error"
 
 
+@pytest.mark.owasp("API1:2023", "API3:2023")
 def test_what_each_key_sees_is_its_own(door: Door) -> None:
     """The list of models has those of the key, and usage those of the key that asks."""
     seen = {

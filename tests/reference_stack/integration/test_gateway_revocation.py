@@ -22,7 +22,7 @@ from reference_stack.services.integration.database.memory import MemoryDatabase
 from reference_stack.services.integration.database.postgres import PostgresDatabase
 from tests.reference_stack.infrastructure.conftest import PEPPER, eventually, serving
 
-SECRET = "hxp-of-carol"
+SECRET = "hxp-of-carol"  # pragma: allowlist secret
 CAROL = ApiKey("carol", digest_of(SECRET.encode(), PEPPER.encode()), frozenset({"phi3"}), "red")
 
 

@@ -196,6 +196,7 @@ async def test_searches_over_http() -> None:
         assert (await client.post("/v1/collections/d/search", json={"vector": [1.0]})).status_code == 400
 
 
+@pytest.mark.owasp("LLM08:2025")
 async def test_a_collection_with_tenants_is_searched_for_one_alone() -> None:
     """A declared collection is made when first asked, refused without a tenant, and none sees another's points."""
     settings = VectorDatabaseSettings.model_validate(

@@ -153,6 +153,7 @@ async def test_both_orders_are_fused(vectors: VectorDatabase) -> None:
     assert page == [points[0]]
 
 
+@pytest.mark.owasp("LLM08:2025")
 async def test_a_tenant_sees_and_touches_its_own_alone(vectors: VectorDatabase) -> None:
     """Whatever a tenant asks for, writes or removes, another's points are neither found nor changed."""
     await vectors.ensure(BOTH)

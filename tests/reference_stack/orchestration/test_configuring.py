@@ -48,7 +48,7 @@ def test_every_value_has_its_origin(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_secrets_are_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No form of the command shows a secret, whichever way it came in."""
-    environ = {"PG": "hunter2", "HXP_STACK_CACHE__PASSWORD": "s3cret"}
+    environ = {"PG": "hunter2", "HXP_STACK_CACHE__PASSWORD": "s3cret"}  # pragma: allowlist secret
     file = tmp_path / "x.yaml"
     file.write_text("database: {password: {env: PG}}\n")
 

@@ -237,7 +237,7 @@ def test_an_environment_says_what_is_set_and_who_runs_the_servers(room: Path, tm
     settings = {unit.name: read_settings(unit.name, unit.settings) for unit in plan.units}
     assert (
         settings["api_gateway"].database_dsn.get_secret_value()
-        == "postgresql://citadel:hunter2@127.0.0.1:7001/citadel_ai"
+        == "postgresql://citadel:hunter2@127.0.0.1:7001/citadel_ai"  # pragma: allowlist secret
     )
     assert settings["api_gateway"].cache_url.get_secret_value() == "redis://127.0.0.1:7002/0"
     assert (settings["api_gateway"].timeout_s, settings["api_gateway"].connect_s) == (60, 2)

@@ -126,6 +126,7 @@ def served() -> Iterator[tuple[openai.OpenAI, list[tuple[str, dict[str, Any]]]]]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
     base_url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
+    # pragma: allowlist nextline secret
     with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=20) as client:
         yield client, sent
     server.should_exit = True
