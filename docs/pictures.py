@@ -1,4 +1,7 @@
-"""Makes the pictures of the pages from a live simulated stack, with Chromium and Prometheus: python -m docs.pictures"""
+"""Makes the pictures of the pages from a live simulated stack, with Chromium and Prometheus: python -m docs.pictures
+
+That of the report is made from a run of Mixtral: python -m docs.pictures reports/latest
+"""
 
 from __future__ import annotations
 
@@ -119,20 +122,47 @@ async def dashboards(services: Services) -> None:
 
 async def status_page(services: Services) -> None:
     """Take the page as a desktop in light and a phone in dark show it, one service gone."""
-    command = find()
-    if command is None:
-        sys.exit("no Chromium: python tests/browser.py")
     url = services["monitoring"]["health_url"].removesuffix("/health")
-    async with browser(command) as page:
+    async with browser(_chromium()) as page:
         await page.open(url, width=760, height=600)
         small(await page.picture(), STATIC / "status-page.png")
         await page.open(url, width=380, height=740, dark=True, scale=1.3)
         small(await page.picture(), STATIC / "status-page-phone.png")
 
 
-def main() -> None:
+async def report(run: Path) -> None:
+    """Take two parts of a run's report: verdict with gates, and the first pictures."""
+    tops = "Object.fromEntries([...document.querySelectorAll('h2, h3')].map((e) => [e.textContent, e.offsetTop]))"
+    async with browser(_chromium()) as page:
+        await page.open((run / "report.html").resolve().as_uri(), width=980, height=1180)
+        top, png = await page.ask(tops), await page.picture()
+    whole = Image.open(io.BytesIO(png)).convert("RGB")
+    cuts = (
+        (0, top["Is the measurement valid?"]),
+        (top["Pictures"], top["Distribution under the gate e2e p95 <= 2000 ms"]),
+    )
+    parts = [whole.crop((0, int(upper), whole.width, int(lower) - 8)) for upper, lower in cuts]
+    joined = Image.new("RGB", (whole.width, sum(part.height for part in parts)), "white")
+    joined.paste(parts[0], (0, 0))
+    joined.paste(parts[1], (0, parts[0].height))
+    drawn = io.BytesIO()
+    joined.save(drawn, "PNG")
+    small(drawn.getvalue(), STATIC / "report.png")
+
+
+def _chromium() -> list[str]:
+    command = find()
+    if command is None:
+        sys.exit("no Chromium: python tests/browser.py")
+    return command
+
+
+def main(runs: Sequence[str]) -> None:
     import psutil
 
+    if runs:
+        asyncio.run(report(Path(runs[0])))
+        return
     with stack() as services:
         until_s = time.monotonic() + SHOWN_S
         workers = [threading.Thread(target=load, args=(services, until_s)) for _ in range(3)]
@@ -149,4 +179,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
