@@ -1,7 +1,9 @@
 """How near a prediction should be: 15 % for a median, 25 % for a p95, or what real runs differ by. Pure.
 
-Runs that repeat one load are one row: their median is what was measured, and the distance of the largest from the
-smallest, over the median, is their spread. A prediction cannot be nearer to all of them than they are to each other.
+Runs that repeat one load are one row. Each is held against its own prediction, which knows how fast the machine was:
+the median of those errors is the row's. Its spread is by how much the runs still differ then: the largest ratio of
+measured to predicted less the smallest, over their median. A prediction cannot be nearer to all of them than they are
+to each other.
 """
 
 from __future__ import annotations
@@ -21,17 +23,14 @@ _HEAD = ("load", "figure", "measured", "spread", "predicted", "error", "aim", ""
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One figure of one load, in seconds; `spread` is a part of `seen_s`, None where the load was measured once."""
+    """One figure of one load, in seconds, medians of its runs; `spread` is a part, None where it was measured once."""
 
     load: str
     figure: str
     seen_s: float
     spread: float | None
     predicted_s: float
-
-    @property
-    def error(self) -> float:
-        return self.predicted_s / self.seen_s - 1.0
+    error: float
 
     @property
     def limit(self) -> float:
@@ -55,10 +54,11 @@ def judge(device: Device, held_back: Sequence[Observed]) -> list[Judged]:
     for name, runs in loads.items():
         seen, predicted = [run.figures for run in runs], [run.predicted(device) for run in runs]
         for figure in seen[0]:
-            values = [one[figure] for one in seen]
-            middle = float(np.median(values))
-            spread = (max(values) - min(values)) / middle if len(values) > 1 else None
-            judged.append(Judged(name, figure, middle, spread, float(np.median([one[figure] for one in predicted]))))
+            seen_s, predicted_s = (np.array([one[figure] for one in kind]) for kind in (seen, predicted))
+            over = seen_s / predicted_s
+            spread = float(np.ptp(over) / np.median(over)) if over.size > 1 else None
+            error = float(np.median(1.0 / over)) - 1.0
+            judged.append(Judged(name, figure, float(np.median(seen_s)), spread, float(np.median(predicted_s)), error))
     return judged
 
 
@@ -66,13 +66,23 @@ def page(judged: Sequence[Judged]) -> Iterator[str]:
     """Yield the table, and of how many figures the prediction is as near as it should be."""
     if not judged:
         return
-    rows = [_HEAD, *(_cells(one) for one in judged)]
+    rows = cells(judged)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     yield from ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    yield f"\n{counts(judged)}"
+
+
+def cells(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
+    """Return the table as text, its head first."""
+    return [_HEAD, *(_cells(one) for one in judged)]
+
+
+def counts(judged: Sequence[Judged]) -> str:
+    """Return of how many figures the prediction is near enough."""
     met = sum(one.met for one in judged)
     bare = sum(abs(one.error) <= one.limit for one in judged)
-    yield (
-        f"\nwithin 15 % (p50), 25 % (p95) or what real runs of one load differ by: {met} of {len(judged)} figures; "
+    return (
+        f"within 15 % (p50), 25 % (p95) or what real runs of one load differ by: {met} of {len(judged)} figures; "
         f"{bare} of them without looking at what real runs differ by"
     )
 

@@ -13,7 +13,7 @@ from reference_stack.errors import SettingsError
 from reference_stack.orchestration import aim
 from reference_stack.orchestration.measured_run import read_engine, read_runs
 from reference_stack.orchestration.measuring import measure
-from reference_stack.services.ai_models.calibrate import FITTED, Observed, fit
+from reference_stack.services.ai_models.calibrate import FITTED, Observed, fit, on_one_scale
 from reference_stack.services.ai_models.device_file import device_of, write_device
 from reference_stack.services.ai_models.gpu import choose, find_gpus
 from reference_stack.services.ai_models.model_spec import load_spec, model_names
@@ -54,9 +54,10 @@ def calibrate(asked: Asked) -> int:
     runs = asked.runs or measure(asked.models, asked.weights, asked.folder)
     fitted_to, held_back = read_runs(runs)
     held_back += [run for kind in read_runs(asked.check) for run in kind]
+    fitted_to, held_back = on_one_scale(fitted_to, held_back)
     if not fitted_to:
         raise SettingsError("there is no run to calibrate from")
-    found = fit(device, fitted_to, evaluations=asked.evaluations, say=_progress())
+    found = fit(device, fitted_to, evaluations=asked.evaluations, say=progress())
     print("\n".join(_page(device, found, fitted_to, held_back)))
     if asked.out is not None:
         names = [name for name in FITTED if getattr(found, name) != getattr(device, name)]
@@ -87,7 +88,7 @@ def _first_folder(runs: Sequence[Path]) -> Path:
     return next((file.parent for run in runs for file in sorted(run.glob("*/engine.json"))), runs[0])
 
 
-def _progress() -> Callable[[int, float], None]:
+def progress() -> Callable[[int, float], None]:
     """Return what says every two seconds how far the fit is."""
     said_s = time.monotonic()
 

@@ -2,7 +2,8 @@
 
 A folder holds `traces.parquet` and `profile.yaml`, as `hxp perf` leaves them, and `engine.json`: `{"model", "weights",
 "flags", "vllm", "device"}`, where `flags` is the command that started the engine; `slots` are the clients of a closed
-loop, and `held_back` says that the run is there to test a fit, not to be fitted to.
+loop, and `held_back` says that the run is there to test a fit, not to be fitted to. `yardstick.json`, where there is
+one, tells how fast the machine was meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reference_stack.errors import SettingsError
+from reference_stack.orchestration.yardstick import FILE as YARDSTICK
+from reference_stack.orchestration.yardstick import read_drift
 from reference_stack.schemas.configuration.workload import Contract
 from reference_stack.services.ai_models.calibrate import Observed
 from reference_stack.services.ai_models.engine import TINY_KV_BYTES, TINY_MODEL_LEN
@@ -106,6 +109,10 @@ def read_run(folder: Path) -> Observed:
     judged = np.array([row["replicate"] >= 0 for row in rows], dtype=bool)
     if judged.sum() < _LEAST:
         raise SettingsError(f"{folder}: {judged.sum()} requests ended well; at least {_LEAST} are needed")
+    try:
+        drift = read_drift(folder)
+    except ValueError as error:
+        raise SettingsError(f"{folder / YARDSTICK} is damaged: {error}", hint="remove it, and drift stays in") from None
     return Observed(
         name=folder.name,
         spec=engine.spec,
@@ -117,6 +124,7 @@ def read_run(folder: Path) -> Observed:
         last_s=np.array([row["token_hi_s"][-1] for row in rows]),
         judged=judged,
         slots=engine.slots,
+        drift=drift,
     )
 
 

@@ -24,6 +24,7 @@ from reference_stack.errors import NotReady, SettingsError
 from reference_stack.orchestration import entry
 from reference_stack.orchestration.loads import Load, Loads, Speed, fullest, in_turn
 from reference_stack.orchestration.measured_run import ENGINE, TRACES, MeasuredEngine, read_run
+from reference_stack.orchestration.yardstick import write_readings, yardstick
 from reference_stack.schemas.configuration.workload import find_workload
 from reference_stack.services.ai_models.model_spec import load_spec, model_names
 
@@ -77,7 +78,9 @@ def _measure_one(
         run = folder / load.name
         _say(f"{model}, run {count}: {load.name.removeprefix(f'{model}-')}, {load.rate_rps:.3g} requests/s")
         count += 1
-        run_load(model, base_url, load, run, loads)
+        with yardstick() as readings:
+            run_load(model, base_url, load, run, loads)
+        write_readings(run, readings)
         engine = {**told, "slots": load.slots, "held_back": load.held_back}
         (run / ENGINE).write_text(json.dumps(engine, indent=1), encoding="utf-8")
         return run

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from reference_stack.services.ai_models.drift import Drift, usual
 from reference_stack.services.ai_models.model_spec import ModelSpec
 from reference_stack.services.ai_models.physics import Device
 from reference_stack.services.ai_models.scheduler import Limits
@@ -46,7 +47,7 @@ class Observed:
     """One measured run: the engine it was, and per request, in order of arrival, seconds and tokens.
 
     `judged` marks the requests that count; the others (warm-up) were served with them. `slots` are the clients of a
-    closed loop; 0: an open one.
+    closed loop; 0: an open one. `drift` is how fast the machine was meanwhile, None: as fast as ever.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Observed:
     last_s: Floats
     judged: NDArray[np.bool_]
     slots: int = 0
+    drift: Drift | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -66,11 +68,12 @@ class Observed:
         return self._figures(self.arrival_s, self.first_s, self.last_s)
 
     def predicted(self, device: Device) -> dict[str, float]:
-        """The same figures, were the engine on `device` as our physics has it."""
-        asked = zip(self.prompt_tokens.tolist(), self.output_tokens.tolist(), self.arrival_s.tolist(), strict=True)
+        """The same figures, were the engine on `device` as our physics has it, at the speed that the machine had."""
+        came_s = self.arrival_s if self.drift is None else self.drift.worked(self.arrival_s)
+        asked = zip(self.prompt_tokens.tolist(), self.output_tokens.tolist(), came_s.tolist(), strict=True)
         served = simulate(self.spec, device, self.limits, (Simulated(*one) for one in asked), slots=self.slots)
-        times = ((one.arrival_s, one.tokens_s[0], one.tokens_s[-1]) for one in served)
-        return self._figures(*np.array(list(times)).T)
+        times = np.array([(one.arrival_s, one.tokens_s[0], one.tokens_s[-1]) for one in served])
+        return self._figures(*(times if self.drift is None else self.drift.moment(times)).T)
 
     def _figures(self, arrival_s: Floats, first_s: Floats, last_s: Floats) -> dict[str, float]:
         several = self.judged & (self.output_tokens > 1)
@@ -85,6 +88,15 @@ class Observed:
         return {
             f"{name} p{q * 100:g}": float(np.quantile(seconds, q)) for name, seconds in there.items() for q in QUANTILES
         }
+
+
+def on_one_scale(*kinds: Sequence[Observed]) -> tuple[list[Observed], ...]:
+    """Return the same runs, with each drift counted from the usual speed of the machine over all of them."""
+    drifts = [run.drift for runs in kinds for run in runs if run.drift is not None]
+    if not drifts:
+        return tuple(list(runs) for runs in kinds)
+    middle = usual(drifts)
+    return tuple([replace(run, drift=run.drift and run.drift.relative_to(middle)) for run in runs] for runs in kinds)
 
 
 def relative_errors(run: Observed, device: Device) -> dict[str, float]:

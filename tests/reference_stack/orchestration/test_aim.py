@@ -12,6 +12,7 @@ import pytest
 from reference_stack.orchestration.aim import judge, page
 from reference_stack.orchestration.measured_run import read_run
 from reference_stack.services.ai_models.calibrate import Observed
+from reference_stack.services.ai_models.drift import Drift
 from reference_stack.services.ai_models.physics import find_device
 
 DEVICE = find_device("h200")
@@ -41,13 +42,25 @@ def test_a_prediction_is_held_to_its_limit(kept: Observed) -> None:
 
 
 def test_real_runs_that_differ_widen_the_aim(kept: Observed) -> None:
-    """Three runs of one load are one row: their median, and the largest less the smallest over it."""
+    """Three runs of one load are one row: their median, and by how much they differ beyond what was predicted."""
     rows = judge(DEVICE, [stretched(kept, 2.0), stretched(kept, 0.8, 1), stretched(kept, 1.6, 2)])
 
     assert len(rows) == 6
     assert all(one.spread == pytest.approx(0.75) for one in rows)
     assert all(one.met for one in rows)
     assert rows[0].seen_s == pytest.approx(stretched(kept, 1.6).figures[rows[0].figure])
+
+
+def test_a_slow_machine_is_no_difference_between_runs(kept: Observed) -> None:
+    """A run that took twice as long, while the yardstick did, is predicted, and adds nothing to the spread."""
+    plain = stretched(kept, 1.0)
+    slow = {name: 2 * getattr(plain, name) for name in ("arrival_s", "first_s", "last_s")}
+    slowed = replace(plain, name=f"{plain.name}-again1", drift=Drift(np.zeros(1), np.full(1, 2.0)), **slow)
+
+    for both, alone in zip(judge(DEVICE, [plain, slowed]), judge(DEVICE, [plain]), strict=True):
+        assert both.spread == pytest.approx(0.0, abs=1e-6)
+        assert both.error == pytest.approx(alone.error)
+        assert both.seen_s == pytest.approx(1.5 * alone.seen_s)
 
 
 def test_the_page_shows_both_counts(kept: Observed) -> None:

@@ -134,6 +134,16 @@ def test_what_is_no_measured_run_is_refused(tmp_path: Path, engine: str | None, 
         read_run(tmp_path)
 
 
+def test_a_damaged_yardstick_is_named_with_the_way_out(tmp_path: Path) -> None:
+    """The file is told, and that the run can be read without it."""
+    folder = first_requests(tmp_path / "one", 60)
+    (folder / "yardstick.json").write_text("{}")
+
+    with pytest.raises(SettingsError, match=r"yardstick\.json is damaged") as caught:
+        read_run(folder)
+    assert "remove it" in caught.value.hint
+
+
 def test_too_few_requests_are_refused(tmp_path: Path) -> None:
     """With a handful of requests there is no quantile."""
     with pytest.raises(SettingsError, match="at least 10 are needed"):

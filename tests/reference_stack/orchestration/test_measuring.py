@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +30,10 @@ def test_a_model_is_measured_in_closed_loops_and_tested_in_open_ones(tmp_path: P
     def run_load(_model: str, _url: str, load: Load, out: Path, _loads: Loads) -> None:
         out.mkdir()
         shutil.copy(KEPT / "traces.parquet", out)
+        (out / "load.done.json").write_text(json.dumps({"t0_monotonic_s": time.monotonic()}), encoding="utf-8")
         asked.append(load)
 
-    runs = measure(["phi3"], "dummy", tmp_path, replace(SIMULATED, closed=2, parts=((0.9, 2),)), run_load)
+    runs = measure(["phi3"], "dummy", tmp_path, replace(SIMULATED, closed=2, learned=(), parts=((0.9, 2),)), run_load)
 
     most = asked[0].slots
     assert [run.name for run in runs] == [f"phi3-closed-{most}", "phi3-90", "phi3-closed-1", "phi3-90-again1"]
@@ -38,6 +41,10 @@ def test_a_model_is_measured_in_closed_loops_and_tested_in_open_ones(tmp_path: P
     assert [read_engine(run).slots for run in runs] == [most, 0, 1, 0]
     assert asked[1].rate_rps == pytest.approx(0.9 * most / read_run(runs[0]).figures["e2e mean"])
     assert {run.name for run in read_runs([tmp_path])[1]} == {"phi3-90", "phi3-90-again1"}
+    for run in runs:
+        drift = read_run(run).drift
+        assert drift is not None
+        assert abs(drift.at_s[0]) < 60.0, "on the clock of the traces"
 
 
 def test_runs_that_are_there_already_are_not_taken_for_new_ones(tmp_path: Path) -> None:
