@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.load.environment import make_hub, prepare
 from benchmarks.load.job import Job
-from benchmarks.load.measured import Outcome, measure, rung_holds, stalled_truth
+from benchmarks.load.measured import Outcome, leave_on_sigterm, measure, rung_holds, stalled_truth
 from benchmarks.load.page import put
 from benchmarks.load.peers import ALL, Peer
 from benchmarks.load.tables import tables
@@ -117,6 +117,7 @@ def main() -> int:
     if len(os.sched_getaffinity(0)) < 2:
         say("only one core here: server and tool share it, and the figures say little")
     say(f"load average {os.getloadavg()[0]:.2f}: the figures want a machine on which nothing else runs")
+    leave_on_sigterm()
     with tempfile.TemporaryDirectory() as name:
         found = run(peers, options.minutes, Path(name))
     text = tables(found, [peer.name for peer in peers])

@@ -28,7 +28,7 @@ import psutil
 
 from benchmarks.load.environment import make_hub
 from benchmarks.load.job import Job, statistics
-from benchmarks.load.measured import Outcome, measure
+from benchmarks.load.measured import Outcome, leave_on_sigterm, measure
 from benchmarks.load.noise import ALL as NOISES
 from benchmarks.load.noise import Noise, made
 from benchmarks.load.page import put
@@ -184,6 +184,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write everything here")
     options = parser.parse_args()
     say(f"load average {os.getloadavg()[0]:.2f}: the noise should be ours alone")
+    leave_on_sigterm()
     until_s = time.monotonic() + options.minutes * 60
     if options.peers:
         if missing := make_hub():

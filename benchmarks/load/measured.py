@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -120,6 +122,15 @@ def measure(
     )
 
 
+def leave_on_sigterm() -> None:
+    """Let SIGTERM end this program as Ctrl-C does: tools and servers are ended on the way out."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
 def true_figures(truths: Sequence[Truth]) -> Figures:
     """Return the figures of requests that were answered whole, by the server's log: from arrival, middle of a send."""
     times = [
@@ -153,10 +164,18 @@ def _run(peer: Peer, job: Job, *, memory: bool, noise: Disturb | None) -> tuple[
             stderr=errors,
             stdin=subprocess.DEVNULL,
             env=os.environ | ENVIRON,
+            start_new_session=True,
         )
-        with contextlib.nullcontext() if noise is None else noise(lambda: _tree(process.pid)):
-            status, used = _wait(process.pid, job.seconds + _MOST_S, memory=memory)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        try:
+            with contextlib.nullcontext() if noise is None else noise(lambda: _tree(process.pid)):
+                status, used = _wait(process.pid, job.seconds + _MOST_S, memory=memory)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            if process.returncode is None:
+                _end(process.pid)
+                process.wait()
+            with contextlib.suppress(ProcessLookupError):  # none is left, as it should be
+                os.killpg(process.pid, signal.SIGKILL)
     said = out.read_text(encoding="utf-8", errors="replace")
     problem = ""
     if process.returncode:

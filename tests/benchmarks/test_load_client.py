@@ -217,6 +217,52 @@ def test_noise_stops_a_process_and_lets_it_go() -> None:
     assert _children() == before
 
 
+TOOL = """
+import os, pathlib, subprocess, sys, time
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+note = pathlib.Path(sys.argv[1])
+note.with_suffix(".new").write_text(f"{os.getpid()} {helper.pid}")
+note.with_suffix(".new").rename(note)
+time.sleep(600 if sys.argv[2] == "stays" else 0)
+"""
+BENCHMARK = """
+import pathlib, sys
+from benchmarks.load.job import Job, Reported
+from benchmarks.load.measured import leave_on_sigterm, measure
+from benchmarks.load.peers import Peer
+from hxp_harness.certify.behaviour import Behaviour
+leave_on_sigterm()
+argv = [sys.executable, "-c", *sys.argv[2:]]
+peer = Peer("x", pathlib.Path(sys.executable), lambda _: argv, lambda _job, _out: Reported(0, 0))
+measure(peer, Job(0, 10.0, 2, 8, pathlib.Path(sys.argv[1])), Behaviour())
+"""
+
+
+@pytest.mark.parametrize("ends", ["stays", "leaves"])
+def test_no_tool_outlives_its_measurement(ends: str, tmp_path: Path) -> None:
+    """A benchmark that is told to end ends the tool and what that started; so does one whose tool left something."""
+    note = tmp_path / "note"
+    argv = [sys.executable, "-c", BENCHMARK, str(tmp_path), TOOL, str(note), ends]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as benchmark:
+        try:
+            deadline_s = time.monotonic() + 60
+            while not note.exists() and time.monotonic() < deadline_s:
+                time.sleep(0.02)
+            pids = [int(pid) for pid in note.read_text(encoding="utf-8").split()]
+            if ends == "stays":
+                benchmark.send_signal(signal.SIGTERM)
+            assert benchmark.wait(60) == (128 + signal.SIGTERM if ends == "stays" else 0)
+            while any(map(_lives, pids)) and time.monotonic() < deadline_s:
+                time.sleep(0.02)
+            assert not any(map(_lives, pids))
+        finally:
+            benchmark.kill()
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists() and _state(pid) != "Z"
+
+
 def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0]
 
