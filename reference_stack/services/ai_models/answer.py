@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from reference_stack.services.ai_models.request import Asked
 from reference_stack.services.ai_models.sim_engine import Live
@@ -12,8 +13,10 @@ from reference_stack.services.ai_models.wire import Wire
 class Answer:
     """Collects what the engine makes until the request's task takes it: one item a token, empty where none is sent."""
 
-    def __init__(self, wire: Wire, asked: Asked) -> None:
+    def __init__(self, wire: Wire, asked: Asked, parsed: Callable[[bool], None] | None = None) -> None:
+        """`parsed` is told of each look of a parser of tool calls whether it found one."""
         self._wire = wire
+        self._parsed = parsed
         self._chat = asked.chat
         self._stream = asked.stream
         self._n = asked.n
@@ -30,7 +33,11 @@ class Answer:
             if live.delivered == 1 and self._chat:
                 event = self._wire.role(live.choice) + event
             self._pending.append(event)
+            if self._parsed is not None:
+                self._parsed(self._wire.choices.calls_at(live.choice, live.delivered - 1))
         if live.complete:
+            if self._parsed is not None and not self._stream:
+                self._parsed(self._wire.choices.calls(live.choice))
             self._open -= 1
             if not live.choice % self._n:
                 self.cached += live.cached

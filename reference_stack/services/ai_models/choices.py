@@ -47,6 +47,15 @@ class Choices:
         ids = self._ids(choice, place, 1)
         return {"index": choice, "delta": delta or {}, "logprobs": logprobs, **ending, "token_ids": ids}
 
+    def calls_at(self, choice: int, place: int) -> bool:
+        """Whether the token at `place` tells something of a call."""
+        return bool(self._deltas[choice] and self._deltas[choice][place])
+
+    def calls(self, choice: int) -> bool:
+        """Whether the reply is calls; one that is cut is text."""
+        one = self._asked.choices[choice]
+        return bool(one.calls) and "".join(one.reply.tokens) == "".join(call.text for call in one.calls)
+
     def whole(self, choice: int) -> Json:
         """Return the choice of an answer without streaming."""
         asked = self._asked
@@ -78,11 +87,10 @@ class Choices:
 
     def _message(self, choice: int) -> Json:
         one = self._asked.choices[choice]
-        text = "".join(one.reply.tokens)
-        called = one.calls and text == "".join(call.text for call in one.calls)  # a call that is cut is text
+        called = self.calls(choice)
         message: Json = {
             "role": "assistant",
-            "content": one.beside_calls if called else text,
+            "content": one.beside_calls if called else "".join(one.reply.tokens),
             "refusal": None,
             "annotations": None,
             "audio": None,

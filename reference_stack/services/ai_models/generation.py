@@ -48,7 +48,8 @@ class Generation:
         answer_id = f"{'chatcmpl' if chat else 'cmpl'}-{own}"
         details, model = self.settings.enable_prompt_tokens_details, self.server.spec.name
         wire = Wire(asked, answer_id, int(time.time()), model, self.fingerprint, details=details)
-        answer = Answer(wire, asked)
+        parser = self.metrics.parser if asked.calls_free else None
+        answer = Answer(wire, asked, None if parser is None else parser.of_chat(stream=asked.stream))
         lives = self._lives(asked, arrival_s, answer)
         departure = asyncio.ensure_future(gone(receive))
         departure.add_done_callback(answer.leave)

@@ -26,7 +26,7 @@ from reference_stack.services.ai_models.sampling import (
 )
 from reference_stack.services.ai_models.scripted import Server, aborted, script_of, scripted_calls, scripted_reply
 from reference_stack.services.ai_models.structured import Speech, constraint
-from reference_stack.services.ai_models.tools import Call, call_of, chosen, named_choice
+from reference_stack.services.ai_models.tools import Call, call_of, chosen, free, named_choice
 from reference_stack.services.ai_models.truncation import truncated
 
 
@@ -62,6 +62,7 @@ class Asked:
     prompt_logprobs: int | None
     token_ids: bool
     parsed: bool  # for calls of tools
+    calls_free: bool  # the model may call a tool or not
     script: Script | None
 
     @property
@@ -234,5 +235,6 @@ def _asked(
         prompt_logprobs=_of_the_prompt(body, logprobs, echo=echo),
         token_ids=bool(body.return_token_ids),
         parsed=server.parses_tools,
+        calls_free=isinstance(body, ChatRequest) and free(body),
         script=script,
     )

@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 
 from reference_stack.services.ai_models.http_metrics import HttpMetrics
+from reference_stack.services.ai_models.parser_metrics import ParserMetrics
 from reference_stack.services.ai_models.scheduler import S, Scheduler, Sequence, Step
 
 _REQUEST_S = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
@@ -133,7 +134,9 @@ class Choices:
 class SimMetrics:
     """The registry of one engine. Gauges are read from the scheduler when somebody looks."""
 
-    def __init__(self, model: str, scheduler: Scheduler[S], *, generates: bool = True) -> None:
+    def __init__(
+        self, model: str, scheduler: Scheduler[S], *, generates: bool = True, parses_tools: bool = False
+    ) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # its start time tells a restart
         GCCollector(registry=self.registry)
@@ -169,6 +172,7 @@ class SimMetrics:
             registry=self.registry,
         )
         self._rejections = {reason: rejections.labels(model_name=model, reason=reason) for reason in _REJECTIONS}
+        self.parser = ParserMetrics(self.registry, model) if parses_tools else None
         self.http = HttpMetrics(self.registry)
         self._late = Counter(
             "hxp_sim_late_seconds",

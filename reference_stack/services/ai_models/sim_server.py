@@ -42,7 +42,8 @@ class SimServer:
         longest = min(settings.max_model_len or spec.max_model_len, spec.architecture.max_positions)
         self._key = read_key(settings)
         scheduler: Scheduler[Live] = Scheduler(limits_of(settings, spec))
-        self._metrics = SimMetrics(spec.name, scheduler, generates=settings.runner == "generate")
+        generates, tools = settings.runner == "generate", settings.enable_auto_tool_choice
+        self._metrics = SimMetrics(spec.name, scheduler, generates=generates, parses_tools=tools)
         caching = settings.enable_prefix_caching
         self._metrics.configured(
             cache_labels(scheduler.pool.total, longest, spec.kv_bytes_per_token, prefix_caching=caching)
@@ -51,8 +52,7 @@ class SimServer:
         self._headers = [(b"x-simulated", device.title.encode())]
         pages = Pages(spec, device, self._engine, self._metrics, max_model_len=longest)
         self._routes = pages.routes
-        tools, scripts = settings.enable_auto_tool_choice, settings.allow_scripts
-        server = Server(spec, longest, settings.seed, tools, scripts, settings.script)
+        server = Server(spec, longest, settings.seed, tools, settings.allow_scripts, settings.script)
         self._works = _POOL if settings.runner == "pooling" else _GENERATE
         self._work: _Work
         if settings.runner == "pooling":

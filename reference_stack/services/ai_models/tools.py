@@ -64,6 +64,11 @@ def chosen(body: ChatRequest, said: str, *, parses: bool) -> Function | None:
     return next(function for function in functions if named in (None, function.name))
 
 
+def free(body: ChatRequest) -> bool:
+    """Whether the model may call a tool or not, as it likes: then a parser looks for calls in what it says."""
+    return bool(body.tools) and body.tool_choice in (None, "auto")
+
+
 def call_of(function: Function, draw: random.Random) -> Call:
     """Return a call of `function` with arguments that its schema accepts."""
     return make_call(function.name, instance(function.parameters or _NO_PARAMETERS, draw))

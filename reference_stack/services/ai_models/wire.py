@@ -32,7 +32,7 @@ class Wire:
         self, asked: Asked, answer_id: str, created: int, model: str, fingerprint: str, *, details: bool = False
     ) -> None:
         self._asked = asked
-        self._choices = Choices(asked)
+        self.choices = Choices(asked)
         self._fingerprint = fingerprint
         self._details = details
         self._base = {"id": answer_id, "created": created, "model": model}
@@ -57,7 +57,7 @@ class Wire:
     def role(self, choice: int) -> bytes:
         """Return the event that only names the role (chat)."""
         delta = b'{"index":%d,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]' % choice
-        ids = dumps(self._choices.prompt_ids(choice)) if self._asked.token_ids else b"null"
+        ids = dumps(self.choices.prompt_ids(choice)) if self._asked.token_ids else b"null"
         return self._head + delta + self._usage(choice, 0) + b',"prompt_token_ids":' + ids + b',"prompt_text":null}\n\n'
 
     def token(self, choice: int, place: int) -> bytes:
@@ -71,7 +71,7 @@ class Wire:
         usage = self._usage(choice, place + 1)
         if self._plain and not last and not one.calls:
             return self._starts[choice] + _text(tokens[place]) + self._middle + usage + b"}\n\n"
-        chunk = self._choices.chunk(choice, place)
+        chunk = self.choices.chunk(choice, place)
         if chunk is None:
             return b""
         signature = self._signature if last and not self._asked.include_usage else b""
@@ -96,14 +96,14 @@ class Wire:
             "object": "chat.completion" if asked.chat else "text_completion",
             "created": self._base["created"],
             "model": self._base["model"],
-            "choices": [self._choices.whole(i) for i in range(len(asked.choices))],
+            "choices": [self.choices.whole(i) for i in range(len(asked.choices))],
             "service_tier": None,
             "system_fingerprint": self._fingerprint,
             "usage": self._total() | {"prompt_tokens_details": details, "completion_tokens_details": None},
         }
         if asked.chat:
-            ids = self._choices.prompt_ids(0) if asked.token_ids else None
-            logprobs = self._choices.prompt_logprobs(0)
+            ids = self.choices.prompt_ids(0) if asked.token_ids else None
+            logprobs = self.choices.prompt_logprobs(0)
             body |= {"prompt_logprobs": logprobs, "prompt_token_ids": ids, "prompt_text": None}
         body |= {"kv_transfer_params": None, "ec_transfer_params": None, "metrics": None}
         return dumps(body)

@@ -111,6 +111,50 @@ def test_log_probabilities_tell_every_token_of_a_call(sim: Any) -> None:
     assert len(chunks) == usage["usage"]["completion_tokens"]
 
 
+PARSER = "vllm:tool_call_parser_invocations_total"
+
+
+def looks(sim: Any) -> dict[tuple[str, str], float]:
+    """Return how often the parser was asked by chats, by mode and outcome."""
+    pairs = [(mode, found) for mode in ("streaming", "non_streaming") for found in ("tool_call", "no_tool_call")]
+    return {
+        (mode, found): sim.metric(PARSER, mode=mode, outcome=found, request_type="chat_completions")
+        for mode, found in pairs
+    }
+
+
+def test_the_parser_counts_what_it_was_asked(start: Any) -> None:
+    """Once a choice, or once a token of a stream; not for a function that is required, nor where no tool is offered."""
+    sim = start("hermes", device="ideal", max_model_len=2048, enable_auto_tool_choice=True)
+    rows = [
+        line for line in sim.request("GET", "/metrics").body.decode().splitlines() if line.startswith(f"{PARSER}{{")
+    ]
+    assert len(rows) == 12
+    assert all(line.endswith(" 0.0") and "engine=" not in line for line in rows)
+
+    for asked in ({"tool_choice": "required"}, {"tool_choice": "none"}, {"tool_choice": by_name("get_time")}):
+        sim.chat("get_weather", tools=TOOLS, max_tokens=100, **asked)
+        sim.chat("get_weather", tools=TOOLS, max_tokens=100, stream=True, **asked)
+    sim.chat("get_weather", max_tokens=3)
+    assert set(looks(sim).values()) == {0.0}
+
+    sim.chat("Please get_weather", tools=TOOLS, max_tokens=100)
+    sim.chat("Hello", tools=TOOLS, max_tokens=3, n=2, temperature=1)
+    assert looks(sim)["non_streaming", "tool_call"] == 1
+    assert looks(sim)["non_streaming", "no_tool_call"] == 2
+
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    *events, usage = sim.chat("Please get_weather", tools=TOOLS, max_tokens=100, **options).events
+    told = sum("tool_calls" in choice["delta"] for event in events for choice in event["choices"])
+    assert looks(sim)["streaming", "tool_call"] == told > 1
+    assert looks(sim)["streaming", "no_tool_call"] == usage["usage"]["completion_tokens"] - told
+
+
+def test_without_a_parser_nothing_is_counted(ideal: Any) -> None:
+    """A server that was not started for calls of tools has no such counter, as vLLM."""
+    assert PARSER not in ideal.request("GET", "/metrics").body.decode()
+
+
 @pytest.mark.parametrize(
     ("choice", "what"), [("required", '"required"'), (by_name("get_time"), '"get_time"'), (None, "auto")]
 )
