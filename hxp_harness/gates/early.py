@@ -9,7 +9,9 @@ betting").
 
 That supposes that a part knows nothing of the one before. On a busy server it does: one long queue makes several parts
 bad together. So no part may multiply wealth by more than its own length allows, MOST_GROWTH for a 64th of the run; a
-queue must then fill a sixth of the run before it counts as a failure. Throwing away winnings keeps the bet valid.
+queue must then fill a sixth of the run before it counts as a failure. Throwing away winnings keeps the bet valid. And a
+bet that is won counts only when a bound says the same that knows how bad requests cluster (`gates.effective`), off the
+parts seen so far.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hxp_harness.gates.effective import PARTS
+from hxp_harness.gates.effective import PARTS, effective
 from hxp_harness.gates.gate import Gate, demands_of
 from hxp_harness.gates.scope import within
+from hxp_harness.gates.tails import share_below
 from hxp_harness.metrics.definitions import good
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.trace import ErrorKind
@@ -31,31 +34,51 @@ MOST_GROWTH = 1.8  # of wealth by a 64th of the run
 LEAST_PART = 200  # requests
 
 
+class Bet:
+    """Against the claim that at most the share `allowed` is bad; errs with chance `alpha`, however often looked at."""
+
+    def __init__(self, allowed: float, parts: int, alpha: float = ALPHA_EARLY) -> None:
+        """Open it for a run of so many parts."""
+        self._allowed, self._alpha, self._most = allowed, alpha, MOST_GROWTH ** (PARTS / parts)
+        self._wealth = 1.0
+        self._seen: list[tuple[int, int]] = []
+        self.won = False
+
+    def take(self, bad: int, total: int) -> bool:
+        """Take one more part, with `bad` of `total` values; return whether the bet is won."""
+        self._seen.append((bad, total))
+        self._wealth *= growth(bad / total if total else 0.0, self._allowed, self._most)
+        self.won = self.won or (self._wealth >= 1 / self._alpha and self._borne_out())
+        return self.won
+
+    def _borne_out(self) -> bool:
+        bad, totals = np.array([pair for pair in self._seen if pair[1]], np.float64).T
+        size = effective(bad[np.newaxis], totals).size(self._alpha)
+        return share_below(float(bad.sum() / totals.sum()) * size, size, self._alpha) > self._allowed
+
+
 class EarlyJudge:
     """Looks at each part of a run once; holds a few numbers a gate, no traces."""
 
     def __init__(self, gates: Sequence[Gate], parts: int) -> None:
         """Prepare for a run that is cut into so many parts."""
         self._gates = tuple(gates)
-        self._allowed = {
-            gate: share for gate in gates if gate.decides and (share := allowed_share(gate, gates)) is not None
-        }
-        self._wealth = dict.fromkeys(self._allowed, 1.0)
-        self._enough = max(len(self._allowed), 1) / ALPHA_EARLY  # Bonferroni: any gate may be the one that fails
-        self._most = MOST_GROWTH ** (PARTS / parts)
+        allowed = {gate: share for gate in gates if gate.decides and (share := allowed_share(gate, gates)) is not None}
+        alpha = ALPHA_EARLY / max(len(allowed), 1)  # Bonferroni: any gate may be the one that fails
+        self._bets = {gate: Bet(share, parts, alpha) for gate, share in allowed.items()}
         self.parts = 0
 
     def look(self, part: TraceTable) -> tuple[Gate, ...]:
         """Take the traces of one more part; return the gates that have failed for certain."""
         self.parts += 1
-        for gate, allowed in self._allowed.items():
-            if gate not in self.failed:
-                self._wealth[gate] *= growth(bad_share(gate, self._gates, part), allowed, self._most)
+        for gate, bet in self._bets.items():
+            if not bet.won:
+                bet.take(*bad_count(gate, self._gates, part))
         return self.failed
 
     @property
     def failed(self) -> tuple[Gate, ...]:
-        return tuple(gate for gate, wealth in self._wealth.items() if wealth >= self._enough)
+        return tuple(gate for gate, bet in self._bets.items() if bet.won)
 
 
 def growth(bad: float, allowed: float, most: float) -> float:
@@ -90,14 +113,8 @@ def allowed_share(gate: Gate, gates: Sequence[Gate]) -> float | None:
     return 1.0 - gate.quantile
 
 
-def bad_share(gate: Gate, gates: Sequence[Gate], part: TraceTable) -> float:
-    """Return the share of values that surely break the gate's limit; infinite ones do."""
-    bad, total = bad_count(gate, gates, part)
-    return bad / total if total else 0.0
-
-
 def bad_count(gate: Gate, gates: Sequence[Gate], part: TraceTable) -> tuple[int, int]:
-    """Return how many values of a part surely break the gate's limit, and of how many."""
+    """Return how many values of a part surely break the gate's limit, as infinite ones do, and of how many."""
     part = within(part, gate.scope)
     if gate.metric == "goodput":
         return len(part) - int(good(part, demands_of(gate, gates)).hi.sum()), len(part)

@@ -46,14 +46,11 @@ LEAST_KNOWN = 1.5  # degrees of freedom to plan with
 PLANNED_PARTS = PARTS // 2  # what a longer run is planned with: its neighbours may have to be joined once
 
 
-def cuts_of(replicates: int, requests: int, in_flight: float, *, whole: bool) -> int:
+def cuts_of(replicates: int, requests: int, in_flight: float) -> int:
     """Return into how many parts each of so many replicates is cut: PARTS in all, fewer where they were too short.
 
-    Requests in flight together are slow together: at a look before the end of a run, when there are few, a part holds
-    twice as many, where that leaves parts enough to join.
+    Requests in flight together are slow together: a part holds twice as many, where that leaves parts enough to join.
     """
-    if whole:
-        return max(PARTS // replicates, 1)
     most = int(replicates * requests / (IN_FLIGHT_A_PART * max(in_flight, 1.0)))
     return max(min(PARTS, max(most, 2 * LEAST_PARTS)) // replicates, 1)
 

@@ -98,7 +98,7 @@ def read_parts(
     """Read a gate on a percentile or a ratio off its values, cut into parts in order of time.
 
     Values of a ratio are 1 for a bad request. A PASS leaves a time only the part `room` of its limit. `in_flight`
-    requests were open at once; `whole` says that the run was not cut short: how long it is was decided before it.
+    requests were open at once; `whole` says that the run was not cut short, and may fail as short as it was planned.
     """
     pooled = joined(parts)
     values, n = tuple((one.lo, one.hi) for one in observed), sum(one.n for one in observed)
@@ -106,7 +106,7 @@ def read_parts(
         nothing = Interval(0.0, math.inf, 1.0, 1.0)
         return Reading(gate, values, math.inf if values else math.nan, nothing, n, gate.limit, gate.limit, alpha)
     if gate.quantile is None:
-        ratio = _ratio_reading(gate, parts, pooled, values, alpha)
+        ratio = _ratio_reading(gate, parts, pooled, values, alpha, in_flight)
         return ratio if whole or long_enough(n, in_flight) else replace(ratio, interval=_unsaid(ratio.interval))
     worth = worth_of(parts, pooled, gate.quantile)
     return read_percentile(gate, pooled, worth, observed, alpha=alpha, room=room, in_flight=in_flight, whole=whole)
@@ -183,7 +183,7 @@ def read_percentile(
         allowed=1 - q if gate.upper else q,
         worth=worth,
         least=0.0 if far else least_worth(q),
-        least_n=0 if whole else least_n,  # what stops early must be long enough to have met a stall
+        least_n=least_n,
         spare=share_beyond(pooled, _roomy(estimate, gate) * guard, upper=gate.upper, surely=False),
     )
     values, n = tuple((one.lo, one.hi) for one in observed), sum(one.n for one in observed)
@@ -222,15 +222,24 @@ def _roomy(estimate: float, gate: Gate) -> float:
 
 
 def _ratio_reading(
-    gate: Gate, parts: Sequence[Sample], pooled: Sample, values: tuple[tuple[float, float], ...], alpha: float
+    gate: Gate,
+    parts: Sequence[Sample],
+    pooled: Sample,
+    values: tuple[tuple[float, float], ...],
+    alpha: float,
+    in_flight: float,
 ) -> Reading:
-    """Bound the share of bad requests; a gate on the share of good ones is that, seen from the other side."""
+    """Bound the share of bad requests; a gate on the share of good ones is that, seen from the other side.
+
+    A stall makes requests late, so goodput asks for a run as long as the percentile that says the same.
+    """
     sizes = np.array([part.n for part in parts], np.float64)
     worst = [effective(np.array([[side(part).sum() for part in parts]]), sizes) for side in (_surely, _possibly)]
     worth = min(worst, key=lambda one: one.size(alpha))
     allowed = gate.limit if gate.upper else 1.0 - gate.limit
     few, many = float(pooled.lo.mean()), float(pooled.hi.mean())
-    shares = Shares(few, many, allowed, worth, spare=(1 - HEADROOM) * allowed)
+    least_n = least_values(1 - allowed, in_flight) if gate.metric == "goodput" else 0
+    shares = Shares(few, many, allowed, worth, least_n=least_n, spare=(1 - HEADROOM) * allowed)
     interval, estimate = share_interval(shares, alpha), shares.over
     if not gate.upper:
         estimate = 1.0 - estimate

@@ -5,7 +5,8 @@ added up (Bonferroni), which holds however they depend on each other. What is cl
 loses little: the end has most of it.
 
 A part of a run does not show a drift that the whole would: up to LEAST_CHANGE may hide in it. Going on, it raises the
-average over the run, and a PASS that comes early leaves room for that.
+average over the run, and a PASS that comes early leaves room for that. None comes where a rise is seen that makes more
+of it over the whole run (`gates.stationary.rises`).
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ LEAST_TO_FAIL = 1
 class Look:
     """What may be said after `done` complete replicates: `passes` and `fails` are the shares of the chance of error.
 
-    A PASS needs latency within the part `room` of what is enough at the end of the run.
+    `part` is the share of the run that is done.
     """
 
     done: int
     passes: float
     fails: float
-    room: float = 1.0
+    part: float = 1.0
 
     @property
     def alpha(self) -> float:
         """The chance of error of the bounds; at a look for failures alone, theirs."""
         return ALPHA * (self.passes or self.fails)
+
+    @property
+    def room(self) -> float:
+        """The part of what is enough at the end of the run that latency must lie within for a PASS."""
+        return room_at(self.part)
 
 
 def looks(planned: int) -> tuple[Look, ...]:
@@ -52,7 +58,7 @@ def looks(planned: int) -> tuple[Look, ...]:
             before = shares.get(done, (0.0, 0.0))
             shares[done] = (before[0] + (passes if done >= LEAST_TO_PASS else 0.0), before[1] + fails)
     spent = [math.fsum(one[side] for one in shares.values()) for side in (0, 1)]
-    before_the_end = (Look(done, *one, room_at(done / planned)) for done, one in shares.items())
+    before_the_end = (Look(done, *one, done / planned) for done, one in shares.items())
     return (*before_the_end, Look(planned, 1.0 - spent[0], 1.0 - spent[1]))
 
 

@@ -81,13 +81,19 @@ def plan(reading: Reading) -> Plan | None:
         return None
     ahead = reading.shares.worth.ahead if reading.shares else None
     if ahead is not None and ahead.excesses < LEAST_EXCESSES:
-        return Plan(PILOT_GROWTH * have, sure=False, seen=False)
+        return Plan(max(PILOT_GROWTH * have, _least_replicates(reading)), sure=False, seen=False)
     wanted = range(LEAST_REPLICATES, MOST_REPLICATES + 1)
     found = bisect.bisect_left(wanted, True, key=lambda total: _shows_headroom(reading, total))
     if found == len(wanted):
         return None
     longest = PILOT_GROWTH * max(have, LEAST_REPLICATES) if reading.shares else MOST_REPLICATES
     return Plan(min(wanted[found], longest), sure=wanted[found] <= longest)
+
+
+def _least_replicates(reading: Reading) -> int:
+    """Return how many replicates have met a stall."""
+    shares, have = reading.shares, len(reading.values)
+    return have if shares is None else math.ceil(have * shares.least_n / max(shares.worth.n, 1))
 
 
 def _shows_headroom(reading: Reading, total: int) -> bool:

@@ -7,6 +7,7 @@ All work on the logarithm of latency in order of the schedule.
 - Drift: means of parts of the run, joined until neighbours no longer resemble each other (or a busy server's slow
   swings would pass for a trend), and a straight line through them.
 - Jumps: means of the eighths of the run, and every place between them, each place paid for (Bonferroni).
+- A rise: the same line as for a drift, carried on to the end of a run that is under way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hxp_harness.gates.effective import LEAST_PARTS, LIKENESS, PARTS
-from hxp_harness.gates.line import fit
+from hxp_harness.gates.line import Line, fit
 from hxp_harness.gates.tails import t_above
 
 Floats = NDArray[np.float64]
@@ -28,6 +29,7 @@ BATCH = 5
 MOST_CUT = 0.25  # of the run; what has not settled by then has not settled
 LEAST_CHANGE = 0.10  # of latency: less is no matter of a verdict
 P_CHANGE = 0.0002
+P_RISE = 0.05  # of a trend that keeps a run from ending early
 CLEARLY_OFF = 4.0  # standard errors
 MARGIN = 1.5  # times the cut that MSER-5 finds: what decays still decays there
 LEAST_REQUESTS = 200
@@ -75,9 +77,20 @@ def change(latency_s: Floats) -> Change | None:
     return min((found for found in (line, jump) if found), key=lambda pair: pair[0], default=(1.0, None))[1]
 
 
+def rises(latency_s: Floats, part: float) -> bool:
+    """Whether latency, seen for the share `part` of a run, would rise too far if what it shows goes on to the end."""
+    if len(latency_s) < LEAST_REQUESTS:
+        return False
+    line = _line(np.array([piece.mean() for piece in np.array_split(np.log(latency_s), PARTS)]))
+    return line.p < P_RISE and line.rise / part > math.log1p(LEAST_CHANGE)
+
+
+def _line(means: Floats) -> Line:
+    return fit(_unlike(means, lambda values: values - _straight(values)).tolist())
+
+
 def _trend(means: Floats) -> tuple[float, Change] | None:
-    means = _unlike(means, lambda values: values - _straight(values))
-    line = fit(means.tolist())
+    line = _line(means)
     p = 2 * min(line.p, 1 - line.p)
     factor = math.exp(line.rise)
     return (p, Change(factor)) if p < P_CHANGE / 2 and _matters(factor) else None

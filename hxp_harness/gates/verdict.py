@@ -46,13 +46,13 @@ def judge(table: TraceTable, gates: Sequence[Gate], facts: RunFacts) -> Verdict:
     """
     replicates = complete_replicates(table, facts)
     look = look_at(len(replicates), facts.asked.replicates)
-    course = course_of(table, replicates)
+    course = course_of(table, replicates, len(replicates) / facts.asked.replicates)
     readings = read_gates(
         table, gates, replicates, facts.asked, look or looks(facts.asked.replicates)[-1], course.settled
     )
     early, stopped_by = _looked_early(table, gates, facts.asked)
     overloaded = saturation(table, facts)
-    results = _results(readings, early, look, facts)
+    results = _results(readings, early, look, facts, may_pass=not course.rises)
     checks = check_run(table, [gate for gate in gates if gate.decides], facts, course, saturated=bool(overloaded))
     outcome, reasons = _decide(results, checks, overloaded, _why_so_few(len(replicates), stopped_by, facts))
     return Verdict(outcome, tuple(reasons), results, tuple(checks), len(replicates), facts.asked.replicates)
@@ -61,40 +61,53 @@ def judge(table: TraceTable, gates: Sequence[Gate], facts: RunFacts) -> Verdict:
 def certain(table: TraceTable, gates: Sequence[Gate], facts: RunFacts, look: Look) -> bool:
     """Whether a run that is under way is decided at a look."""
     replicates = complete_replicates(table, facts)
-    course = course_of(table, replicates)
+    course = course_of(table, replicates, look.part)
     if course.change is not None or not course.ever:
         return False
     readings = read_gates(table, gates, replicates, facts.asked, look, course.settled)
     deciding = [reading for reading in readings if reading.gate.decides]
-    return any(_fallen(deciding, look)) or (look.passes > 0 and all(map(met, deciding)))
+    return any(_fallen(deciding, look)) or (look.passes > 0 and not course.rises and all(map(met, deciding)))
 
 
 def read_gates(
     table: TraceTable, gates: Sequence[Gate], replicates: Sequence[int], asked: Asked, look: Look, settled: int
 ) -> list[Reading]:
     """Read every gate off the complete replicates, from the index `settled` on, as carefully as the look asks for."""
-    in_flight = mean_in_flight(table)
-    whole = len(replicates) >= asked.replicates
-    cuts = cuts_of(max(len(replicates), 1), asked.requests, in_flight, whole=whole)
+    in_flight, whole = mean_in_flight(table), len(replicates) >= asked.replicates
+    cuts = cuts_of(max(len(replicates), 1), asked.requests, in_flight)
     observed: list[list[Observed]] = [[] for _ in gates]
     parts: list[list[Sample]] = [[] for _ in gates]
+    total = 0
     for number in replicates:
         rows = table.select(number).in_order()
         replicate = rows.rows(int((rows.index < settled).sum()), len(rows))
         size = len(replicate)
         if size == 0:
             continue
+        total += size
         for gate, seen, values in zip(gates, observed, parts, strict=True):
             seen.append(observe(gate, gates, table, replicate, asked))
             if gate.counts_requests:
                 edges = [size * place // cuts for place in range(cuts + 1)]
                 values += [_values(gate, gates, replicate.rows(*edge)) for edge in itertools.pairwise(edges)]
     return [
-        read_parts(gate, values, seen, alpha=look.alpha, room=look.room, in_flight=in_flight, whole=whole)
+        read_parts(
+            gate,
+            values,
+            seen,
+            alpha=look.alpha,
+            room=look.room,
+            in_flight=in_flight * _n(seen) / max(total, 1),  # a gate is about as many of them as of all requests
+            whole=whole,
+        )
         if gate.counts_requests
         else read_replicates(gate, seen, asked, alpha=look.alpha, room=look.room)
         for gate, values, seen in zip(gates, parts, observed, strict=True)
     ]
+
+
+def _n(observed: Sequence[Observed]) -> int:
+    return sum(one.n for one in observed)
 
 
 def _values(gate: Gate, gates: Sequence[Gate], part: TraceTable) -> Sample:
@@ -141,22 +154,23 @@ def _fallen(readings: Sequence[Reading], look: Look) -> list[bool]:
 
 
 def _results(
-    readings: Sequence[Reading], early: Mapping[Gate, int], look: Look | None, facts: RunFacts
+    readings: Sequence[Reading], early: Mapping[Gate, int], look: Look | None, facts: RunFacts, *, may_pass: bool
 ) -> tuple[GateResult, ...]:
     fallen: set[Gate] = set()
     if look is not None:
         deciding = [reading for reading in readings if reading.gate.decides]
         groups = [deciding, *([one] for one in readings if not one.gate.decides)]  # what only warns shares nothing
         fallen = {one.gate for group in groups for one, down in zip(group, _fallen(group, look), strict=True) if down}
+    # a PASS only at a look: a bound that is looked at more often than planned errs more often
+    passing = Outcome.PASS if may_pass and look is not None and look.passes > 0 else Outcome.INCONCLUSIVE
     return tuple(
-        _result(one, Outcome.FAIL if one.gate in fallen or one.gate in early else _passed(one, look), early, facts)
+        _result(one, Outcome.FAIL if one.gate in fallen or one.gate in early else _passed(one, passing), early, facts)
         for one in readings
     )
 
 
-def _passed(reading: Reading, look: Look | None) -> Outcome:
-    """Return PASS only at a look: a bound that is looked at more often than planned errs more often."""
-    return Outcome.PASS if look is not None and look.passes > 0 and met(reading) else Outcome.INCONCLUSIVE
+def _passed(reading: Reading, passing: Outcome) -> Outcome:
+    return passing if met(reading) else Outcome.INCONCLUSIVE
 
 
 def _result(reading: Reading, outcome: Outcome, early: Mapping[Gate, int], facts: RunFacts) -> GateResult:

@@ -66,20 +66,24 @@ def _undecided(reading: Reading, outlook: Outlook) -> str:
         side = "at most" if reading.gate.upper else "at least"
         return f"the true value is {side} {quantity(bound, reading)} so far, but a PASS needs every replicate."
     if not worth_enough(reading):
-        return _too_few(reading) + _advice(reading, outlook)
+        return _too_few(reading, outlook.minutes_each) + _advice(reading, outlook)
     text = f"the true value may lie anywhere from {_range(reading)}, which does not decide {_against(reading)}."
     return text + _advice(reading, outlook)
 
 
-def _too_few(reading: Reading) -> str:
+def _too_few(reading: Reading, minutes_each: float) -> str:
     shares = reading.shares
     if shares is None:
         return ""
     size = shares.worth.size(reading.alpha)
     if shares.worth.n < shares.least_n:
+        have, n = len(reading.values), shares.worth.n
+        more = math.ceil(have * shares.least_n / n) - have
+        values = "gaps between tokens" if reading.gate.metric == "itl" else "requests"
         return (
-            f"but {shares.worth.n} values are too few to have met a rare stall, which makes all requests in flight "
-            f"slow at once: {reading.gate.statistic} takes {shares.least_n}."
+            f"but {n:,} {values} are too few to have met a rare stall, which makes all requests in flight slow at "
+            f"once: {reading.gate.statistic or reading.gate.metric} needs {shares.least_n:,}, which is "
+            f"{counted(more, 'replicate')} more (about {_minutes(more * minutes_each)})."
         )
     return (
         f"but slow requests come together, so {shares.worth.n} values say no more than {size:.0f} independent ones, "

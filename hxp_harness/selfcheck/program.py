@@ -18,7 +18,7 @@ import numpy as np
 from hxp_harness.errors import ExitCode, UsageError
 from hxp_harness.selfcheck.planned import TITLE, Lengths, Planned, gate_of, try_planned
 from hxp_harness.selfcheck.servers import SERVERS, Draw, Server, truths
-from hxp_harness.selfcheck.short import REPLICATES, SHORT_RATIOS, short_lines, try_short
+from hxp_harness.selfcheck.short import PARTS_OF_LEAST, cells_of, short_lines, try_short
 from hxp_harness.selfcheck.table import Cell, broken, lines
 from hxp_harness.selfcheck.trial import Trial
 
@@ -50,6 +50,17 @@ class _Kind(enum.IntEnum):
     RUNS = 2
     PLANNED = 3
     SHORT = 4
+    SHORTER = 5  # the least length by the second of PARTS_OF_LEAST
+
+
+_SHORT = dict(zip((_Kind.SHORT, _Kind.SHORTER), PARTS_OF_LEAST, strict=True))
+
+
+def _short(servers: Sequence[Server]) -> list[tuple[_Kind, int]]:
+    """Return the kinds of short runs, and of which servers; one that is cold for all of a run is slow in all of it."""
+    every = [number for number, server in enumerate(servers) if server.stationary]
+    warm = [number for number in every if servers[number].truth_of is None]
+    return [*((_Kind.SHORT, number) for number in every), *((_Kind.SHORTER, number) for number in warm)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,7 @@ class _Tester:
         return [
             *(_Job(number, batch, _Kind.PLANNED) for number in stationary for batch in planned),
             *(_Job(number, batch, _Kind.RUNS) for number in range(len(self._servers)) for batch in runs),
-            *(_Job(number, batch, _Kind.SHORT) for number in stationary for batch in runs),
+            *(_Job(number, batch, kind) for kind, number in _short(self._servers) for batch in runs),
         ]
 
     def do(self, job: _Job, true_s: float) -> list[Cell] | Planned:
@@ -97,10 +108,10 @@ class _Tester:
         seed = [self._seed, job.kind, job.number, job.batch]
         if job.kind is _Kind.PLANNED:
             return try_planned(server, true_s, PLANNED_BATCH, seed, Lengths(size.replicates, size.requests))
-        if job.kind is _Kind.SHORT:
-            return try_short(server, true_s, BATCH, seed)
+        if job.kind in _SHORT:
+            return try_short(server, true_s, BATCH, seed, _SHORT[job.kind])
         gates = [gate_of(server, true_s / ratio) for ratio in RATIOS]
-        cells = [Cell(server.name, ratio, size.replicates) for ratio in RATIOS]
+        cells = [Cell(server.name, ratio, size.replicates, server.stationary) for ratio in RATIOS]
         for latency_s in server.draw(np.random.default_rng(seed), BATCH, size.replicates * size.requests):
             trial = Trial(latency_s, size.replicates, server.in_flight)
             for cell, gate, ended in zip(cells, gates, trial.ours(gates), strict=True):
@@ -125,12 +136,8 @@ def selfcheck(
     if page is not None:
         put_between_marks(page, None)
     tester, begun_s = _Tester(servers, size, seed), time.monotonic()
-    cells = [[Cell(server.name, ratio, size.replicates) for ratio in RATIOS] for server in servers]
-    short = {
-        number: [Cell(f"{server.name}, short", ratio, REPLICATES) for ratio in SHORT_RATIOS]
-        for number, server in enumerate(servers)
-        if server.stationary
-    }
+    cells = [[Cell(server.name, ratio, size.replicates, server.stationary) for ratio in RATIOS] for server in servers]
+    short = {(kind, number): cells_of(servers[number], _SHORT[kind]) for kind, number in _short(servers)}
     planned = [Planned(server.name) for server in servers]
     count = os.cpu_count() or 1 if processes is None else processes
     # forked, so that servers made of a recording need not be sent
@@ -143,8 +150,8 @@ def selfcheck(
             if isinstance(found, Planned):
                 planned[job.number] += found
             else:
-                into = short if job.kind is _Kind.SHORT else cells
-                for cell, more in zip(into[job.number], found, strict=True):
+                into = short[job.kind, job.number] if job.kind in _SHORT else cells[job.number]
+                for cell, more in zip(into, found, strict=True):
                     cell.merge(more)
     every = [cell for row in cells for cell in row]
     power = ["", TITLE, *(one.line() for one in planned if one.asked)] if size.power_runs else []

@@ -23,6 +23,7 @@ class Cell:
     server: str
     ratio: float
     replicates: int
+    level: bool = True  # False: latency has none, so that no PASS is right
     runs: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     used: dict[Outcome, float] = field(default_factory=dict)  # summed over the runs that ended so
@@ -44,7 +45,7 @@ class Cell:
 
     def false(self, outcome: Outcome) -> int | None:
         """Return how many runs ended falsely so; None where that outcome is right."""
-        right = self.ratio < 1.0 if outcome is Outcome.PASS else self.ratio > 1.0
+        right = self.level and self.ratio < 1.0 if outcome is Outcome.PASS else self.ratio > 1.0
         return None if right else self.outcomes[outcome]
 
     def mean_used(self) -> float:

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hxp_harness.gates.early import ALPHA_EARLY, MOST_GROWTH, growth, parts_of
-from hxp_harness.gates.effective import PARTS, Effective, cuts_of
+from hxp_harness.gates.early import ALPHA_EARLY, Bet, parts_of
+from hxp_harness.gates.effective import Effective, cuts_of
 from hxp_harness.gates.evaluate import Observed, Reading, met, read_percentile, worth_of
 from hxp_harness.gates.gate import Gate
 from hxp_harness.gates.interval import ALPHA, plain_interval
 from hxp_harness.gates.looks import Look, looks
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.gates.prospect import Plan, plan
-from hxp_harness.gates.stationary import change, settled_after
+from hxp_harness.gates.stationary import change, rises, settled_after
 from hxp_harness.gates.tails import share_above, share_below
 from hxp_harness.metrics.definitions import Sample
 
@@ -60,10 +60,9 @@ class Trial:
     def _early(self, gate: Gate) -> Ended | None:
         requests = len(self._latency_s) // self._replicates
         parts = self._replicates * parts_of(self._replicates, requests)
-        allowed, wealth = 1.0 - (gate.quantile or 0.0), 1.0
-        for number, bad in enumerate(shares_over(self._latency_s, gate.limit, parts), 1):
-            wealth *= growth(bad, allowed, MOST_GROWTH ** (PARTS / parts))
-            if wealth >= 1 / ALPHA_EARLY:
+        bet = Bet(1.0 - (gate.quantile or 0.0), parts)
+        for number, (bad, size) in enumerate(counts_over(self._latency_s, gate.limit, parts), 1):
+            if bet.take(bad, size):
                 return Ended(Outcome.FAIL, number / parts)
         return None
 
@@ -74,12 +73,12 @@ class Trial:
         if cut == len(seen) or change(seen[cut:]) is not None:
             return [Ended(Outcome.INVALID) if look.done == self._replicates else None] * len(gates)
         readings = self._readings(gates, seen[cut:], look)
-        return [_decided(reading, used, look) for reading in readings]
+        may_pass = look.passes > 0 and not (used < 1.0 and rises(seen[cut:], used))
+        return [_decided(reading, used, look, may_pass=may_pass) for reading in readings]
 
     def _readings(self, gates: Sequence[Gate], seen: Floats, look: Look) -> list[Reading]:
         done = look.done
-        whole = done >= self._replicates
-        cuts = cuts_of(done, len(self._latency_s) // self._replicates, self._in_flight, whole=whole)
+        cuts = cuts_of(done, len(self._latency_s) // self._replicates, self._in_flight)
         parts = [Sample(part, part) for part in np.array_split(seen, done * cuts)]
         pooled, values = Sample(seen, seen), [Observed(0.0, 0.0, len(seen) // done)] * done
         worth: Effective = worth_of(parts, pooled, gates[0].quantile or 0.0)
@@ -92,7 +91,7 @@ class Trial:
                 alpha=look.alpha,
                 room=look.room,
                 in_flight=self._in_flight,
-                whole=whole,
+                whole=done >= self._replicates,
             )
             for gate in gates
         ]
@@ -136,16 +135,17 @@ class Trial:
         return self._levels[q, pieces]
 
 
-def shares_over(latency_s: Floats, limit_s: float, parts: int) -> list[float]:
-    """Return the share of values over the limit in each of so many parts, as even as can be, in order of time."""
+def counts_over(latency_s: Floats, limit_s: float, parts: int) -> list[tuple[int, int]]:
+    """Return how many values of how many lie over the limit in each of so many parts, even and in order of time."""
     size, larger = divmod(len(latency_s), parts)
     sizes = np.full(parts, size) + (np.arange(parts) < larger)
     starts = np.cumsum(sizes) - sizes
-    return list((np.add.reduceat(latency_s > limit_s, starts, dtype=np.int64) / sizes).tolist())
+    over = np.add.reduceat(latency_s > limit_s, starts, dtype=np.int64)
+    return list(zip(over.tolist(), sizes.tolist(), strict=True))
 
 
-def _decided(reading: Reading, used: float, look: Look) -> Ended | None:
-    if look.passes > 0 and met(reading):
+def _decided(reading: Reading, used: float, look: Look, *, may_pass: bool) -> Ended | None:
+    if may_pass and met(reading):
         return Ended(Outcome.PASS, used)
     if reading.interval.p_over <= (ALPHA - ALPHA_EARLY) * look.fails:
         return Ended(Outcome.FAIL, used)

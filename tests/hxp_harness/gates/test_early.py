@@ -10,6 +10,7 @@ from hxp_harness.gates.early import (
     ALPHA_EARLY,
     MOST_GROWTH,
     STAKE,
+    Bet,
     EarlyJudge,
     allowed_share,
     complete_parts,
@@ -86,6 +87,15 @@ def test_wealth_follows_the_bet() -> None:
     assert growth(0.5, 0.05, most=9.0) == pytest.approx(1 + STAKE * 9)
     assert growth(0.5, 0.05, most=1.8) == 1.8
     assert growth(0.0, 0.05, most=1.8) == pytest.approx(1 - STAKE)
+
+
+def test_one_long_stretch_is_no_failure() -> None:
+    """A bet won off one stretch of bad requests does not count; won off as many that come evenly, it does."""
+    quiet, slow = [(0, 250)] * 5, [(250, 250)] * 20
+    stretch, even = Bet(0.05, 64), Bet(0.05, 64)
+
+    assert not any(stretch.take(*part) for part in [*quiet, *slow])
+    assert any(even.take(200, 250) for _ in [*quiet, *slow])
 
 
 @pytest.mark.parametrize("clusters", [1, 5, 1000])

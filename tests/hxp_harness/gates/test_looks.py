@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.looks import look_at, looks
 from hxp_harness.gates.outcome import Outcome
 from hxp_harness.gates.stationary import LEAST_CHANGE
+from hxp_harness.gates.verdict import certain, judge
 from tests.hxp_harness.gates.test_verdict import EIGHT, MakeRun, first, verdict
 
 
@@ -52,6 +54,19 @@ def test_a_quarter_of_a_run_passes_what_is_clear(run: MakeRun) -> None:
     assert first(verdict(quarter, "e2e p95 <= 2 s")).outcome is Outcome.PASS
     assert first(verdict(quarter, "e2e p95 <= 1100 ms")).outcome is Outcome.INCONCLUSIVE
     assert first(verdict(run(*EIGHT[:6]), "e2e p95 <= 1100 ms")).outcome is Outcome.PASS
+
+
+def test_what_rises_does_not_pass_early(run: MakeRun) -> None:
+    """However far the limit: 7 % in a quarter of the run may be 28 % at its end. What stays level is decided there."""
+    rising, level = (run(*levels, planned=24) for levels in ([0.9 + 0.013 * number for number in range(6)], EIGHT[:6]))
+    gates, (_, _, quarter, *_) = parse_gates(["e2e p95 <= 9 s", "error_rate <= 1 %"]), looks(24)
+    assert quarter.done == 6
+
+    assert [certain(one.table, gates, one.facts, quarter) for one in (rising, level)] == [False, True]
+    assert [judge(one.table, gates, one.facts).outcome for one in (rising, level)] == [
+        Outcome.INCONCLUSIVE,
+        Outcome.PASS,
+    ]
 
 
 def test_a_look_that_comes_too_soon_fails_nothing(run: MakeRun) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hxp_harness.gates.pile import Pile
-from hxp_harness.gates.stationary import BATCH, change, settled_after
+from hxp_harness.gates.stationary import BATCH, change, rises, settled_after
 from hxp_harness.selfcheck import servers
 
 NOISE = servers.independent(np.random.default_rng(1), 1, 8000)[0]
@@ -64,8 +64,20 @@ def test_swings_are_no_trend(server: servers.Draw) -> None:
     assert sum(change(run) is not None for run in runs) <= 2
 
 
+@pytest.mark.parametrize("part", [0.25, 0.5])
+def test_a_rise_is_carried_on_to_the_end(part: float) -> None:
+    """What would make 30 % over the whole run is seen in a part; a fall is not, nor what would make 5 %."""
+    seen = np.linspace(0.0, part, round(16_000 * part))
+    noise = np.exp(0.3 * np.random.default_rng(4).standard_normal(len(seen)))
+
+    assert rises(noise * (1.0 + 0.3 * seen), part)
+    assert not rises(noise * (1.3 - 0.3 * seen), part)
+    assert not rises(np.exp(0.05 * np.log(noise)) * (1.0 + 0.05 * seen), part)
+
+
 def test_few_requests_show_no_course() -> None:
     """Under 200 requests nothing is cut and nothing found."""
+    assert not rises(NOISE[:100] * np.linspace(1, 9, 100), 0.5)
     assert settled_after(NOISE[:100] * np.linspace(1, 9, 100)) == 0
     assert change(NOISE[:100] * np.linspace(1, 9, 100)) is None
 

@@ -168,11 +168,11 @@ def test_every_kind_of_gate_can_fail(run: MakeRun, gate: str) -> None:
 
 def test_goodput_keeps_the_guard_of_its_latency(run: MakeRun) -> None:
     """A goodput that holds only without the guard band on its latency limit is not a PASS."""
-    close = verdict(run(*EIGHT), "goodput >= 99 %", "e2e p50 <= 1030 ms")
-    clear = verdict(run(*EIGHT), "goodput >= 99 %", "e2e p50 <= 1150 ms")
+    close = verdict(run(*EIGHT), "goodput >= 95 %", "e2e p50 <= 1015 ms")
+    clear = verdict(run(*EIGHT), "goodput >= 95 %", "e2e p50 <= 1150 ms")
 
     assert first(close).outcome is Outcome.INCONCLUSIVE
-    assert (first(close).estimate or 0.0) > 0.99
+    assert (first(close).estimate or 0.0) > 0.96
     assert first(clear).outcome is Outcome.PASS
 
 

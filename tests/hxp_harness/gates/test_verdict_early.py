@@ -34,13 +34,34 @@ def test_used_up_time_is_inconclusive(run: MakeRun) -> None:
 
 
 def test_too_few_requests_for_a_stall(run: MakeRun) -> None:
-    """Half of a run that is too short to have met a stall of all in flight does not pass; how long it takes is said."""
-    half = run(*EIGHT[:4], planned=8)  # 50 a second for 0.76 s: 38 in flight
-    gate = first(verdict(half, "e2e p95 <= 9 s"))
+    """A run too short to have met a stall of all in flight does not pass, whole or not, and says how long one is."""
+    # 50 a second for 0.76 s: 38 in flight
+    for planned in (8, 4):
+        gate = first(verdict(run(*EIGHT[:4], planned=planned), "e2e p95 <= 9 s"))
+        assert gate.outcome is Outcome.INCONCLUSIVE
+        assert "2,400 requests are too few to have met a rare stall" in gate.sentence
+        assert "p95 needs 3,5" in gate.sentence
+        assert "which is 2 replicates more (about a minute)" in gate.sentence
+    assert gate.more_replicates == 2
+    assert first(verdict(run(*EIGHT[:6]), "e2e p95 <= 9 s")).outcome is Outcome.PASS
 
-    assert gate.outcome is Outcome.INCONCLUSIVE
-    assert "2400 values are too few to have met a rare stall" in gate.sentence
-    assert first(verdict(run(*EIGHT[:4]), "e2e p95 <= 9 s")).outcome is Outcome.PASS
+
+def test_a_gate_on_some_requests_needs_no_longer_run(run: MakeRun) -> None:
+    """Of those in flight a fifth are such requests: a run that is long enough for all is so for them."""
+    whole = run(*EIGHT[:6]).changed(lambda trace: replace(trace, tag="free" if trace.index % 5 else "gold"))
+    gates = ("e2e p95 <= 9 s where tag = gold", "e2e p95 <= 9 s where tag = free")
+
+    assert [gate.outcome for gate in verdict(whole, *gates).gates[:2]] == [Outcome.PASS, Outcome.PASS]
+
+
+def test_goodput_needs_the_run_of_its_percentile(run: MakeRun) -> None:
+    """A share of late answers hides stalls as a percentile does; a share of errors is counted as it was seen."""
+    goodput = "goodput(e2e <= 9 s) >= 95 %"
+    short, long = (verdict(run(*EIGHT[:count]), goodput) for count in (4, 6))
+
+    assert [gate.outcome for gate in short.gates] == [Outcome.INCONCLUSIVE, Outcome.PASS]
+    assert "goodput needs 3,5" in first(short).sentence
+    assert first(long).outcome is Outcome.PASS
 
 
 def test_part_of_a_run_fails_only_when_obvious(run: MakeRun) -> None:

@@ -21,6 +21,7 @@ from hxp_harness.trace import ErrorKind, Trace
 
 HOSTILE = '<script>alert("x")</script> </svg> & | `rm` \x1b[31m \x00 ]]> @everyone \u202e'
 STARTED = "2026-11-20T10:00:00+00:00"
+RATE_RPS = 5.0  # so that few are in flight, and 800 requests may pass
 MakeRun = Callable[..., Path]
 
 
@@ -82,7 +83,7 @@ def record_of(table: TraceTable, facts: RunFacts, gates: tuple[str, ...], eviden
         summarise(table, wanted),
         replicates=replicates_of(table, wanted),
         certificates=(certificate, None),
-        profile={"name": "mixtral", "title": title, "contract": {"rate": 50.0, "timeout_s": 30.0, "stream": True}},
+        profile={"name": "mixtral", "title": title, "contract": {"rate": RATE_RPS, "timeout_s": 30.0, "stream": True}},
         load=facts.load,
         server={"before": {"requests": 0}, "after": None},
     )
@@ -100,15 +101,15 @@ def make_run(tmp_path: Path) -> MakeRun:
         requests: int = 200,
         gates: tuple[str, ...] = ("e2e p95 <= 2000 ms", "ttft p95 <= 400 ms", "error_rate <= 1 %"),
         evidence: str = "simulated",
-        title: str = "Mixtral-8x7B, chat, 128 tokens in, 64 out, 50 requests a second",
+        title: str = "Mixtral-8x7B, chat, 128 tokens in, 64 out, 5 requests a second",
         sent: bool = True,
         traces: bool = True,
     ) -> Path:
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
-        due = schedule(count, requests, 50.0)
+        due = schedule(count, requests, RATE_RPS)
         found = answers(due, median_s, failing) if sent else []
-        asked = Asked(50.0, 128, 64, count, requests)
+        asked = Asked(RATE_RPS, 128, 64, count, requests)
         load = LoadSummary(10.0, 1.7e9, len(due), len(found), "kernel", 0.0, 3.5, 2**25, stopped_early=False)
         facts = RunFacts(asked, Certified(ok=True), load, interrupted=not sent)
         table = TraceTable.from_traces(found)

@@ -1,4 +1,4 @@
-"""Short runs are as short as the rule for far limits lets them be, and their table tells when it errs."""
+"""Short runs are as short as may pass, or shorter, and their table tells when the rules for them err."""
 
 from dataclasses import replace
 
@@ -28,11 +28,20 @@ def test_a_quick_server_passes_and_one_that_stalls_does_not() -> None:
     assert broken(cell for row in rows for cell in row) == []
 
 
+def test_a_run_that_may_have_met_no_stall_passes_nothing() -> None:
+    """A quarter of the least length passes neither at the limit, where the truth lies in stalls, nor far below it."""
+    row = try_short(LONG_STALLS, truth(LONG_STALLS, 1, 2000, 400_000), 50, [1], part=4)
+
+    assert [cell.runs for cell in row] == [50] * len(SHORT_RATIOS)
+    assert [cell.outcomes[Outcome.PASS] for cell in row] == [0] * len(SHORT_RATIOS)
+    assert broken(row) == []
+
+
 def test_a_server_that_is_quicker_than_it_was_is_seen() -> None:
     """A false PASS of short runs breaks the promise as one of long runs does, and the table shows it."""
     row = try_short(SERVERS[0], 10.0, 25, [1])
 
-    assert [one.split(": ")[0] for one in broken(row)] == ["independent at 1"]
+    assert [one.split(": ")[0] for one in broken(row)] == ["independent, 8 x 346 at 1"]
     (head, _, line) = short_lines([row])
-    assert head.count("|") == line.count("|") == len(SHORT_RATIOS) + 2
-    assert line.startswith("| independent | 100.0% [86.3%, 100.0%] | 100% |")
+    assert head.count("|") == line.count("|") == len(SHORT_RATIOS) + 3
+    assert line.startswith("| independent, 8 x 346 | 100.0% [86.3%, 100.0%] | 0.0% [0.0%, 13.7%] | 100% |")
