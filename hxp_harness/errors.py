@@ -3,6 +3,7 @@
 HxpError
 ├── UsageError     exit 2   a profile, gate, option or file is wrong
 ├── InvalidRun     exit 4   the measurement itself cannot be trusted
+│   └── Uncertified           this machine cannot measure the load, so none was sent
 └── NotReady       exit 5   a stack or target does not serve
 """
 
@@ -51,6 +52,10 @@ class InvalidRun(HxpError):
     """The measurement cannot be trusted, so there is nothing to judge."""
 
     exit_code = ExitCode.INVALID
+
+
+class Uncertified(InvalidRun):
+    """The certificate is beyond its bounds: this machine cannot measure the load, so none was sent."""
 
 
 class NotReady(HxpError):

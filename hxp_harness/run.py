@@ -14,7 +14,7 @@ from hxp_harness import evidence, interrupt
 from hxp_harness.canary import ask_idle, asked_under_load, forget_outside, planned
 from hxp_harness.comparison.baseline import against, refuse_unlike
 from hxp_harness.conclude import conclude
-from hxp_harness.errors import ExitCode, InvalidRun
+from hxp_harness.errors import ExitCode, InvalidRun, Uncertified
 from hxp_harness.gates.gate import Gate
 from hxp_harness.instrument import certify_into, refuse_empty_scopes, screen_of, supported_gates
 from hxp_harness.load.plan import Due, LoadPlan
@@ -116,11 +116,23 @@ def begin(folder: Path, profile: Profile, target: Target, who: Senders) -> None:
 
 
 def run_load(
-    folder: Path, profile: Profile, gates: tuple[Gate, ...], target: Target, load: Load, screen: Screen
+    folder: Path,
+    profile: Profile,
+    gates: tuple[Gate, ...],
+    target: Target,
+    load: Load,
+    screen: Screen,
+    *,
+    certified_only: bool = False,
 ) -> bool:
-    """Certify, load, certify again; every result is a file in `folder`. Return False when the time allowed ended it."""
+    """Certify, load, certify again; every result is a file in `folder`. Return False when the time allowed ended it.
+
+    With `certified_only` no load is sent that the certificate does not cover: Uncertified says why.
+    """
     certificate = certify_into(folder, evidence.CERTIFICATE_BEFORE, profile, gates, screen, load.senders)
     if not certificate["ok"]:
+        if certified_only:
+            raise Uncertified("; ".join(certificate["reasons"]))
         screen.say("this machine cannot measure the load now, so the verdict will be INVALID; Ctrl-C stops here")
     canary, timeout_s = planned(load.schedule), profile.contract.timeout_s
     canary.idle = ask_idle(canary, target, timeout_s=timeout_s)

@@ -21,12 +21,20 @@ from hxp_harness.target import Target
 
 
 def run_trial(
-    folder: Path, profile: Profile, offered: Target, request: PerfRequest, screen: Screen, senders: Senders
+    folder: Path,
+    profile: Profile,
+    offered: Target,
+    request: PerfRequest,
+    screen: Screen,
+    senders: Senders,
+    *,
+    certified_only: bool = False,
 ) -> Record:
     """Run `profile` against `offered`, keep everything in `folder` as `hxp perf` does, and return the record.
 
     The first questions wait until the target has served what a run before left behind. Raises NotReady when it does
-    not within a minute, InvalidRun when nothing could be measured.
+    not within a minute, InvalidRun when nothing could be measured, and Uncertified, with `certified_only`, instead of a
+    load that this machine cannot measure.
     """
     folder.mkdir(parents=True)
     gates = supported_gates(profile)
@@ -38,6 +46,7 @@ def run_trial(
     schedule = draw(profile.contract, profile.replicates, profile.seed)
     refuse_empty_scopes(gates, profile, schedule)
     refuse_unknown(request.tag_keys, (due.tag for due in schedule))
-    run_load(folder, profile, gates, target, Load(plan, schedule, senders), screen)
+    load = Load(plan, schedule, senders)
+    run_load(folder, profile, gates, target, load, screen, certified_only=certified_only)
     evidence.write_json(folder, evidence.END, {"interrupted": False})
     return conclude(folder)

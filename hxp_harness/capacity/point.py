@@ -28,10 +28,11 @@ class Point:
     tokens_per_s_user: float | None  # output, as one user sees it come
     mean_e2e_s: float | None
     gated_s: float | None  # estimate of the first latency gate
+    uncertified: bool = False  # no load was sent: this machine cannot measure it
 
     @property
     def tried(self) -> Tried:
-        return Tried(self.rate_rps, self.outcome, self.leans, self.certifying)
+        return Tried(self.rate_rps, self.outcome, self.leans, self.certifying, self.uncertified)
 
     @property
     def fell(self) -> bool:

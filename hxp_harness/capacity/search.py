@@ -28,12 +28,16 @@ _ANSWERS = (Outcome.PASS, Outcome.FAIL)
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One run at one rate. `leans`: every gate's estimate clears its limit, surely or not."""
+    """One run at one rate. `leans`: every gate's estimate clears its limit, surely or not.
+
+    `uncertified`: the certificate was beyond its bounds, so that no load was sent.
+    """
 
     rate_rps: float
     outcome: Outcome
     leans: bool
     certifying: bool = False
+    uncertified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,15 @@ def next_trial(tried: Sequence[Tried], search: Search) -> Trial | None:
         return None
     if again := _again(tried):
         return again
-    if len(_invalid(tried)) >= MOST_INVALID_RATES and not _usable(tried):
+    if (len(_invalid(tried)) >= MOST_INVALID_RATES and not _usable(tried)) or out_of_reach(tried):
         return None
     steps = (_asked, _near, _beyond, _below, _halved, _closer_above, _closer_below)
     return next((trial for step in steps if (trial := step(tried, search))), None)
+
+
+def out_of_reach(tried: Sequence[Tried]) -> bool:
+    """Whether the instrument, not the target, was found wanting: twice, and nothing was measured yet."""
+    return bool(tried) and not _usable(tried) and sum(one.uncertified for one in tried) > 1
 
 
 def bracket(tried: Sequence[Tried]) -> Bracket:

@@ -11,8 +11,8 @@ from pathlib import Path
 from hxp_harness import interrupt
 from hxp_harness.capacity.point import Point, point_of
 from hxp_harness.capacity.record import CapacityRecord, headline, rps, write_capacity
-from hxp_harness.capacity.search import Search, Trial, next_trial
-from hxp_harness.errors import ExitCode, InvalidRun, UsageError
+from hxp_harness.capacity.search import Search, Trial, next_trial, out_of_reach
+from hxp_harness.errors import ExitCode, InvalidRun, Uncertified, UsageError
 from hxp_harness.gates.evaluate import NEAR
 from hxp_harness.gates.grammar import parse_gates
 from hxp_harness.gates.outcome import Outcome
@@ -109,9 +109,12 @@ class _Runner:
         tokens = profile.contract.output_tokens
         try:
             who = self.senders_for(profile.contract)
-            record = run_trial(folder / name, profile, self.offered, self.request.perf, self.screen, who)
+            request = self.request.perf
+            record = run_trial(folder / name, profile, self.offered, request, self.screen, who, certified_only=True)
         except InvalidRun as error:
-            return Point(trial.rate_rps, name, trial.certifying, Outcome.INVALID, False, error.message, *([None] * 5))
+            unable, nothing = isinstance(error, Uncertified), (None, None, None, None, None)
+            found = (trial.rate_rps, name, trial.certifying, Outcome.INVALID, False, error.message)
+            return Point(*found, *nothing, uncertified=unable)
         return point_of(record, trial.rate_rps, name, certifying=trial.certifying, output_tokens=tokens)
 
 
@@ -130,7 +133,13 @@ def _run(folder: Path, record: CapacityRecord, runner: _Runner) -> CapacityRecor
         points.append(runner.run(folder, trial, len(points) + 1))
         record = _kept(folder, record.with_points(tuple(points)))
         runner.screen.say(f"{rps(trial.rate_rps)}: {points[-1].outcome}. {points[-1].headline}")
+    if out_of_reach([one.tried for one in points]):
+        return _kept(folder, record.with_points(tuple(points), f"this machine cannot measure {_advised(points[-1])}"))
     return record
+
+
+def _advised(point: Point) -> str:
+    return f"{rps(point.rate_rps)}; try --start with a lower rate, more --clients, or see what `hxp certify` finds"
 
 
 def _kept(folder: Path, record: CapacityRecord) -> CapacityRecord:

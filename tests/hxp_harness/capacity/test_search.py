@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -190,6 +191,20 @@ def test_a_target_that_is_never_measured_ends_soon() -> None:
 
     assert len(tried) == 6
     assert decide(tried, None) is INVALID
+
+
+def test_an_instrument_that_is_wanting_ends_the_search() -> None:
+    """Twice beyond the certificate's bounds with nothing measured is INVALID at once; above what was, it is a wall."""
+    unable = Tried(50.0, INVALID, leans=False, uncertified=True)
+
+    assert history(lambda _: unable, Search(50.0)) == [unable, unable]
+    assert decide([unable, unable], None) is INVALID
+    sure = server(1000.0)
+    tried = history(
+        lambda trial: sure(trial) if trial.rate_rps < 300 else replace(unable, rate_rps=trial.rate_rps), Search(50.0)
+    )
+    assert bracket(tried).wall_rps is not None
+    assert bracket(tried).passes_at_rps is not None
 
 
 def test_a_target_that_fails_at_any_rate_ends_with_what_is_known() -> None:

@@ -77,6 +77,25 @@ def test_stopping_keeps_what_is_there(tmp_path: Path) -> None:
     assert b"report:" in said
 
 
+def test_a_load_that_cannot_be_measured_is_not_sent(tmp_path: Path) -> None:
+    """Where the certificate fails twice the search ends as INVALID, says what to do, and has sent no load."""
+    out = tmp_path / "out"
+    with golden(tmp_path / "golden", BEHAVIOUR) as target:
+        at = ("--target", target.base_url, "--api-model", target.model, "--out", str(out), "--clients", "1")
+        file = write_profile(tmp_path, "e2e p95 <= 20 s")
+        done = run_program(tmp_path, "capacity", "--profile", str(file), *at, "--start", "6000rps", *QUICK, most_s=240)
+    record = found(out)
+
+    assert done.code == 4, done.err + done.out
+    assert [(one["rate_rps"], one["outcome"], one["uncertified"]) for one in record["points"]] == [
+        (6000, "INVALID", True),
+        (6000, "INVALID", True),
+    ]
+    assert not list(out.glob("run-*/traces*"))
+    assert "No run could be measured" in done.out
+    assert "this machine cannot measure 6000 rps; try --start with a lower rate" in record["stopped"]
+
+
 def test_time_that_is_over_ends_the_search(tmp_path: Path) -> None:
     """With no minute to spare no run is made, which is inconclusive and says so."""
     out = tmp_path / "out"
