@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from hxp_harness.errors import ExitCode, UsageError
+from hxp_harness.selfcheck.holds import server_lines, what_holds
 from hxp_harness.selfcheck.planned import TITLE, Lengths, Planned, gate_of, try_planned
 from hxp_harness.selfcheck.servers import SERVERS, Draw, Server, truths
 from hxp_harness.selfcheck.short import PARTS_OF_LEAST, cells_of, short_lines, try_short
@@ -156,9 +157,16 @@ def selfcheck(
     every = [cell for row in cells for cell in row]
     power = ["", TITLE, *(one.line() for one in planned if one.asked)] if size.power_runs else []
     power += ["", *short_lines(short.values())]
-    wrong = broken([*every, *(cell for row in short.values() for cell in row)])
-    verdict = ["", *(wrong or ["No rate of false PASS or false FAIL is significantly over 1 %."])]
-    text = "\n".join([*lines(every), *power, *verdict])
+    both = [*every, *(cell for row in short.values() for cell in row)]
+    wrong = broken(both)
+    head = f"{size.runs:,} runs of {size.replicates} x {size.requests:,} requests of each server, seed {seed}:"
+    verdict = [
+        "",
+        *what_holds(both),
+        "",
+        *(wrong or ["No rate of false PASS or false FAIL is significantly over 1 %."]),
+    ]
+    text = "\n".join([*server_lines(servers), "", head, "", *lines(every), *power, *verdict])
     print(text)
     if page is not None:
         put_between_marks(page, text)

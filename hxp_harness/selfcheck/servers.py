@@ -111,24 +111,44 @@ def _level(random: np.random.Generator, runs: int, count: int) -> Floats:
     return np.asarray(signal.lfilter([1.0], [1.0, -MEMORY], steps, axis=1))
 
 
-LONG_STALLS = Server("long stalls", "30 requests at a time six times slower, 6 % in all", long_stalls)
+LONG_STALLS = Server(
+    "long stalls",
+    "30 requests in a row are six times slower, 6 % of all: else it is far quicker than its p95",
+    long_stalls,
+)
 SERVERS = (
     Server("independent", "lognormal, independent", independent),
-    Server("autoregressive", "AR(1) level, memory of 50 requests", autoregressive),
-    Server("autoregressive p99", "the same", autoregressive, 0.99),
+    Server(
+        "autoregressive",
+        "half the variance is a level that wanders (AR(1)), with a memory of 50 requests",
+        autoregressive,
+    ),
+    Server("autoregressive p99", "the same server, at its p99", autoregressive, 0.99),
     Server("queue", "M/G/1 at 90 % utilisation", queue, truth_times=10),
     Server(
         "batching, fixed",
-        "continuous batching near its limit, answers of 64 tokens",
+        "continuous batching near its limit: 112 slots, answers of 64 tokens",
         batching.fixed_lengths,
         in_flight=BATCHED,
         truth_times=4,
     ),
-    Server("batching, fixed p99", "the same", batching.fixed_lengths, 0.99, in_flight=BATCHED, truth_times=4),
-    Server("batching, variable", "the same, geometric lengths", batching.variable_lengths, in_flight=BATCHED),
+    Server(
+        "batching, fixed p99",
+        "the same server, at its p99",
+        batching.fixed_lengths,
+        0.99,
+        in_flight=BATCHED,
+        truth_times=4,
+    ),
+    Server(
+        "batching, variable",
+        "the same, with answers of geometric lengths",
+        batching.variable_lengths,
+        in_flight=BATCHED,
+    ),
     Server("bimodal", "8 % of requests 2.5 times slower", bimodal),
     Server("heavy tail p99", "Pareto, index 2.5", heavy_tail, 0.99),
-    Server("stalls p99", "30 requests at a time, 1.5 % in all", stalls, 0.99),
+    Server("stalls p99", "30 requests in a row are three times slower, 1.5 % of all", stalls, 0.99),
     Server("drift", "30 % slower at the end than at the start", drifting, stationary=False),
     Server("cold start", "4 times slower at first, gone after 2,000 requests", cold_start, truth_of=independent),
     LONG_STALLS,

@@ -63,7 +63,7 @@ def test_the_same_server_shows_no_difference(records: Callable[..., Record]) -> 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"profile": {"contract": {"rate": 60.0, "timeout_s": 30.0, "stream": True}}}, "rate: 50.0 against 60.0"),
+        ({"profile": {"contract": {"rate": 60.0, "timeout_s": 30.0, "stream": True}}}, "rate: 5.0 against 60.0"),
         ({"evidence": Evidence.MEASURED}, "evidence: simulated against measured"),
         ({"profile": {}}, "no contract"),
     ],

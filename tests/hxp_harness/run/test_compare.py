@@ -58,7 +58,7 @@ def test_a_baseline_turns_a_pass_into_a_failure(passed: Done, tmp_path: Path) ->
     """A server that still meets its gates, but is far slower than the baseline's, ends with code 1."""
     baseline = tmp_path / "baseline"
     shutil.copytree(passed.folder, baseline)
-    with golden(tmp_path / "golden", Behaviour(ttft_s=0.5, itl_s=0.02)) as target:
+    with golden(tmp_path / "golden", Behaviour(ttft_s=0.2, itl_s=0.01)) as target:
         at = ("--target", target.base_url, "--api-model", target.model, "--out", str(tmp_path / "run"))
         done = run_program(
             tmp_path, "perf", "--profile", str(write_profile(tmp_path)), *at, "--baseline", str(baseline)

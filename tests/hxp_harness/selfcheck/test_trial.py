@@ -189,7 +189,9 @@ def test_the_program_prints_its_table(capsys: pytest.CaptureFixture[str], tmp_pa
     assert code == ExitCode.PASS
     assert said[0] == "the truth of 2 servers"
     assert said[-1].startswith("8 of 8 parts")
-    assert out.count("| independent |") == len(RATIOS) + 1
+    assert out.count("| independent |") == len(RATIOS) + 2  # what it is, and what came of the planner's runs
+    assert "25 runs of 8 x 2,000 requests of each server, seed 1:" in out
+    assert "- No run ended as false PASS." in out
     assert [out.count(f"| independent, 8 x {requests} |") for requests in (346, 87)] == [1, 1]
     assert out.endswith("No rate of false PASS or false FAIL is significantly over 1 %.\n")
     assert page.read_text(encoding="utf-8") == f"before {MARKS[0]}\n\n{out}\n{MARKS[1]} after"
