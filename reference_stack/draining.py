@@ -8,6 +8,8 @@ from typing import Any
 
 import uvicorn
 
+from reference_stack.prompt_server import PromptServer
+
 _GRACE_S = 5  # for what is open when the server has stopped listening
 
 
@@ -19,7 +21,7 @@ def uvicorn_config(app: Any) -> uvicorn.Config:
     )
 
 
-class DrainingServer(uvicorn.Server):
+class DrainingServer(PromptServer):
     """Awaits `app.drain()`, where there is one, on the first signal, then stops as uvicorn does.
 
     What had its time to end and did not is cut off, as is everything on a second signal.

@@ -47,8 +47,8 @@ class Unit:
     inherits a socket that listens there (`--fd N` is added to its command line), so that a request sent before it
     serves waits instead of being refused. One that has `settings` is a service of ours, forked from the nursery; one
     that has a `trade` is forked from that trade's. `grace_s` is how long a polite stop may take. `limits` are the cores
-    and the memory that it is held to. A `door` stops before all others: what it has open is served by them. One that is
-    `kept_up` is started again when it ends by itself: a server that others lean on.
+    and the memory that it is held to. What it `uses` stops after it; names that are not in the stack are passed over.
+    One that is `kept_up` is started again when it ends by itself.
     """
 
     name: str
@@ -61,13 +61,8 @@ class Unit:
     grace_s: float = 2.0
     limits: Limits = UNLIMITED
     trade: Trade | None = None
-    door: bool = False
+    uses: tuple[str, ...] = ()
     kept_up: bool = False
-
-    @property
-    def stops_in_turn(self) -> int:
-        """0, 1 or 2: who stops earlier may still need who stops later."""
-        return 0 if self.door else 1 if self.listen_port is not None else 2
 
 
 Watcher = Callable[[str, State, float], None]  # unit, its state, seconds since its start
@@ -157,10 +152,19 @@ class Supervisor:
         self._say(name, State.READY)
 
     async def stop(self) -> None:
-        """Stop everything that was started: what others serve first, then our services, then what they lean on."""
-        started = [self._units[name] for name in self._processes]
-        for turn in range(3):
-            await asyncio.gather(*(self._stop(unit) for unit in started if unit.stops_in_turn == turn))
+        """Stop everything that was started, each as soon as all who use it have ended."""
+        ended = {name: asyncio.Event() for name in self._processes}
+        users = {name: [user for user in ended if name in self._units[user].uses] for name in ended}
+
+        async def take_down(name: str) -> None:
+            for user in users[name]:
+                await ended[user].wait()
+            try:
+                await self._stop(self._units[name])
+            finally:
+                ended[name].set()
+
+        await asyncio.gather(*map(take_down, ended))
         await asyncio.gather(*(nursery.close() for nursery in self._nurseries.values()))
 
     async def _start(self, unit: Unit) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import uvicorn
 
+from reference_stack.prompt_server import PromptServer
+
 log = logging.getLogger(__name__)
 _LOOK_S = 0.02
 _LAST_WORDS_S = 1.0
@@ -29,7 +31,7 @@ class Ending:
     idle_s: float
 
 
-class WorkerServer(uvicorn.Server):
+class WorkerServer(PromptServer):
     """Ends on SIGTERM, in this order: it accepts no more and says so (`left`), answers what is open and tells each
     client to close, closes what stays idle, cuts what is left at its time (`cut`), and closes the application.
 
@@ -128,7 +130,7 @@ def is_busy(connection: Any) -> bool:
     return unsent or (cycle is not None and not cycle.response_complete)
 
 
-class SideServer(uvicorn.Server):
+class SideServer(PromptServer):
     """A second server of the same process, which lives as long as the first one."""
 
     @contextlib.contextmanager

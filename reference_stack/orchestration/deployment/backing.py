@@ -55,6 +55,11 @@ def prometheus_url(room: Room) -> str:
     return f"http://{HOST}:{room.port(PROMETHEUS, 9090)}" if room.reserved(PROMETHEUS) else ""
 
 
+def _behind(server: Unit, service: Unit) -> list[Unit]:
+    """Return `server` and the `service` that stands before it, and ends before it."""
+    return [server, replace(service, uses=(server.name,))]
+
+
 def database(room: Room) -> list[Unit]:
     """PostgreSQL, then the service that looks after keys and usage in it."""
     from reference_stack.services.integration.database.embedded import EmbeddedPostgres
@@ -67,7 +72,7 @@ def database(room: Room) -> list[Unit]:
     program = EmbeddedPostgres(settings, room.data, room.want.cache).prepare()
     probe = readiness.postgres(HOST, settings.port, settings.user, settings.database)
     server = Unit(POSTGRES, program, probe, grace_s=_BACKEND_GRACE_S, kept_up=True)
-    return [server, room.service("database", {"host": HOST, "port": settings.port})]
+    return _behind(server, room.service("database", {"host": HOST, "port": settings.port}))
 
 
 def cache(room: Room) -> list[Unit]:
@@ -81,7 +86,7 @@ def cache(room: Room) -> list[Unit]:
     settings = cache_settings(room)
     probe = readiness.redis(HOST, settings.port)
     server = Unit(VALKEY, program(settings, room.data), probe, grace_s=_BACKEND_GRACE_S, kept_up=True)
-    return [server, room.service("cache", {"host": HOST, "port": settings.port})]
+    return _behind(server, room.service("cache", {"host": HOST, "port": settings.port}))
 
 
 def vector_database(room: Room) -> list[Unit]:
@@ -136,4 +141,4 @@ def metrics(room: Room) -> list[Unit]:
     server = Unit(
         PROMETHEUS, program, readiness.http(f"http://{HOST}:{port}/-/ready"), grace_s=_BACKEND_GRACE_S, kept_up=True
     )
-    return [server, room.service("metrics", {"prometheus_port": port})]
+    return _behind(server, room.service("metrics", {"prometheus_port": port}))

@@ -49,7 +49,8 @@ def api_gateway(room: Room) -> list[Unit]:
     if backing.has_metrics_door(room):
         settings["metrics"] = {**_part(said, "metrics"), "port": backing.gateway_metrics_port(room)}
     grace_s = room.settings(GATEWAY, ApiGatewaySettings).process.drain_s + _MARGIN_S
-    return [replace(room.service(GATEWAY, settings), grace_s=grace_s, door=True)]
+    unit = room.service(GATEWAY, settings)
+    return [replace(unit, grace_s=grace_s, uses=(*unit.uses, "vector_database"))]
 
 
 def _upstream(room: Room, name: str) -> dict[str, object]:

@@ -169,4 +169,5 @@ class Room:
         file = self.settings_file(name)
         argv = (sys.executable, "-m", "reference_stack", "serve", name, "--settings", str(file))
         probe = readiness.http(self.face_url(name) + health)
-        return Unit(name, Program(argv), probe, file, after, listen_port=self.face_port(name), limits=self.limits(name))
+        port, limits, needs = self.face_port(name), self.limits(name), load_catalogue()[name].needs
+        return Unit(name, Program(argv), probe, file, after, port, limits=limits, uses=needs)

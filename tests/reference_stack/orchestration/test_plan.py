@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import json
 import os
 import stat
@@ -20,6 +21,7 @@ from reference_stack.orchestration.entry import argv
 from reference_stack.schemas.api.keys import digest_of
 from reference_stack.serve import read_settings
 
+MODELS = ("mixtral", "hermes", "openchat", "phi3")
 CACHE = Path(__file__).parents[3] / ".hxp" / "cache"
 
 
@@ -101,6 +103,21 @@ def test_servers_start_with_their_services(room: Path) -> None:
     assert f"port={database.port}" in postgres.program.argv
     assert plan.offers["database"].url == database.dsn
     assert plan.offers["cache"].url.startswith("redis://127.0.0.1:")
+
+
+def test_what_is_used_outlives_who_uses_it(room: Path) -> None:
+    """The gateway ends before models, database, cache and documents, each of them before its server; nobody uses the
+    gateway or monitoring, so that these two end first.
+    """
+    for _, plan in drawn(want(room)):
+        uses = {unit.name: set(unit.uses) for unit in plan.units}
+        assert uses["api_gateway"] >= {*MODELS, "database", "cache", "vector_database"}
+        assert uses["database"] == {"postgres"}
+        assert uses["cache"] == {"valkey"}
+        assert uses["monitoring"] == {"metrics"}
+        assert uses["metrics"] <= {"prometheus"}
+        assert not {"api_gateway", "monitoring"} & set[str]().union(*uses.values())
+        graphlib.TopologicalSorter(uses).prepare()  # raises for a circle, in which nobody would ever stop
 
 
 def test_the_gateway_is_told_of_database_and_cache(room: Path) -> None:

@@ -135,11 +135,12 @@ async def test_a_unit_waits_for_its_needs(server: Unit, room: Path) -> None:
     assert order.index(("server", State.READY)) < order.index(("later", State.STARTING))
 
 
-async def test_a_door_stops_before_what_it_leads_to(server: Unit, room: Path) -> None:
-    """A door has its time to end while everything behind it still serves."""
+async def test_who_is_used_stops_last(server: Unit, room: Path) -> None:
+    """Each has its time to end while everything that it uses still serves; a name that is not there is passed over."""
     seen: list[tuple[str, State]] = []
     behind = replace(server, name="behind", listen_port=None, program=_SLEEPS, probe=_at_once)
-    units = (behind, replace(behind, name="door", door=True), server)
+    door = replace(behind, name="door", uses=("server", "elsewhere"))
+    units = (behind, replace(server, uses=("behind",)), door)
     supervisor = Supervisor(units, room, lambda name, state, _: seen.append((name, state)))
     await supervisor.start()
     await supervisor.stop()

@@ -13,6 +13,7 @@ import grpc  # type: ignore[import-untyped]  # the package has no types
 import uvicorn
 
 from reference_stack.errors import NotReady
+from reference_stack.prompt_server import PromptServer
 from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
 from reference_stack.services.integration.vector_database.engine import Engine
 from reference_stack.services.integration.vector_database.grpc_api import add_to
@@ -21,7 +22,7 @@ from reference_stack.services.integration.vector_database.rest import create_res
 _GRACE_S = 0.3
 
 
-class _Guest(uvicorn.Server):
+class _Guest(PromptServer):
     """A server inside another's process: signals are its host's."""
 
     @contextlib.contextmanager
