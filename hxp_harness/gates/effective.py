@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from hxp_harness.gates.tails import chi2_point, normal_point, t_point
 from hxp_harness.metrics.definitions import Sample
-from hxp_harness.metrics.summary import percentile
+from hxp_harness.metrics.summary import percentiles
 
 Floats = NDArray[np.float64]
 
@@ -160,8 +160,8 @@ def _joined(values: Floats) -> Floats:
 def thresholds(pooled: Sample, q: float) -> tuple[list[float], list[float]]:
     """Return values to cut at: some that many requests exceed, then the q-quantile and some that few do."""
     groups = [share for share in LOWER if share < q], [q, (1 + q) / 2, 0.75 + q / 4]
-    below, own = ([percentile(pooled.hi, share, pooled.infinite) for share in group] for group in groups)
-    return below, own
+    found = percentiles(pooled.hi, [*groups[0], *groups[1]], pooled.infinite)
+    return found[: len(groups[0])], found[len(groups[0]) :]
 
 
 def counts_over(parts: Sequence[Sample], cuts: Sequence[float]) -> tuple[Floats, Floats]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from hxp_harness.gates.checks import check_run
 from hxp_harness.gates.course import course_of
@@ -76,7 +76,8 @@ def read_gates(
     in_flight, whole = mean_in_flight(table), len(replicates) >= asked.replicates
     cuts = cuts_of(max(len(replicates), 1), asked.requests, in_flight)
     observed: list[list[Observed]] = [[] for _ in gates]
-    parts: list[list[Sample]] = [[] for _ in gates]
+    alike = {_alike(gate): gate for gate in gates if gate.counts_requests}
+    parts: dict[Hashable, list[Sample]] = {key: [] for key in alike}
     total = 0
     for number in replicates:
         rows = table.select(number).in_order()
@@ -85,15 +86,15 @@ def read_gates(
         if size == 0:
             continue
         total += size
-        for gate, seen, values in zip(gates, observed, parts, strict=True):
+        for gate, seen in zip(gates, observed, strict=True):
             seen.append(observe(gate, gates, table, replicate, asked))
-            if gate.counts_requests:
-                edges = [size * place // cuts for place in range(cuts + 1)]
-                values += [_values(gate, gates, replicate.rows(*edge)) for edge in itertools.pairwise(edges)]
+        edges = list(itertools.pairwise(size * place // cuts for place in range(cuts + 1)))
+        for key, gate in alike.items():
+            parts[key] += [_values(gate, gates, replicate.rows(*edge)) for edge in edges]
     return [
         read_parts(
             gate,
-            values,
+            parts[_alike(gate)],
             seen,
             alpha=look.alpha,
             room=look.room,
@@ -102,8 +103,13 @@ def read_gates(
         )
         if gate.counts_requests
         else read_replicates(gate, seen, asked, alpha=look.alpha, room=look.room)
-        for gate, values, seen in zip(gates, parts, observed, strict=True)
+        for gate, seen in zip(gates, observed, strict=True)
     ]
+
+
+def _alike(gate: Gate) -> Hashable:
+    """Return what is the same for gates on the same values: those of a million answers are held once."""
+    return (gate.metric, gate.scope) if gate.row.kind is Kind.SAMPLE else gate
 
 
 def _n(observed: Sequence[Observed]) -> int:

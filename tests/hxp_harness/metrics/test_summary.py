@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hxp_harness.metrics import summary
 from hxp_harness.metrics.definitions import METRICS, Demand
-from hxp_harness.metrics.summary import needed_samples, percentile, summarise, summarise_replicates
+from hxp_harness.metrics.summary import needed_samples, percentile, percentiles, summarise, summarise_replicates
 from hxp_harness.metrics.table import TraceTable
 from hxp_harness.trace import ErrorKind, Trace
 
@@ -46,20 +45,12 @@ def test_percentiles_are_monotone(values: list[float], q: float) -> None:
     assert percentile(array, 0.5) <= percentile(array, q)
 
 
-@given(st.lists(st.floats(0, 1000, width=32), min_size=3, max_size=200), QUANTILES)
-def test_buckets_select_what_sorting_selects(values: list[float], q: float) -> None:
-    """The way without a copy, for millions of gaps, gives the same order statistic."""
+@given(st.lists(st.floats(0, 1000, width=32), min_size=1, max_size=200), st.lists(QUANTILES), st.integers(0, 20))
+def test_several_percentiles_are_those_of_each(values: list[float], shares: list[float], infinite: int) -> None:
+    """Asked together they are what each is alone, in the order asked for."""
     array = np.array(values, np.float32)
-    rank = max(math.ceil(q * len(values) - 1e-9), 1)
 
-    assert summary._by_buckets(array, rank) == sorted(array.tolist())[rank - 1]
-
-
-def test_many_gaps_go_the_way_without_a_copy() -> None:
-    """A large single-precision sample is selected exactly too."""
-    values = np.random.default_rng(5).exponential(size=2**20 + 7).astype(np.float32)
-
-    assert percentile(values, 0.99) == np.sort(values)[math.ceil(0.99 * len(values)) - 1]
+    assert percentiles(array, shares, infinite) == [percentile(array, q, infinite) for q in shares]
 
 
 @pytest.mark.parametrize(("q", "needed"), [(0.5, 7), (0.9, 44), (0.95, 90), (0.99, 459), (0.999, 4603)])
