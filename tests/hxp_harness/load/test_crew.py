@@ -37,6 +37,8 @@ from tests.hxp_harness.load.conftest import (
     stream,
 )
 
+pytestmark = pytest.mark.usefixtures("greenlets_are_covered")
+
 Process = subprocess.Popen[str]
 StartWorker = Callable[..., Process]
 StartSending = Callable[..., "Sending"]

@@ -237,6 +237,7 @@ def rows_of_page(port: int) -> list[dict[str, object]]:
     return []
 
 
+@pytest.mark.usefixtures("greenlets_are_covered")
 def test_locusts_page_shows_the_load(tmp_path: Path, serve: ServerFactory) -> None:
     """With a port for it, Locust's own page counts the requests while they come; its numbers are used for nothing."""
     server = serve(answering(stream(events(2))))
@@ -255,6 +256,7 @@ def test_locusts_page_shows_the_load(tmp_path: Path, serve: ServerFactory) -> No
     assert load_processes() == []
 
 
+@pytest.mark.usefixtures("greenlets_are_covered")
 def test_a_page_does_not_hide_that_the_load_failed(tmp_path: Path) -> None:
     """What the hot loop said last is in the message, whoever started it."""
     plan = plan_for("http://no-such-host.invalid/v1")
