@@ -121,7 +121,8 @@ class TraceTable:
     ) -> TraceTable:
         """Copy batches into arrays of the final size: joining lists of arrays would need everything twice.
 
-        `tokens` says that the batches have all token times, not their digest; `gaps` that the gaps are kept.
+        `tokens` says that the batches have all token times; `gaps` that the gaps are kept. A digest is worked out only
+        where the batches have none.
         """
         held = {name: np.zeros(rows, kind) for name, kind in (columns.NUMPY_TYPES | DIGEST_TYPES).items()}
         store = _Gaps(rows, room)
@@ -132,10 +133,9 @@ class TraceTable:
             for name in columns.NUMPY_TYPES:
                 held[name][part] = columns.to_numpy(batch, name)
             times = columns.tokens(batch) if tokens else None
-            for name in DIGEST_TYPES if times is None else ():
-                held[name][part] = columns.to_numpy(batch, name)
-            for name, values in ({} if times is None else digest(*times)).items():
-                held[name][part] = values
+            found = {} if times is None or columns.is_digested(batch.schema) else digest(*times)
+            for name in DIGEST_TYPES:
+                held[name][part] = found[name] if found else columns.to_numpy(batch, name)
             kept = (held["error"][part] == "") & (held["replicate"][part] >= 0)
             store.add(part, held["tokens_seen"][part], kept, times if gaps else None)
         return cls(**held, **store.columns(), stream=stream, has_gaps=gaps)
