@@ -3,7 +3,9 @@
 The golden server has one core, the client another. Three curves: over the rate for answers of 1, 64 and 512 tokens,
 doubling until a rate is not held (sent to within 2 %, TTFT within 1 ms of the truth at p99); and over the number of
 open streams, at one rate with ever slower answers. `inside` is the share of tokens whose true time lies within the
-reported interval. About 3 minutes. Nothing here is a test: run it where nothing else runs.
+reported interval. About 3 minutes. `yardstick` is the CPU time of the same work in Python on the client's core just
+before and after: on a machine that is half as fast for a while a token costs twice as much. Nothing here is a test: run
+it where nothing else runs.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from hxp_harness.load.schedule import draw
 from hxp_harness.load.session import LoadSession
 from hxp_harness.profile import Contract, Replicates
 from hxp_harness.trace import Trace
+from reference_stack.orchestration.yardstick import read_once
 
+READINGS = 200  # before, and as many after: together some 0.1 s
 SLACK_S = 20e-6  # two clocks are brought together
 E2E_S = 0.4
 MOST_RPS = 6400.0
@@ -51,6 +55,7 @@ class Row:
     ttft_error_p99_s: float
     itl_error_p99_s: float
     inside: float
+    yardstick_s: float
 
     @property
     def held(self) -> bool:
@@ -62,12 +67,14 @@ class Row:
             self.cpu_per_token_s * 1e6, self.peak_rss_bytes / 1e6, self.golden_share * 100, self.send_lag_p99_s * 1e3,
             self.ttft_error_p99_s * 1e3, self.itl_error_p99_s * 1e3,
         )  # fmt: skip
-        return [*(f"{figure:.4g}" for figure in figures), f"{self.inside * 100:.3f}", "yes" if self.held else "no"]
+        held = "yes" if self.held else "no"
+        yardstick = f"{self.yardstick_s * 1e6:.0f}"
+        return [*(f"{figure:.4g}" for figure in figures), f"{self.inside * 100:.3f}", yardstick, held]
 
 
 HEAD = (
     "rate rps", "tokens", "open streams", "sent %", "client CPU %", "us/token", "MB", "server CPU %",
-    "send_lag p99 ms", "TTFT error p99 ms", "ITL error p99 ms", "inside %", "held",
+    "send_lag p99 ms", "TTFT error p99 ms", "ITL error p99 ms", "inside %", "yardstick us", "held",
 )  # fmt: skip
 
 
@@ -84,12 +91,14 @@ def row(rate_rps: float, tokens: int, seconds: float, e2e_s: float = E2E_S) -> R
     with tempfile.TemporaryDirectory() as name, golden(Path(name), timing, under=under) as server:
         plan = LoadPlan(server.base_url, server.model, "chat", stream=True, timeout_s=60.0)
         os.sched_setaffinity(0, {cores[-1]})
+        readings = [read_once() for _ in range(READINGS)]
         try:
             with LoadSession(Path(name), plan, draw(contract, replicates, 1)) as session:
                 while not session.finished:
                     traces += session.poll(1.0)
                 traces += session.poll(0.0)
                 summary = session.summary
+            readings += [read_once() for _ in range(READINGS)]
         finally:
             os.sched_setaffinity(0, set(cores))
         golden_cpu_s, truths = server.cpu_s, server.truths()
@@ -112,6 +121,7 @@ def row(rate_rps: float, tokens: int, seconds: float, e2e_s: float = E2E_S) -> R
         ttft_error_p99_s=errors["ttft"].worst_s,
         itl_error_p99_s=errors["itl"].worst_s if "itl" in errors else 0.0,
         inside=sum(inside) / len(inside),
+        yardstick_s=statistics([taken_s for _, taken_s in readings])["p50"],
     )  # fmt: skip
 
 

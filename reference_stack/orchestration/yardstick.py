@@ -60,14 +60,19 @@ def read_drift(folder: Path) -> Drift | None:
         raise ValueError(f"no readings: {error!r}") from None
 
 
+def read_once() -> Reading:
+    """Read on the core that this thread is on."""
+    _work()
+    at_s, began_s = time.monotonic(), time.thread_time()
+    _work()
+    return at_s, time.thread_time() - began_s
+
+
 def _read(readings: list[Reading], over: threading.Event) -> None:
     cores = sorted(os.sched_getaffinity(0))
     for core in itertools.cycle(cores):
         os.sched_setaffinity(0, {core})  # of this thread alone
-        _work()
-        at_s, began_s = time.monotonic(), time.thread_time()
-        _work()
-        readings.append((at_s, time.thread_time() - began_s))
+        readings.append(read_once())
         if over.wait(_EVERY_S):
             return
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import load_cost
 from benchmarks.load.page import FIGURES, put
 from benchmarks.load_scale import Row, conclusions
 
@@ -20,6 +21,16 @@ HELD = Row(
     busiest_cpu_s=2.0,
     cpu_per_token_s=0.0,
 )
+
+
+def test_the_machines_speed_stands_beside_what_a_token_costs() -> None:
+    """Every column of the cost curve has its cell, and the yardstick is in the unit of the cost of a token."""
+    row = load_cost.Row(1200.0, 64, 0.4, 1.0, 0, 0.9, 12e-6, 30_000_000, 0.5, 1e-4, 1e-5, 1e-5, 1.0, yardstick_s=120e-6)
+    cells = dict(zip(load_cost.HEAD, row.cells(), strict=True))
+
+    assert (cells["us/token"], cells["yardstick us"], cells["held"]) == ("12", "120", "yes")
+
+
 BENCHMARKS = ("load_client", "load_noise", "load_noise_peers", "load_cost", "load_scale", "load_certificate")
 
 
