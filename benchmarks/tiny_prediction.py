@@ -75,8 +75,9 @@ def judged_page(folder: Path, evaluations: int) -> Iterator[str]:
     yield _row(["---"] * len(head))
     yield from map(_row, rows)
     yield f"\n{counts(judged).capitalize()}."
-    without = counts(judge(device, [replace(run, drift=None) for run in tests]))
-    yield f"With the same constants, and no look at the machine's speed: {without.partition(': ')[2]}."
+    if any(run.drift is not None for run in tests):
+        without = counts(judge(device, [replace(run, drift=None) for run in tests]))
+        yield f"With the same constants, and no look at the machine's speed: {without.partition(': ')[2]}."
 
 
 def _answered(run: Observed) -> int:

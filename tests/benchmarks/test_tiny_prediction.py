@@ -48,6 +48,18 @@ def test_the_page_says_what_was_predicted_and_how_fast_the_machine_was(
     assert "old" not in page.read_text(encoding="utf-8")
 
 
+def test_runs_without_a_yardstick_are_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody measured how fast the machine was, the page says that, and has no second count."""
+    for name, held_back in (("phi3-closed-1", False), ("phi3-30", True)):
+        a_run(tmp_path / name, held_back=held_back, slowness=1e-4)
+        (tmp_path / name / "yardstick.json").unlink()
+
+    assert tiny_prediction.main([str(tmp_path), "--evaluations", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "speed was not measured" in said
+    assert said.count("of 6 figures") == 1
+
+
 def test_a_folder_without_tests_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without runs of both kinds nothing is fitted, and the way to make them is named."""
     a_run(tmp_path / "phi3-closed-1", held_back=False, slowness=1e-4)
