@@ -191,6 +191,13 @@ def selfcheck(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Who tests the tester: every check fails the thing that is broken for it. The short form is among the tests."""
+    install(session, "dev")
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
+@nox.session
 def gateway_endurance(session: nox.Session) -> None:
     """A million requests through the gateway: its memory stays as it is. The short form is among the tests."""
     install(session, "dev")

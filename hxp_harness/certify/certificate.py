@@ -22,6 +22,7 @@ from hxp_harness.trace import Trace
 
 WARM_UP_S = 0.5
 MIN_REQUESTS = 40
+_SAME_S = 1e-6  # two readings of one intended time: clients keep it in nanoseconds
 Drive = Callable[[Path, LoadPlan, Sequence[Due]], tuple[list[Trace], LoadSummary]]
 
 
@@ -155,7 +156,8 @@ def judge_instrument(
         clocks_apart_s=summary.clock_uncertainty_s,
         lost=summary.lost,
     )
-    reasons = _reasons(certificate, missing=_missing(schedule, measured), unlike=len(measured) - len(pairs))
+    unlike = len(measured) - len(pairs)
+    reasons = _reasons(certificate, missing=_missing(schedule, measured), unlike=unlike, moved=_moved(schedule, traces))
     if reasons and certificate.fidelity.failed:
         reasons = (*reasons, f"the first failure: {_first_failure(measured)}")
     return replace(certificate, ok=not reasons, reasons=reasons)
@@ -215,7 +217,13 @@ def _missing(schedule: Sequence[Due], measured: Sequence[Trace]) -> int:
     return sum(due.replicate >= 0 for due in schedule) - len(measured)
 
 
-def _reasons(certificate: Certificate, *, missing: int, unlike: int) -> tuple[str, ...]:
+def _moved(schedule: Sequence[Due], traces: Sequence[Trace]) -> int:
+    """Count requests that do not count from when they were due: who counts from sending hides what waited."""
+    due_s = {due.index: due.intended_s for due in schedule}
+    return sum(abs(trace.intended_s - due_s.get(trace.index, math.inf)) > _SAME_S for trace in traces)
+
+
+def _reasons(certificate: Certificate, *, missing: int, unlike: int, moved: int) -> tuple[str, ...]:
     """Return why the instrument cannot judge, each with what to do."""
     fidelity = certificate.fidelity
     advice = _advice(fidelity)
@@ -227,6 +235,8 @@ def _reasons(certificate: Certificate, *, missing: int, unlike: int) -> tuple[st
     ]
     if missing > 0:
         reasons.append(f"{missing} requests that were due left no trace; {advice}")
+    if moved:
+        reasons.append(f"{moved} requests were given other times than the schedule's: waiting would not show")
     if fidelity.failed:
         reasons.append(f"{fidelity.failed} requests failed against a server that never fails; {advice}")
     if unlike > fidelity.failed:

@@ -19,6 +19,11 @@ def busy(server: Server) -> float:
     return server.metric("vllm:num_requests_running") + server.metric("vllm:num_requests_waiting")
 
 
+def held(server: Server) -> float:
+    """Return the share of the KV cache that is in use."""
+    return server.metric("vllm:kv_cache_usage_perc")
+
+
 def reached(condition: Callable[[], bool], within_s: float) -> bool:
     """Return whether `condition` came true within so many seconds."""
     end_s = time.monotonic() + within_s
@@ -38,7 +43,7 @@ def test_hanging_up_ends_the_work(server: Server, path: str, clients: int) -> No
         assert all(next(chunks) for chunks in streams)
         assert reached(lambda: busy(server) == clients, 5.0), busy(server)
 
-    assert reached(lambda: busy(server) == 0, FREE_S), busy(server)
+    assert reached(lambda: busy(server) == 0, FREE_S), f"{busy(server):g} requests still run or wait for nobody"
 
 
 def test_all_choices_end(server: Server) -> None:
@@ -48,16 +53,16 @@ def test_all_choices_end(server: Server) -> None:
         assert next(chunks)
         assert reached(lambda: busy(server) == 3, 5.0), busy(server)
 
-    assert reached(lambda: busy(server) == 0, FREE_S), busy(server)
+    assert reached(lambda: busy(server) == 0, FREE_S), f"{busy(server):g} requests still run or wait for nobody"
 
 
 def test_an_abort_frees_the_cache(server: Server) -> None:
     """The KV cache of a request that was hung up on is free again."""
     with server.opened("/v1/completions", max_tokens=1500, ignore_eos=True) as chunks:
         assert next(chunks)
-        assert reached(lambda: server.metric("vllm:kv_cache_usage_perc") > 0, 5.0)
+        assert reached(lambda: held(server) > 0, 5.0)
 
-    assert reached(lambda: server.metric("vllm:kv_cache_usage_perc") == 0, FREE_S)
+    assert reached(lambda: held(server) == 0, FREE_S), f"{held(server):.2%} of the KV cache are held for nobody"
 
 
 def test_others_go_on(server: Server) -> None:

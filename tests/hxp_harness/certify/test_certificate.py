@@ -184,6 +184,15 @@ def test_sending_late_or_lying_about_it(change: Change, reasons: tuple[str, ...]
         assert any(said.startswith(reason) for said in certificate.reasons), certificate.reasons
 
 
+def test_counting_from_when_it_was_sent_is_no_schedule() -> None:
+    """A client that sends later than asked and takes that for the schedule hides what waited, and is told so."""
+    traces = [trace_of(due) for due in schedule()]
+    moved = [replace(trace, intended_s=trace.intended_s + 2e-5) for trace in traces[:3]]
+    certificate = judged([*moved, *traces[3:]])
+
+    assert certificate.reasons == ("3 requests were given other times than the schedule's: waiting would not show",)
+
+
 def test_unsent_requests_are_late_without_bound() -> None:
     """A request that was never sent counts as infinitely late."""
     traces = [trace_of(due) for due in schedule()]
