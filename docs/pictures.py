@@ -43,7 +43,9 @@ def stack() -> Iterator[Services]:
     """Run all twelve, looked at every second."""
     with tempfile.TemporaryDirectory() as folder:
         host = Path(folder) / "host.yaml"
-        host.write_text("metrics: {collection_interval_s: 1}\nmonitoring: {interval_s: 2}\n", encoding="utf-8")
+        host.write_text(
+            "metrics: {collection_interval_s: 1}\nmonitoring: {interval_s: 2, deadline_s: 2}\n", encoding="utf-8"
+        )
         argv = [sys.executable, "-m", "reference_stack", "up", "--foreground", "--json", "--ports", "free"]
         argv += ["--folder", f"{folder}/stack", "--host-file", str(host)]
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
@@ -171,11 +173,13 @@ def main(runs: Sequence[str]) -> None:
         for worker in workers:
             worker.join()
         asyncio.run(dashboards(services))
-        psutil.Process(int(services["phi3"]["pid"])).kill()
+        hung = psutil.Process(int(services["phi3"]["pid"]))
+        hung.suspend()
         url = services["monitoring"]["health_url"].removesuffix("/health")
         while httpx.get(f"{url}/status", trust_env=False).json()["up"] == len(services):
             time.sleep(0.2)  # polls until the watch has seen it
         asyncio.run(status_page(services))
+        hung.resume()
 
 
 if __name__ == "__main__":

@@ -182,7 +182,11 @@ class Supervisor:
     async def _attempt(self, unit: Unit) -> tuple[Process, str]:
         """Start `unit` once; return its process, and "" or why it does not serve."""
         self._say(unit.name, State.STARTING)
-        process = self._processes[unit.name] = await self._launch(unit)
+        launching = asyncio.create_task(self._launch(unit))
+        try:
+            await asyncio.shield(launching)
+        finally:  # who is told to stop while a process is being made must know of it
+            self._processes[unit.name] = process = await launching
         return process, await self._until_ready(unit, process)
 
     async def _launch(self, unit: Unit) -> Process:

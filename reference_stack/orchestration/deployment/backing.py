@@ -100,7 +100,7 @@ def vector_database(room: Room) -> list[Unit]:
         "grpc_port": vectors_grpc_port(room),
         "folder": str(room.data / "qdrant"),
     }
-    return [replace(room.service("vector_database", settings), kept_up=True)]  # the server is in it
+    return [room.service("vector_database", settings)]  # the server is in it
 
 
 def has_metrics_door(room: Room) -> bool:

@@ -62,9 +62,10 @@ def model(room: Room, name: str) -> tuple[list[Unit], Offer]:
         return [served], offer
     probe = readiness.http(f"{url}{READY_PATH}")
     limits = room.limits(name, by_rlimit=want.weights == "tiny")
-    trade = _trade(room, prepared.program)
-    after, ready_s = _before(room, name), prepared.ready_s
-    return [Unit(name, prepared.program, probe, after=after, ready_s=ready_s, limits=limits, trade=trade)], offer
+    program, ready_s, after = prepared.program, prepared.ready_s, _before(room, name)
+    trade = _trade(room, program)
+    unit = Unit(name, program, probe, after=after, ready_s=ready_s, limits=limits, trade=trade, kept_up=True)
+    return [unit], offer
 
 
 def runner_of(room: Room, name: str) -> Runner:

@@ -170,4 +170,4 @@ class Room:
         argv = (sys.executable, "-m", "reference_stack", "serve", name, "--settings", str(file))
         probe = readiness.http(self.face_url(name) + health)
         port, limits, needs = self.face_port(name), self.limits(name), load_catalogue()[name].needs
-        return Unit(name, Program(argv), probe, file, after, port, limits=limits, uses=needs)
+        return Unit(name, Program(argv), probe, file, after, port, limits=limits, uses=needs, kept_up=True)

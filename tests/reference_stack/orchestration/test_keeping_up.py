@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +98,30 @@ async def test_who_ends_again_and_again_is_left_down(
     assert len(caplog.messages) == 2
     assert supervisor.states["server"] is State.DOWN
     await supervisor.stop()
+
+
+async def test_a_restart_in_the_middle_of_a_start_leaves_one_process(server: Unit, room: Path) -> None:
+    """Who is told to restart while it is being started again ends what was being started first."""
+    starting = asyncio.Event()
+    supervisor = Supervisor([replace(server, kept_up=True)], room, lambda _, state, __: _tell(state, starting))
+    await supervisor.start()
+    try:
+        starting.clear()
+        supervisor.kill("server")
+        await starting.wait()  # its launch has begun, and nobody has its process yet
+        await supervisor.restart("server")
+
+        argv = list(server.program.argv)
+        alive = [child for child in psutil.Process().children() if child.cmdline()[: len(argv)] == argv]
+        assert [child.pid for child in alive] == [supervisor.process("server").pid]
+        assert await server.probe() == ""
+    finally:
+        await supervisor.stop()
+
+
+def _tell(state: State, starting: asyncio.Event) -> None:
+    if state is State.STARTING:
+        starting.set()
 
 
 async def test_a_port_that_somebody_took_is_the_reason(

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -68,16 +69,34 @@ def test_up_serves_status_shows_down_ends(
     assert (nothing.returncode, nothing.stdout.splitlines()[0]) == (5, "nothing runs here")
 
 
-def test_a_killed_service_is_shown_down(
+def test_a_killed_service_comes_back_and_is_told(
     room: Path, up: Callable[..., subprocess.CompletedProcess[str]], until: Until
 ) -> None:
-    """When a service is gone, status says which and exits 5."""
+    """A service that is killed serves again, as another process at the same place; status says what happened."""
+    assert up(*SMALL).returncode == 0
+    before = read(room)
+    assert before is not None
+    first = int(str(before.services["configuration"]["pid"]))
+    os.kill(first, signal.SIGKILL)
+    until(lambda: "started again" in hxp_stack("status", "--folder", str(room)).stdout)
+
+    now = json.loads(hxp_stack("status", "--folder", str(room), "--json").stdout)
+    assert now["units"] == {"configuration": "ready"}
+    assert now["services"]["configuration"]["pid"] != first
+    assert now["services"]["configuration"]["health_url"] == before.services["configuration"]["health_url"]
+    assert httpx.get(now["services"]["configuration"]["health_url"], trust_env=False).status_code == 200
+
+
+def test_a_service_that_cannot_come_back_is_shown_down(
+    room: Path, up: Callable[..., subprocess.CompletedProcess[str]], until: Until
+) -> None:
+    """While a service is gone, status says which and exits 5."""
     assert up(*SMALL).returncode == 0
     state = read(room)
     assert state is not None
+    (room / "settings" / "configuration.json").unlink()
     os.kill(int(str(state.services["configuration"]["pid"])), signal.SIGKILL)
     until(lambda: hxp_stack("status", "--folder", str(room)).returncode == 5)
-    assert json.loads(hxp_stack("status", "--folder", str(room), "--json").stdout)["units"] == {"configuration": "down"}
 
 
 def test_a_killed_supervisor_leaves_nothing_but_a_stale_file(
