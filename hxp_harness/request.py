@@ -13,9 +13,9 @@ from hxp_harness.target import Evidence, Target, check_base_url
 from hxp_harness.units import parse_quantity
 
 QUICK_COUNT = 4
-# 5,600 in all: fewer than 4,900 could not show an error rate under 0.1 % surely, and with 60 requests in flight no p95
-# passes in under 5,527 (gates/shares.py, least_values)
-QUICK_REQUESTS = 1400
+# 6,400 in all: fewer than 4,900 could not show an error rate under 0.1 % surely, and with 69 requests in flight no p95
+# passes in under 6,356 (gates/shares.py, least_values); the simulated Mixtral has 57
+QUICK_REQUESTS = 1600
 QUICK_WINDOW_S = 5.0
 
 

@@ -39,9 +39,9 @@ def test_options_replace_what_they_name() -> None:
     assert profile.gates == find_profile("phi3").gates
 
 
-@pytest.mark.parametrize(("name", "requests"), [("mixtral", 1400), ("api_gateway", 5000)])
+@pytest.mark.parametrize(("name", "requests"), [("mixtral", 1600), ("api_gateway", 5000)])
 def test_quick_keeps_enough_requests_to_bound_the_error_rate(name: str, requests: int) -> None:
-    """--quick runs four windows whose 5,600 requests or more can still show an error rate under 0.1 %."""
+    """--quick runs four windows whose 6,400 requests or more can still show an error rate under 0.1 %."""
     replicates = resolve_profile(PerfRequest(profile_name=name, quick=True)).replicates
 
     assert replicates.count == 4
