@@ -22,7 +22,7 @@ def test_quick_windows_hold_whole_sessions(tmp_path: Path) -> None:
         "{schema: 1, name: talk, title: t, service: mixtral, gates: [ttft p95 <= 1 s], replicates: {requests: 2100},"
         " contract: {prompt_tokens: 8, output_tokens: 4, rate: 10 rps, cache: any, sessions: {turns: 6, think: 1 s}}}"
     )
-    assert resolve_profile(PerfRequest(profile_file=file, quick=True)).replicates.requests == 1404
+    assert resolve_profile(PerfRequest(profile_file=file, quick=True)).replicates.requests == 1602
 
 
 def test_options_replace_what_they_name() -> None:
