@@ -88,6 +88,31 @@ def test_lessons_have_an_end() -> None:
     assert likeness.has(last, 0, len(last))
 
 
+OWN = st.builds(
+    b'data: {"id":"%b","object":"%b","created":%b,'.__mod__,
+    st.tuples(
+        st.sampled_from([b"chatcmpl-1", b"cmpl_2", b"", b'a"', b"a\\", b"\xc3", b'a","choices":[],"b":"c']),
+        st.sampled_from([b"chat.completion.chunk", b"text_completion", b"A", b'x","usage":{"prompt_tokens":1},"y":"z']),
+        st.sampled_from([b"0", b"1700000000", b"007", b"-1", b"1.5", b"", b'"x"', b"1,"]),
+    ),
+)
+RESTS = st.sampled_from(
+    [BEFORE.removeprefix(b"data: {"), b"}", b' "choices":[{"text":"', b'"error":1,"choices":[{"text":"']
+)
+
+
+@given(st.lists(st.tuples(OWN, RESTS), min_size=2, max_size=8))
+@example([(b'data: {"id":"a","created":%b,' % created, BEFORE[len(b"data: {") :]) for created in (b"1", b"01")])
+def test_another_stream_is_learned_from_as_if_it_was_the_first(events: list[tuple[bytes, bytes]]) -> None:
+    """Whatever an event has for id and time, and whatever was learned before: it is an example if it brings text."""
+    for own, rest in events:
+        data = own + rest + b"x" + (BEHIND if b"delta" in rest else b'"}]}\n\n')
+        likeness, tally = Likeness(), Tally()
+        likeness.learn(data)
+        brings_text = tally.read(data) is Kind.CONTENT and (tally.texts, tally.finished, tally.usage) == (1, 0, None)
+        assert likeness.has(data, 0, len(data)) is brings_text
+
+
 EVENTS = st.one_of(INSIDES.map(lambda inside: BEFORE + inside + BEHIND), ODD)
 
 

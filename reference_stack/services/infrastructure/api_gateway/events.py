@@ -12,7 +12,6 @@ import msgspec
 # A CR at the very end may be half of a CRLF, so the cut waits for the byte behind it.
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?=[^\n]))")
 _WINDOW_BYTES = 3
-_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!$))")
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
