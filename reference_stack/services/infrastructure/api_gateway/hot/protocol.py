@@ -16,9 +16,10 @@ from reference_stack.services.infrastructure.api_gateway.call import new_call
 from reference_stack.services.infrastructure.api_gateway.client import LAST_WORD_S
 from reference_stack.services.infrastructure.api_gateway.head import Head
 from reference_stack.services.infrastructure.api_gateway.hot.cycle import HotCycle, Way
-from reference_stack.services.infrastructure.api_gateway.hot.door import Door, refusal_bytes
+from reference_stack.services.infrastructure.api_gateway.hot.door import Door
+from reference_stack.services.infrastructure.api_gateway.hot.ending import Ending
 from reference_stack.services.infrastructure.api_gateway.hot.known import KnownHead, known_head
-from reference_stack.services.infrastructure.api_gateway.hot.timed import NEVER, Timed
+from reference_stack.services.infrastructure.api_gateway.hot.timed import NEVER
 from reference_stack.services.infrastructure.api_gateway.hot.upgrade import head_without_upgrade
 from reference_stack.services.infrastructure.api_gateway.refusal import Refusal, overloaded
 
@@ -32,23 +33,17 @@ _MOST_LESSONS = 8
 _NONE, _HEAD, _BODY, _WHOLE = range(4)
 
 
-class GatewayProtocol(Timed):
+class GatewayProtocol(Ending):
     """One connection of a client."""
 
     def __init__(self, door: Door, **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
-        self._door = door
-        self._limits = door.limits
+        super().__init__(door, **uvicorns)
         self._stage = self._seen = _NONE
         self._head_bytes = 0
         self._ready: HotCycle | None = None
-        self._running: RequestResponseCycle | None = None
-        self._deaf = False  # nothing more is read
-        self._closed = False  # nothing more is written
         self._upgrades = False  # the head that was parsed last asks for an upgrade
         self._known: KnownHead | None = None
         self._lessons = _MOST_LESSONS
-        self._refusal: Refusal | None = None  # for when the requests before it are answered
         self._over = False
 
     # What asyncio calls.
@@ -258,46 +253,4 @@ class GatewayProtocol(Timed):
             self._refuse(Refusal(408, "head_timeout", "the request's head did not arrive in time"))
         else:
             self._abandon()
-        self._close()
-
-    def _abandon(self) -> None:
-        """Nothing more can be answered to the request that is being worked on."""
-        running, self._running = self._running, None
-        if isinstance(running, HotCycle):
-            running.gone()
-        elif running is not None:  # uvicorn tells the last request alone, which may wait behind this one
-            running.disconnected = True
-            running.message_event.set()
-
-    def _close(self) -> None:
-        """Send what is written, then wait a moment for the client to close: a reset could overtake an answer."""
-        self._closed = self._deaf = True
-        self._read_due_s = NEVER
-        self._write_within(self._limits.write_s if self.transport.get_write_buffer_size() else LAST_WORD_S)
-        self.flow.resume_reading()
-        self.transport.write_eof()
-
-    def _refuse_last(self, refusal: Refusal) -> None:
-        """Refuse what came last; whole requests before it are answered first."""
-        if self._running is None:
-            self._refuse(refusal)
-        elif not self.cycle.more_body:
-            self._refusal = refusal
-        elif self.cycle is self._running:
-            self._refuse(refusal)
-        else:
-            self.pipeline.popleft()
-            self._refusal = refusal
-
-    def _refuse(self, refusal: Refusal) -> None:
-        """Answer what is no request for the application, and close; where it was answered already, only close."""
-        if self._closed or self.transport.is_closing():
-            return
-        last = self.cycle
-        if last is None or not (last.response_started and last.more_body):
-            call = new_call("other", None)
-            call.status, call.error = refusal.status, refusal.code
-            self.transport.write(refusal_bytes(refusal, call.shown_id, self.server_state.default_headers))
-            self._door.settlement.settle(call)
-        self._abandon()
         self._close()
