@@ -55,6 +55,10 @@ class WrittenRows(Sequence[UsageRow]):
         """All of them, as one JSON array."""
         return f"[{b','.join(self._texts).decode()}]"
 
+    def and_then(self, later: WrittenRows) -> WrittenRows:
+        """Return these and those behind them."""
+        return WrittenRows([*self._texts, *later._texts], self._read)
+
     def __len__(self) -> int:
         return len(self._texts if self._rows is None else self._rows)
 
