@@ -18,6 +18,7 @@ from prometheus_client import Counter, Gauge
 from reference_stack.draining import DrainingServer
 from reference_stack.errors import SettingsError
 from reference_stack.schemas.configuration.base import ServiceSettings, read_at_start
+from reference_stack.schemas.configuration.layers import stamp_of
 
 log = logging.getLogger(__name__)
 _LOOK_S = 1.0
@@ -41,13 +42,7 @@ class Source:
 
     def stamp(self) -> tuple[int, ...]:
         """Return what changes when the file does; one that cannot be looked at is another one."""
-        if self.file is None:
-            return ()
-        try:
-            found = self.file.stat()
-        except OSError:
-            return (-1,)
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return () if self.file is None else (1, *stamp_of(self.file))
 
 
 class Reloader:

@@ -15,6 +15,7 @@ from reference_stack.errors import NotReady, SettingsError
 from reference_stack.orchestration import state as states
 from reference_stack.orchestration.deployment.room import Room
 from reference_stack.orchestration.supervisor import Supervisor
+from reference_stack.schemas.configuration.layers import stamp_of
 from reference_stack.schemas.configuration.problem import InvalidConfiguration
 
 log = logging.getLogger(__name__)
@@ -60,15 +61,7 @@ async def _reread(room: Room, supervisor: Supervisor, mine: states.StackState) -
 
 
 def _stamps(room: Room) -> list[tuple[int, ...]]:
-    return [_stamp(file) for file in (room.want.environment, room.want.host_file) if file is not None]
-
-
-def _stamp(file: Path) -> tuple[int, ...]:
-    try:
-        found = file.stat()
-    except OSError:
-        return ()
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return [stamp_of(file) for file in (room.want.environment, room.want.host_file) if file is not None]
 
 
 def reload(folder: Path) -> int:

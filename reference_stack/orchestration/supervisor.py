@@ -184,9 +184,12 @@ class Supervisor:
         self._say(unit.name, State.STARTING)
         launching = asyncio.create_task(self._launch(unit))
         try:
-            await asyncio.shield(launching)
-        finally:  # who is told to stop while a process is being made must know of it
-            self._processes[unit.name] = process = await launching
+            process = await asyncio.shield(launching)
+        except asyncio.CancelledError:  # whoever stops it must know of the process that was being made
+            with contextlib.suppress(StackError):
+                self._processes[unit.name] = await launching
+            raise
+        self._processes[unit.name] = process
         return process, await self._until_ready(unit, process)
 
     async def _launch(self, unit: Unit) -> Process:

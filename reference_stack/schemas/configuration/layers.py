@@ -51,6 +51,15 @@ class Effective:
         return DEFAULT
 
 
+def stamp_of(file: Path) -> tuple[int, ...]:
+    """Return what changes when `file` does; () when it cannot be looked at."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def read_file(path: Path) -> Layer:
     """Return the layer in a YAML file. Raises InvalidConfiguration with every problem of its shape."""
     name = str(path)

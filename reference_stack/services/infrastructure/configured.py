@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -19,6 +18,7 @@ from reference_stack.schemas.configuration.layers import (
     read_assignment,
     read_file,
     read_variables,
+    stamp_of,
 )
 from reference_stack.schemas.configuration.problem import InvalidConfiguration, Origin, Problem
 
@@ -141,13 +141,5 @@ class Keeper:
 
     def _look(self) -> list[tuple[int, ...]]:
         return [
-            _stamp(file) for file in (self._settings.environment_file, self._settings.host_file) if file is not None
+            stamp_of(file) for file in (self._settings.environment_file, self._settings.host_file) if file is not None
         ]
-
-
-def _stamp(file: Path) -> tuple[int, ...]:
-    try:
-        found = file.stat()
-    except OSError:
-        return ()
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -68,7 +68,7 @@ class Pair:
         assert found, f"no series of {name} with {labels}"
         return total
 
-    def back_within(self, server: int, within_s: float = 2.0) -> None:
+    def back_within(self, server: int, within_s: float = 20.0) -> None:
         eventually(lambda: self.value("hxp_gateway_server_in", server=str(server)) == 1.0, within_s=within_s)
 
     def out(self, server: int, why: str) -> None:
@@ -318,7 +318,7 @@ def test_all_down_is_told_at_once_and_heals(pair: Pair, caplog: pytest.LogCaptur
             reply = pair.post(number)
             took_s.append(time.monotonic() - began)
             assert reply.status_code in (502, 503)
-        assert sorted(took_s)[5] < 0.1
+        assert sorted(took_s)[5] < 1.0  # a connection that is waited for takes longer
         assert pair.gateway.http.get("/health/live").status_code == 200
         assert pair.gateway.http.get("/health/ready").status_code == 503
     pair.back_within(0)

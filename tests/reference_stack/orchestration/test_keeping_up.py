@@ -24,9 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
+from reference_stack.errors import StackError
 from reference_stack.orchestration import ports
 from reference_stack.orchestration import state as states
 from reference_stack.orchestration.keeping_up import KeepingUp
+from reference_stack.orchestration.process import Process
 from reference_stack.orchestration.supervisor import State, Supervisor, Unit
 from reference_stack.schemas.common.program import Program
 
@@ -122,6 +124,37 @@ async def test_a_restart_in_the_middle_of_a_start_leaves_one_process(server: Uni
 def _tell(state: State, starting: asyncio.Event) -> None:
     if state is State.STARTING:
         starting.set()
+
+
+class Hesitates(Supervisor):
+    """Starts a unit once; a second start waits for `go`, and fails."""
+
+    asked: asyncio.Event
+    go: asyncio.Event
+
+    async def _launch(self, unit: Unit) -> Process:
+        if unit.name not in self._processes:
+            return await super()._launch(unit)
+        self.asked.set()
+        await self.go.wait()
+        raise StackError("it cannot be started")
+
+
+async def test_a_stop_in_the_middle_of_a_start_that_fails_is_a_stop(server: Unit, room: Path) -> None:
+    """A start that fails just when everything is to stop is not tried again."""
+    supervisor = Hesitates([replace(server, kept_up=True)], room, keeping_up=functools.partial(KeepingUp, most=10_000))
+    supervisor.asked, supervisor.go = asyncio.Event(), asyncio.Event()
+    await supervisor.start()
+    supervisor.kill("server")
+    await supervisor.asked.wait()
+    stopping = asyncio.create_task(supervisor.stop())
+    for _ in range(5):
+        await asyncio.sleep(0)  # it has told the start to end
+    supervisor.go.set()
+
+    async with asyncio.timeout(20):
+        await stopping
+    assert supervisor.states["server"] is State.STOPPED
 
 
 async def test_a_port_that_somebody_took_is_the_reason(
