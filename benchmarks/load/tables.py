@@ -71,13 +71,16 @@ def _errors(outcome: Outcome) -> list[str]:
 
 
 def marginal_cpu_s(found: Any, tool: str) -> float | None:
-    """Return CPU seconds a stream: what more streams cost more, so that the start-up is not in it."""
+    """Return CPU seconds a stream: what more streams cost more, so that the start-up is not in it.
+
+    None where they cost less than the start and the few did: a start is never twice the same, and would be told.
+    """
     few, rungs = found.quiet[tool], [rung for rung in found.ladder.get(tool, []) if not rung.problem]
     if few.problem or not rungs:
         return None
     most = max(rungs, key=lambda rung: len(rung.arrivals_s))
     more = len(most.arrivals_s) - len(few.arrivals_s)
-    return (most.cpu_s - few.cpu_s) / more if more > 0 else None
+    return (most.cpu_s - few.cpu_s) / more if more > 0 and most.cpu_s >= 2 * few.cpu_s else None
 
 
 def _cost(found: Any, tool: str) -> list[str]:

@@ -17,7 +17,7 @@ from benchmarks.load import noise
 from benchmarks.load.job import Job, Reported, statistics
 from benchmarks.load.measured import Outcome, measure, rung_holds, stalled_truth, true_figures
 from benchmarks.load.peers import ALL, CACHE
-from benchmarks.load.tables import arrivals_p, goals, tables
+from benchmarks.load.tables import arrivals_p, goals, marginal_cpu_s, tables
 from benchmarks.load_client import Found
 from hxp_harness.certify.behaviour import Behaviour
 from hxp_harness.certify.truth import Truth, TruthEvent
@@ -187,6 +187,15 @@ def test_the_tables_show_everything_and_judge_the_goals() -> None:
     assert met["hot loop 12 us a token"] == "met"
     assert met["failed answers never counted as successes"] == "met"
     assert met["arrivals pass a KS test"] == "MISSED"
+
+
+@pytest.mark.parametrize(("cpu_s", "each_s"), [(2.0, 0.01), (0.9, None), (0.3, None)])
+def test_what_streams_cost_is_told_where_it_is_more_than_the_start(cpu_s: float, each_s: float | None) -> None:
+    """A hundred streams more for 1.0 s more are 10 ms each; for less than the start, no figure."""
+    few, most = outcome("hxp", 10.0, cpu_s=1.0), outcome("hxp", 50.0, cpu_s=cpu_s)
+    most = replace(most, arrivals_s=[number / 50.0 for number in range(300)])
+
+    assert marginal_cpu_s(Found(quiet={"hxp": few}, ladder={"hxp": [most]}), "hxp") == each_s
 
 
 def test_what_was_not_measured_meets_no_goal() -> None:
