@@ -28,9 +28,12 @@ class OptionsParser(argparse.ArgumentParser):
         self.exit(SettingsError.exit_code, f"{self.prog}: {message.partition(' (choose from')[0]}\n  {hint}\n")
 
     def _hint(self, message: str) -> str:
+        options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
         if found := re.match(r"unrecognized arguments: (--[^ =]+)", message):
-            options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
             return nearest(found[1], options)
+        if found := re.match(r"unrecognized arguments: ([^ -][^ ]*)", message):
+            names = [option for option in ("--model", "--only") if option in options]  # what a bare word may have meant
+            return f"did you mean '{names[0]} {found[1]}'?" if names else ""
         if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             return nearest(found[1], re.findall(r"'([^']*)'", found[2]))
         return ""

@@ -35,6 +35,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(words: tuple[str, ...]) -> No
         ("storage imprt", "argument action: invalid choice: 'imprt'", "did you mean 'import'?"),
         ("down --foldr x", "hxp-stack down: unrecognized arguments: --foldr x", "did you mean '--folder'?"),
         ("up --ports fre", "argument --ports: invalid choice: 'fre'", "did you mean 'free'?"),
+        ("plan mixtral", "hxp-stack plan: unrecognized arguments: mixtral", "did you mean '--model mixtral'?"),
+        ("up cache", "hxp-stack up: unrecognized arguments: cache", "did you mean '--only cache'?"),
         ("down stray", "unrecognized arguments: stray", "see hxp-stack down --help"),
         ("", "the following arguments are required: COMMAND", "see hxp-stack --help"),
     ],
