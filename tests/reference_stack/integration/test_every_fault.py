@@ -32,8 +32,9 @@ from reference_stack.schemas.configuration.cache import CacheSettings
 from reference_stack.schemas.configuration.configuration import ConfigurationSettings
 from reference_stack.schemas.configuration.database import DatabaseSettings
 from reference_stack.schemas.configuration.metrics import MetricsSettings
+from reference_stack.schemas.configuration.storage import StorageSettings
 from reference_stack.schemas.configuration.vector_database import VectorDatabaseSettings
-from reference_stack.services.infrastructure import configuration
+from reference_stack.services.infrastructure import configuration, storage
 from reference_stack.services.integration.cache import app as cache
 from reference_stack.services.integration.cache import embedded as valkey
 from reference_stack.services.integration.database import app as database
@@ -103,6 +104,27 @@ def _configuration(_folder: Path, at: list[int]) -> tuple[Program, Probe]:
     return program, readiness.http(f"http://127.0.0.1:{at[0]}/health/ready")
 
 
+_S3 = """
+import sys, threading, time, urllib.request
+from moto.server import main
+
+def make(bucket):
+    while True:  # the server forgets all when it ends, and takes a moment to begin
+        try:
+            urllib.request.urlopen(urllib.request.Request(bucket, method="PUT"), timeout=5)
+            return
+        except OSError:
+            time.sleep(0.02)
+
+threading.Thread(target=make, args=(f"http://127.0.0.1:{sys.argv[1]}/faults",), daemon=True).start()
+main(["-H", "127.0.0.1", "-p", sys.argv[1]])
+"""
+
+
+def _s3(_folder: Path, at: list[int]) -> tuple[Program, Probe]:
+    return Program((sys.executable, "-c", _S3, str(at[0]))), readiness.http(f"http://127.0.0.1:{at[0]}/faults")
+
+
 PAIRS: Mapping[str, Pair] = {
     "database": Pair(
         _postgres,
@@ -139,6 +161,22 @@ PAIRS: Mapping[str, Pair] = {
         ),
         "/configuration/cache",
         remembers=True,
+    ),
+    "storage": Pair(
+        _s3,
+        lambda at: storage.create_app(
+            StorageSettings.model_validate(
+                {
+                    "backend": "external",
+                    "url": "s3://faults/runs",
+                    "endpoint": f"http://127.0.0.1:{at[0]}",
+                    "access_key": "tests",
+                    "secret_key": "tests",  # pragma: allowlist secret
+                    "timeout_s": CALL_S,
+                }
+            )
+        ),
+        "/store",
     ),
 }
 
