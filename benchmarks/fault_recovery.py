@@ -62,7 +62,8 @@ def recoveries(lines: Iterable[str]) -> dict[str, dict[str, float]]:
 def table(found: Mapping[str, Mapping[str, float]], lasted_s: float) -> str:
     """Return a row a service, a column a fault."""
     rows = [("service", *(f"{fault}, s" for fault in FAULTS)), ("---",) * (len(FAULTS) + 1)]
-    rows += [(name, *(f"{by[fault]:.2f}" if fault in by else "-" for fault in FAULTS)) for name, by in found.items()]
+    for name, by in sorted(found.items()):
+        rows.append((name, *(f"{by[fault]:.2f}" if fault in by else "-" for fault in FAULTS)))
     shown = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"Each fault but the first lasted {lasted_s:g} s.\n\n{shown}"
 
