@@ -3,9 +3,9 @@
 The golden server has one core, the client another. Three curves: over the rate for answers of 1, 64 and 512 tokens,
 doubling until a rate is not held (sent to within 2 %, TTFT within 1 ms of the truth at p99); and over the number of
 open streams, at one rate with ever slower answers. `inside` is the share of tokens whose true time lies within the
-reported interval. About 3 minutes. `yardstick` is the CPU time of the same work in Python on the client's core just
-before and after: on a machine that is half as fast for a while a token costs twice as much. Nothing here is a test: run
-it where nothing else runs.
+reported interval. `yardstick` is the CPU time of the same work in Python on the client's core just before and after: on
+a machine that is half as fast for a while a token costs twice as much. Takes more than five minutes. Nothing here is a
+test: run it where nothing else runs.
 """
 
 from __future__ import annotations

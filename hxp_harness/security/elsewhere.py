@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from hxp_harness.security.case import Case, Expected, key_header, request_of, sound_body, sound_bytes
@@ -107,8 +108,8 @@ def cases(target: Target, listening: Canary) -> list[Case]:
         return text.replace("~", listening.url(len(numbered))).replace("@", str(listening.port))
 
     def add(name: str, body: str, *headers: bytes, route: str = "POST chat/completions", host: bytes = b"") -> None:
-        lines, sent = (*key_header(target), *headers), body.encode()
-        build = lambda to: request_of(to, lines, sent, route=route, host=host)  # noqa: E731 - it binds what was made here
+        lines = (*key_header(target), *headers)
+        build = partial(request_of, headers=lines, body=body.encode(), route=route, host=host)
         numbered.append(Case(f"address: {name}", Expected.TOLERATED, build, ()))
 
     for name, content in CONTENTS.items():

@@ -228,11 +228,11 @@ def test_noise_stops_a_process_and_lets_it_go() -> None:
 
 TOOL = """
 import os, pathlib, subprocess, sys, time
-helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])  # lives until it is ended
 note = pathlib.Path(sys.argv[1])
 note.with_suffix(".new").write_text(f"{os.getpid()} {helper.pid}")
 note.with_suffix(".new").rename(note)
-time.sleep(600 if sys.argv[2] == "stays" else 0)
+time.sleep(600 if sys.argv[2] == "stays" else 0)  # likewise, or leaves its helper behind
 """
 BENCHMARK = """
 import pathlib, sys
@@ -256,13 +256,13 @@ def test_no_tool_outlives_its_measurement(ends: str, tmp_path: Path) -> None:
         try:
             deadline_s = time.monotonic() + 60
             while not note.exists() and time.monotonic() < deadline_s:
-                time.sleep(0.02)
+                time.sleep(0.02)  # polls another process, with a deadline
             pids = [int(pid) for pid in note.read_text(encoding="utf-8").split()]
             if ends == "stays":
                 benchmark.send_signal(signal.SIGTERM)
             assert benchmark.wait(60) == (128 + signal.SIGTERM if ends == "stays" else 0)
             while any(map(_lives, pids)) and time.monotonic() < deadline_s:
-                time.sleep(0.02)
+                time.sleep(0.02)  # polls processes that are not ours, with a deadline
             assert not any(map(_lives, pids))
         finally:
             benchmark.kill()

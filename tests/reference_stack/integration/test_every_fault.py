@@ -114,7 +114,7 @@ def make(bucket):
             urllib.request.urlopen(urllib.request.Request(bucket, method="PUT"), timeout=5)
             return
         except OSError:
-            time.sleep(0.02)
+            time.sleep(0.02)  # polls a server that starts; it ends with the process
 
 threading.Thread(target=make, args=(f"http://127.0.0.1:{sys.argv[1]}/faults",), daemon=True).start()
 main(["-H", "127.0.0.1", "-p", sys.argv[1]])

@@ -20,7 +20,7 @@ def test_the_same_work_is_timed_again_and_again() -> None:
     began_s = time.monotonic()
     with yardstick() as readings:
         while len(readings) < 4 and time.monotonic() < began_s + DEADLINE_S:
-            time.sleep(0.01)
+            time.sleep(0.01)  # polls what another thread reads, with a deadline
     count, ended_s = len(readings), time.monotonic()
 
     assert count >= 4
